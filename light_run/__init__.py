@@ -1,0 +1,30 @@
+"""light-run: run a Docker container from an HTTP request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.3.0"
+
+__all__ = ["Limits", "RunResult", "RunSpec", "Runner", "__version__", "create_app"]
+
+if TYPE_CHECKING:
+    from light_run.app import create_app
+    from light_run.engine import Limits, Runner, RunResult, RunSpec
+
+_HOMES = {
+    "create_app": "light_run.app",
+    "Limits": "light_run.engine",
+    "RunResult": "light_run.engine",
+    "RunSpec": "light_run.engine",
+    "Runner": "light_run.engine",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, so that `light-run --version` does not pay for Flask and docker-py.
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,169 @@
+"""What a run is asked to be (`RunSpec`) and what became of it (`RunResult`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one container may use: `memory` in bytes, `cpus` in cores, `pids` in processes and threads."""
+
+    memory: int = 512 * MIB
+    cpus: float = 1.0
+    pids: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file to put into the workdir: its bytes, and permission bits beyond "readable and writable by all"."""
+
+    content: bytes
+    mode: int = 0o666
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """One run.
+
+    `files` maps paths relative to `workdir` to their content. `entrypoint` is executed as ``sh -c``;
+    None keeps the image's own entrypoint and command. `steps` are baked into a cached image first.
+    `stdin` is what the process reads before end-of-file; None is end-of-file at once. `timeout` is in
+    seconds from the container's start. `network` None is the isolated bridge, else ``none``, ``bridge``
+    or an existing network's name. `extract` lists container paths, absolute or relative to `workdir`.
+    `limits` and `runtime` None are the runner's own.
+    """
+
+    image: str
+    files: Mapping[str, File | bytes | str] = field(default_factory=dict)
+    entrypoint: str | None = None
+    steps: tuple[str, ...] = ()
+    stdin: bytes | None = None
+    timeout: float = 1200.0
+    network: str | None = None
+    workdir: str = "/app"
+    env: Mapping[str, str] = field(default_factory=dict)
+    extract: tuple[str, ...] = ()
+    limits: Limits | None = None
+    runtime: str | None = None
+
+
+class Reason(str, Enum):
+    """Why a run ended, in the words of the HTTP contract."""
+
+    EXIT = "exit"
+    TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out_of_memory"
+    CANCELLED = "cancelled"
+    IMAGE_NOT_FOUND = "image_not_found"
+    PULL_FAILED = "pull_failed"
+    BUILD_FAILED = "build_failed"
+    START_FAILED = "start_failed"
+    ENGINE_UNAVAILABLE = "engine_unavailable"
+    INTERRUPTED = "interrupted"
+    DISK_LIMIT = "disk_limit"
+
+    __str__ = str.__str__
+
+
+class Phase(str, Enum):
+    """What a run that has not ended is doing."""
+
+    PULLING = "pulling"
+    BUILDING = "building"
+    STARTING = "starting"
+    RUNNING = "running"
+    EXTRACTING = "extracting"
+
+    __str__ = str.__str__
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file or directory that came out; `path` is relative to the artifact folder, `bytes` 0 for a directory."""
+
+    path: str
+    bytes: int
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """What became of one `extract` entry: `status` is ``ok``, ``missing`` or ``error``."""
+
+    path: str
+    status: str
+    bytes: int = 0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Milliseconds each step of a run took."""
+
+    image: float = 0.0
+    start: float = 0.0
+    run: float = 0.0
+    extract: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """How a run ended.
+
+    `exit_code` is None where no container ran to an end. `error` is one sentence where the run did not
+    simply exit by itself with 0. `started_at` (UTC) is when the container started, None where none did;
+    `duration` is in seconds. `logs` are the lines of stdout and stderr as they came, at most the runner's
+    cap; empty where the caller gave a log file of its own.
+    """
+
+    reason: Reason
+    exit_code: int | None = None
+    error: str | None = None
+    started_at: datetime | None = None
+    duration: float = 0.0
+    artifacts: tuple[Artifact, ...] = ()
+    extracted: tuple[Extracted, ...] = ()
+    timings: Timings = field(default_factory=Timings)
+    logs: tuple[str, ...] = ()
+    logs_truncated: bool = False
+    parked: bool = False
+
+    @property
+    def succeeded(self) -> bool:
+        """True for exit code 0 within the time."""
+        return self.reason is Reason.EXIT and self.exit_code == 0
+
+
+class Observer(Protocol):
+    """Told of a run's progress, in the run's own thread; each call returns before the run goes on."""
+
+    def phase(self, phase: Phase) -> None:
+        """The run has entered `phase`."""
+
+    def progress(self, message: str) -> None:
+        """An image is being pulled or built; `message` says how far."""
+
+    def assigned(self, container_id: str, *, parked: bool) -> None:
+        """The run has its container; nothing of the run's own has been started in it."""
+
+    def launched(self, started_at: datetime) -> None:
+        """The command has certainly been started and its input delivered."""
+
+    def ended(self, result: RunResult) -> None:
+        """The result is ready and the artifacts are in place; the container is still to be removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destinations:
+    """Where a run's output goes: `log` is a spool file for `LogReader`, `artifacts` a folder to fill."""
+
+    log: Path
+    artifacts: Path

@@ -1,0 +1,143 @@
+"""Every exception light-run raises, in one tree.
+
+LightRunError
+├── SettingsError              a setting that cannot be used; names the variable
+├── InvalidSpec                a run that cannot be asked for; lists every fault
+├── RunError                   a request about a run that cannot be met
+│   ├── RunNotFound
+│   ├── RunNotActive           cancelling what has ended
+│   ├── RunActive              deleting what still runs
+│   ├── Overloaded             no room for another run now
+│   ├── IdempotencyConflict    the key was used with another body
+│   └── InsufficientStorage    the state directory is full
+├── JournalError               the journal cannot be used (newer, in use, not writable)
+├── ArtifactError
+│   ├── InvalidPath            a path that leaves its folder, in any spelling
+│   └── ArtifactNotFound
+├── EngineError                the container engine refused, failed or is not there
+│   ├── EngineUnavailable      nothing answers, or the connection broke
+│   ├── ImageNotFound
+│   ├── PullFailed
+│   ├── BuildFailed            a `run` step failed
+│   ├── StartFailed            create or start was refused
+│   ├── ContainerGone          the container vanished under its run
+│   └── DiskLimit              the workspace grew past its cap
+└── Cancelled                  the run was cancelled while something was under way
+
+What a program inside a container does (exit code, timeout, out of memory) is data in a
+result, never an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class LightRunError(Exception):
+    """Base of everything raised here; ``str()`` is one sentence for a person."""
+
+
+class SettingsError(LightRunError):
+    """A setting cannot be used."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with a request: where (`path`), a word (`code`), a sentence (`message`)."""
+
+    path: tuple[str | int, ...]
+    code: str
+    message: str
+
+
+class InvalidSpec(LightRunError):
+    """A run that cannot be asked for; `faults` has every reason at once."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(fault.message for fault in self.faults))
+
+
+class RunError(LightRunError):
+    """A request about a run that cannot be met."""
+
+
+class RunNotFound(RunError):
+    """No run has that id."""
+
+
+class RunNotActive(RunError):
+    """The run has ended already."""
+
+
+class RunActive(RunError):
+    """The run has not ended yet."""
+
+
+class Overloaded(RunError):
+    """No room for another run now; try again after `retry_after` seconds."""
+
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class IdempotencyConflict(RunError):
+    """The Idempotency-Key was used with another body."""
+
+
+class InsufficientStorage(RunError):
+    """The state directory has no room left."""
+
+
+class JournalError(LightRunError):
+    """The journal cannot be used."""
+
+
+class ArtifactError(LightRunError):
+    """An artifact that cannot be given."""
+
+
+class InvalidPath(ArtifactError):
+    """A path that leaves its folder, in whatever spelling."""
+
+
+class ArtifactNotFound(ArtifactError):
+    """No such file or directory among the run's artifacts."""
+
+
+class EngineError(LightRunError):
+    """The container engine refused, failed, or is not there."""
+
+
+class EngineUnavailable(EngineError):
+    """The engine does not answer, or the connection to it broke."""
+
+
+class ImageNotFound(EngineError):
+    """The image exists neither here nor at its registry."""
+
+
+class PullFailed(EngineError):
+    """The image may exist but could not be pulled."""
+
+
+class BuildFailed(EngineError):
+    """A `run` step failed."""
+
+
+class StartFailed(EngineError):
+    """The engine refused to create or start the container."""
+
+
+class ContainerGone(EngineError):
+    """The container vanished under its run."""
+
+
+class DiskLimit(EngineError):
+    """The workspace grew past its cap."""
+
+
+class Cancelled(LightRunError):
+    """The run was cancelled while something was under way."""
