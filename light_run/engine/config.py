@@ -1,0 +1,42 @@
+"""How a `Runner` is set up; everything the engine package needs to know is passed in here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from light_run.engine.spec import MIB, Limits
+
+# What the engine grants by default and no program in a run has a use for.
+DROPPED_CAPABILITIES = ("NET_RAW", "MKNOD", "SYS_CHROOT", "SETPCAP", "SETFCAP", "AUDIT_WRITE")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerConfig:
+    """Settings of a `Runner`.
+
+    `server_id` labels everything this runner creates, so that what an earlier one left can be found.
+    `state_dir` holds workspaces, None is a temporary folder for the runner's life. `workspace` is
+    ``auto``, ``bind`` or ``archive``. `limits` are what a run gets that asks for none. `network` names the
+    isolated bridge. Caps are in bytes, times in seconds. `parked_max` 0 turns parking off; `parked_pins`
+    maps an image to how many containers of it are kept parked.
+    """
+
+    server_id: str = "sdk"
+    state_dir: Path | None = None
+    workspace: str = "auto"
+    limits: Limits = field(default_factory=Limits)
+    cap_drop: tuple[str, ...] = DROPPED_CAPABILITIES
+    read_only: bool = False
+    user: str | None = None
+    runtime: str | None = None
+    network: str = "light-run"
+    log_cap: int = 10 * MIB
+    extract_cap: int = 1024 * MIB
+    extract_entries: int = 100_000
+    workspace_cap: int = 0
+    build_timeout: float = 1200.0
+    parked_max: int = 4
+    parked_idle: float = 300.0
+    parked_pins: Mapping[str, int] = field(default_factory=dict)
