@@ -1,0 +1,47 @@
+"""What holds for every test: it leaves no thread and no descriptor behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SETTLE_SECONDS = 10.0
+
+
+def open_descriptors() -> Counter[str]:
+    """What this process has open, by what it points at; the listing's own descriptor left out."""
+    targets: Counter[str] = Counter()
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            target = os.readlink(entry)
+        except FileNotFoundError:
+            continue
+        if not target.endswith("/fd"):
+            targets[target] += 1
+    return targets
+
+
+def left_behind(threads: set[threading.Thread], descriptors: Counter[str]) -> list[str]:
+    """What is there now and was not before."""
+    left = [f"thread {thread.name}" for thread in threading.enumerate() if thread not in threads]
+    left += [f"descriptor to {target}" for target in open_descriptors() - descriptors]
+    return left
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_in_this_process() -> Iterator[None]:
+    """Fail a test that leaves a thread or a descriptor in the test process."""
+    threads, descriptors = set(threading.enumerate()), open_descriptors()
+    yield
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while left := left_behind(threads, descriptors):
+        gc.collect()
+        assert time.monotonic() < deadline, f"left by the test: {left}"
+        time.sleep(0.02)

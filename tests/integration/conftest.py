@@ -1,0 +1,64 @@
+"""A real engine, a real server on it, and a look after every test at what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.engine import missing_images
+from tests.support.receiver import Receiver, receiving
+from tests.support.server import Server, running_server
+
+StartServer = Callable[..., Server]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def engine() -> None:
+    """Fail everything where there is no engine, or where it lacks an image."""
+    missing = missing_images()
+    assert not missing, f"run scripts/ensure-images --test first; missing: {', '.join(missing)}"
+
+
+@pytest.fixture(scope="session")
+def shared_servers() -> list[Server]:
+    """Servers that outlive a test."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, shared_servers: list[Server]) -> Iterator[Server]:
+    """The server of most tests: a token, everything else as it comes."""
+    with running_server(tmp_path_factory.mktemp("server")) as server:
+        shared_servers.append(server)
+        yield server
+        shared_servers.remove(server)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_by_runs(shared_servers: list[Server]) -> Iterator[None]:
+    """Fail a test whose runs leave a container, a workspace or a temporary file; parked ones may stay."""
+    yield
+    for server in shared_servers:
+        if not server.stopped:
+            server.wait_clean()
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[StartServer]:
+    """Start a server of the test's own; takes the arguments of `running_server`, the folder left out."""
+    with ExitStack() as servers:
+
+        def start(name: str = "own", **arguments: object) -> Server:
+            return servers.enter_context(running_server(tmp_path / name, **arguments))  # type: ignore[arg-type]
+
+        yield start
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """An HTTP server on loopback for callbacks, which answers 204 until told otherwise."""
+    with receiving() as receiver:
+        yield receiver

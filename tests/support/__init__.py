@@ -1,0 +1,1 @@
+"""What the tests against real servers, engines and receivers have in common."""

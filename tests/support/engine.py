@@ -1,0 +1,57 @@
+"""A look at the container engine from outside, to see what a server made there and left there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import docker
+
+LABELS = "light-run."
+KIND = "light-run.kind"
+PARKED = "parked"
+
+BUSYBOX = "light-run-test/busybox:latest"
+PYTHON = "light-run-test/python:latest"
+NONROOT = "light-run-test/nonroot:latest"
+NOSHELL = "light-run-test/noshell:latest"
+ENTRYPOINT = "light-run-test/entrypoint:latest"
+WORKDIR = "light-run-test/workdir:latest"
+IMAGES = (BUSYBOX, PYTHON, NONROOT, NOSHELL, ENTRYPOINT, WORKDIR)
+
+Container = dict[str, Any]
+
+
+@contextmanager
+def engine_api(address: str | None = None) -> Iterator[docker.APIClient]:
+    """An open low-level client to the engine at `address`, by default the one of DOCKER_HOST."""
+    base_url = address or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    with closing(docker.APIClient(base_url=base_url, version="auto", timeout=60)) as api:
+        yield api
+
+
+def containers_of(server_id: str, address: str | None = None) -> list[Container]:
+    """Every container, stopped ones too, that bears one of our labels with `server_id` as its value."""
+    with engine_api(address) as api:
+        return [
+            container
+            for container in api.containers(all=True)
+            if any(
+                name.startswith(LABELS) and value == server_id
+                for name, value in (container["Labels"] or {}).items()
+            )
+        ]
+
+
+def is_parked(container: Container) -> bool:
+    """Whether `container` was created ahead of any request and waits for one."""
+    return bool(container["Labels"].get(KIND) == PARKED)
+
+
+def missing_images() -> list[str]:
+    """Those of the test images that the engine does not have; raises where no engine answers."""
+    with engine_api() as api:
+        present = {tag for image in api.images() for tag in image["RepoTags"] or ()}
+    return [image for image in IMAGES if image not in present]

@@ -1,0 +1,21 @@
+"""Waiting for something to become true, never for time to pass."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def eventually(look: Callable[[], T], what: str, *, within: float = 30.0) -> T:
+    """Return the first truthy answer of `look`; fail, saying `what`, once `within` seconds have passed."""
+    deadline = time.monotonic() + within
+    while True:
+        answer = look()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within:g} s: {what}; last seen: {answer!r}")
+        time.sleep(0.02)

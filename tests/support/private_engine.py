@@ -1,0 +1,119 @@
+"""A second Docker engine of the tests' own, which may be stopped and started as they like."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.engine import engine_api
+from tests.support.poll import eventually
+
+START_SECONDS = 60.0
+STOP_SECONDS = 60.0
+
+
+@dataclass
+class PrivateEngine:
+    """A ``dockerd`` with folders, a socket and a containerd of its own; it touches no packet filter."""
+
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """What DOCKER_HOST has to be to use it."""
+        return f"unix://{self.folder}/engine.sock"
+
+    def start(self) -> None:
+        """Start it and return once it answers."""
+        # Not even the daemon.json of the machine's own engine is read.
+        configuration = self.folder / "daemon.json"
+        configuration.write_text("{}")
+        command = [
+            "dockerd",
+            *("--config-file", str(configuration)),
+            *("--data-root", str(self.folder / "data")),
+            *("--exec-root", str(self.folder / "exec")),
+            *("--pidfile", str(self.folder / "pid")),
+            *("--host", self.address),
+            *("--default-address-pool", "base=10.213.0.0/16,size=24"),
+            "--bridge=none",
+            *("--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"),
+        ]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        eventually(self._answers, "the private engine answers", within=START_SECONDS)
+
+    def stop(self) -> None:
+        """Stop it, and with it every container it runs."""
+        if self.process is None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def load(self, *images: str) -> None:
+        """Copy `images` over from the machine's own engine."""
+        with engine_api() as source, engine_api(self.address) as target:
+            for image in images:
+                with tempfile.TemporaryFile() as archive:
+                    for chunk in source.get_image(image):
+                        archive.write(chunk)
+                    archive.seek(0)
+                    for _progress in target.load_image(archive):  # type: ignore[no-untyped-call]
+                        pass
+
+    def empty(self) -> None:
+        """Remove every container and network, so that nothing of it stays on the machine."""
+        with engine_api(self.address) as api:
+            for container in api.containers(all=True):
+                api.remove_container(container["Id"], force=True, v=True)
+            for network in api.networks():
+                if network["Name"] not in ("none", "host", "bridge"):
+                    api.remove_network(network["Id"])
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        code = self.process.poll()
+        assert code is None, f"dockerd exited with {code}:\n{(self.folder / 'log').read_text()[-2000:]}"
+        # Not by docker-py: it leaks the socket of a connection that is refused.
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(10)
+                connection.connect(self.address.removeprefix("unix://"))
+                connection.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
+                return b" 200 " in connection.recv(64)
+        except OSError:
+            return False
+
+
+@contextmanager
+def private_engine(*images: str) -> Iterator[PrivateEngine]:
+    """A running private engine that has `images`; gone, with all its files, when this leaves."""
+    assert shutil.which("dockerd") and os.geteuid() == 0, "needs dockerd, and root to start a second one"
+    # Not under the tests' own folder: a unix socket's path has room for 107 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="light-run-engine-"))
+    engine = PrivateEngine(folder)
+    try:
+        engine.start()
+        engine.load(*images)
+        yield engine
+        if engine.process is None:
+            engine.start()
+        engine.empty()
+    finally:
+        engine.stop()
+        shutil.rmtree(folder)
