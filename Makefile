@@ -1,0 +1,61 @@
+# Every task of the project is one target; `make` alone lists them. What a task needs, it makes sure of first.
+#   make test ARGS="tests/unit -k path"      ARGS is handed to the program that the target runs
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+PIP_INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s%s\n", $$1, $$2}' Makefile
+
+demo: .venv/installed engine ## run one container by HTTP, from start to artifact, and clean up
+	@image=$$(scripts/ensure-images --demo); $(BIN)/python scripts/demo.py "$$image"
+
+serve: .venv/installed engine ## start the server here (ARGS="--port 3000 --token ...")
+	$(BIN)/light-run serve $(ARGS)
+
+test: .venv/installed-dev test-engine ## run all tests, against a real engine
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/installed-dev ## formatting, lint, types, imports, scripts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	if command -v shellcheck >/dev/null; then shellcheck $$(grep -l '^#!.*sh$$' scripts/* .ci/run); fi
+
+format: .venv/installed-dev ## format, and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/installed-dev test-engine ## measure against the bare engine
+	$(BIN)/python scripts/bench.py $(ARGS)
+
+clean: ## remove the virtual environment, caches and build results
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	find light_run tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+
+engine:
+	@scripts/ensure-engine
+
+test-engine:
+	@scripts/ensure-engine --with-runsc
+	@scripts/ensure-test-tools
+	@scripts/ensure-images --test
+
+# One environment; a stamp each for the package and for the tools to work on it. Made anew when setup.cfg changes.
+.venv/bin/python:
+	python3 -c 'import ensurepip' 2>/dev/null || scripts/apt-install python3 python3-venv
+	python3 -m venv .venv
+
+.venv/installed: setup.cfg setup.py | .venv/bin/python
+	$(PIP_INSTALL) -e .
+	@touch $@
+
+.venv/installed-dev: setup.cfg setup.py | .venv/bin/python
+	$(PIP_INSTALL) -e '.[dev]'
+	@touch .venv/installed $@
+
+.PHONY: help demo serve test check format bench clean engine test-engine
