@@ -1,0 +1,73 @@
+"""Removing a tree that somebody hostile may have laid out."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def remove_tree(root: Path) -> None:
+    """Remove the directory `root` and all that is in it; no link is followed, nothing missing is an error.
+
+    Directories found inside are moved up to `root` and emptied there, so neither the depth of the tree,
+    nor the length of its paths, nor a directory without permissions is in the way. Raises OSError.
+    """
+    try:
+        if not _allow(None, os.fspath(root)):
+            os.unlink(root)
+            return
+        top = os.open(root, _DIRECTORY)
+    except FileNotFoundError:
+        return
+    try:
+        _empty(top)
+    finally:
+        os.close(top)
+    with suppress(FileNotFoundError):
+        os.rmdir(root)
+
+
+def _empty(top: int) -> None:
+    ahead = _unlink_files(top)
+    while ahead:
+        name = ahead.pop()
+        with suppress(FileNotFoundError):
+            descriptor = os.open(name, _DIRECTORY, dir_fd=top)
+            try:
+                for child in _unlink_files(descriptor):
+                    # A name of our own, as the directory's may be taken up there.
+                    unique = f".{secrets.token_hex(16)}"
+                    os.rename(child, unique, src_dir_fd=descriptor, dst_dir_fd=top)
+                    ahead.append(unique)
+            finally:
+                os.close(descriptor)
+            os.rmdir(name, dir_fd=top)
+
+
+def _unlink_files(directory: int) -> list[str]:
+    # Everything but directories goes; those are made ours to read, move and empty, and returned.
+    with os.scandir(directory) as entries:
+        names = [entry.name for entry in entries]
+    directories = []
+    for name in names:
+        with suppress(FileNotFoundError):
+            if _allow(directory, name):
+                directories.append(name)
+            else:
+                os.unlink(name, dir_fd=directory)
+    return directories
+
+
+def _allow(parent: int | None, name: str) -> bool:
+    # True for a directory, which we may then read and change.
+    mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+    if not stat.S_ISDIR(mode):
+        return False
+    if mode & 0o700 != 0o700:
+        os.chmod(name, 0o700, dir_fd=parent)
+    return True

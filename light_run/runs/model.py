@@ -1,0 +1,153 @@
+"""What a run is: its status and the ways it may change, the request it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+from light_run.engine.spec import Artifact, Extracted, Phase, Reason, RunResult, RunSpec, Timings
+
+
+class Status(str, Enum):
+    """Where a run is in its life, in the words of the HTTP contract."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    __str__ = str.__str__
+
+    @property
+    def ended(self) -> bool:
+        """True for the statuses that nothing follows."""
+        return not TRANSITIONS[self]
+
+
+TRANSITIONS: dict[Status, frozenset[Status]] = {
+    Status.QUEUED: frozenset({Status.RUNNING, Status.FAILED, Status.CANCELLED}),
+    Status.RUNNING: frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED}),
+    Status.SUCCEEDED: frozenset(),
+    Status.FAILED: frozenset(),
+    Status.CANCELLED: frozenset(),
+}
+
+
+class Delivery(str, Enum):
+    """Where a run's callback is: still to be delivered, taken with a 2xx, or given up."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+    __str__ = str.__str__
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackState:
+    """How far a run's callback has come; `last_status` is None where no answer was had at all."""
+
+    state: Delivery = Delivery.PENDING
+    attempts: int = 0
+    last_status: int | None = None
+    next_attempt_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run at one moment; a change makes a new one. Times are UTC.
+
+    `started_at` is when it left the queue. `duration_ms` runs from there to the end of its extraction.
+    `phase` and `progress` are None once it has ended. A finished run holds neither its spec nor its
+    output: ten thousand of them stay in memory.
+    """
+
+    id: str
+    status: Status
+    created_at: datetime
+    detached: bool = False
+    owner: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    phase: Phase | None = None
+    progress: str | None = None
+    exit_code: int | None = None
+    duration_ms: int | None = None
+    reason: Reason | None = None
+    error: str | None = None
+    artifacts: tuple[Artifact, ...] = ()
+    extracted: tuple[Extracted, ...] = ()
+    queued_ms: float = 0.0
+    timings: Timings | None = None
+    logs_truncated: bool = False
+    parked: bool = False
+    callback: CallbackState | None = None
+
+    @property
+    def ended(self) -> bool:
+        """True once nothing will change but the callback's state."""
+        return self.status.ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """A run somebody asks for; its repr shows none of what must not be logged.
+
+    `body_digest` tells two requests with the same `idempotency_key` apart: any string that differs where
+    the bodies do. `owner` is the name of the token that asks, None where there is but one.
+    """
+
+    spec: RunSpec = field(repr=False)
+    detached: bool = False
+    callback_url: str | None = field(default=None, repr=False)
+    callback_secret: str | None = field(default=None, repr=False)
+    idempotency_key: str | None = field(default=None, repr=False)
+    body_digest: str = ""
+    owner: str | None = None
+
+
+def advance(run: Run, status: Status, **changes: Any) -> Run:
+    """Give `run` the next `status` and `changes` to other fields. Raises ValueError where it cannot follow."""
+    if status not in TRANSITIONS[run.status]:
+        raise ValueError(f"run {run.id} cannot go from {run.status} to {status}")
+    return replace(run, status=status, **changes)
+
+
+def started(run: Run, *, at: datetime, queued: float) -> Run:
+    """`run` with a slot of its own, taken at `at` after `queued` seconds of waiting."""
+    return advance(run, Status.RUNNING, started_at=at, queued_ms=queued * 1000)
+
+
+def concluded(run: Run, result: RunResult, *, elapsed: float, cancelled: bool = False) -> Run:
+    """`run` with its end: `result`, `elapsed` seconds after it left the queue.
+
+    A run that was told it is cancelled stays so, whatever its container did afterwards. Its end is
+    counted from its start: a clock that was put back meanwhile does not make it end before that.
+    """
+    if cancelled and result.reason is not Reason.CANCELLED:
+        result = replace(result, reason=Reason.CANCELLED, error="the run was cancelled")
+    if result.reason is Reason.CANCELLED:
+        status = Status.CANCELLED
+    else:
+        status = Status.SUCCEEDED if result.succeeded else Status.FAILED
+    begin = run.started_at or run.created_at
+    return advance(
+        run,
+        status,
+        started_at=begin,
+        finished_at=begin + timedelta(seconds=max(0.0, elapsed)),
+        duration_ms=round(max(0.0, elapsed) * 1000),
+        phase=None,
+        progress=None,
+        exit_code=result.exit_code,
+        reason=result.reason,
+        error=result.error,
+        artifacts=result.artifacts,
+        extracted=result.extracted,
+        timings=result.timings,
+        logs_truncated=result.logs_truncated,
+        parked=result.parked,
+    )
