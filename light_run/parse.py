@@ -1,0 +1,211 @@
+"""How settings are read from text; each reader takes a string or the value itself.
+
+A ValueError's words say what would be right: the caller knows which setting it is about.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from light_run.errors import SettingsError
+
+_SIZE = re.compile(r"([0-9]{1,18})\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_FACTORS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
+_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_USER = re.compile(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)?")
+_PRINTABLE = re.compile(r"[!-~]+")
+_TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+
+
+def integer(least: int, most: int) -> Callable[[object], int]:
+    """A whole number in decimal digits."""
+
+    def read(value: object) -> int:
+        text = str(value).strip()
+        if not isinstance(value, bool) and re.fullmatch(r"[0-9]{1,18}", text) and least <= int(text) <= most:
+            return int(text)
+        raise ValueError(f"give a whole number from {least} to {most}")
+
+    return read
+
+
+def number(least: float, most: float) -> Callable[[object], float]:
+    """A number, fractions too."""
+
+    def read(value: object) -> float:
+        try:
+            found = math.nan if isinstance(value, bool) else float(str(value))
+        except ValueError:
+            found = math.nan
+        if least <= found <= most:
+            return found
+        raise ValueError(f"give a number from {least:g} to {most:g}")
+
+    return read
+
+
+def size(least: int) -> Callable[[object], int]:
+    """Bytes, or a number with k, m, g or t for the powers of 1024."""
+
+    def read(value: object) -> int:
+        found = bytes_of(str(value)) if not isinstance(value, bool) else None
+        if found is None or found < least:
+            raise ValueError(f"give a number of bytes, at least {least}, or one such as 512m or 1g")
+        return found
+
+    return read
+
+
+def bytes_of(text: str) -> int | None:
+    """The bytes that `text` (``1048576``, ``512m``, ``1g``) stands for, None where it stands for none."""
+    match = _SIZE.fullmatch(text.strip())
+    return None if match is None else int(match[1]) * _FACTORS[match[2].lower()]
+
+
+def seconds(least: float, most: float) -> Callable[[object], float]:
+    """Seconds, or a number with ms, s, m, h or d."""
+
+    def read(value: object) -> float:
+        match = _TIME.fullmatch(str(value).strip())
+        found = float(match[1]) * _SECONDS[match[2] or "s"] if match else math.nan
+        if least <= found <= most:
+            return found
+        raise ValueError(f"give seconds from {least:g} to {most:g}, or a time such as 90s, 5m or 7d")
+
+    return read
+
+
+def milliseconds(least: int, most: int) -> Callable[[object], int]:
+    """Whole milliseconds, or a number with ms, s, m, h or d."""
+
+    def read(value: object) -> int:
+        match = _TIME.fullmatch(str(value).strip())
+        found = float(match[1]) * _SECONDS[match[2] or "ms"] * 1000 if match else math.nan
+        if least <= found <= most and found == round(found):
+            return round(found)
+        raise ValueError(f"give milliseconds from {least} to {most}, or a time such as 90s, 5m or 1h")
+
+    return read
+
+
+def boolean(value: object) -> bool:
+    """1, true, yes, on or 0, false, no, off."""
+    text = str(value).strip().lower()
+    if text in _TRUE | _FALSE:
+        return text in _TRUE
+    raise ValueError("give true or false")
+
+
+def choice(*words: str) -> Callable[[object], str]:
+    """One of `words`."""
+
+    def read(value: object) -> str:
+        if (text := str(value).strip()) in words:
+            return text
+        raise ValueError(f"give one of {', '.join(words)}")
+
+    return read
+
+
+def word(value: object) -> str:
+    """Text without blanks."""
+    if _PRINTABLE.fullmatch(text := str(value).strip()):
+        return text
+    raise ValueError("give a word without blanks")
+
+
+def token(value: object) -> str:
+    """What may stand after ``Bearer`` in a header."""
+    if _PRINTABLE.fullmatch(text := str(value)):
+        return text
+    raise ValueError("a token is made of letters, digits and signs without blanks")
+
+
+def name(value: object) -> str:
+    """A name as the engine allows them for runtimes and networks."""
+    if _NAME.fullmatch(text := str(value).strip()):
+        return text
+    raise ValueError("give a name of letters, digits, '_', '.' and '-'")
+
+
+def user(value: object) -> str:
+    """``name``, ``uid`` or ``uid:gid``."""
+    if _USER.fullmatch(text := str(value).strip()):
+        return text
+    raise ValueError("give a name, a uid or uid:gid, such as 65534:65534")
+
+
+def patterns(value: object) -> tuple[str, ...]:
+    """Words with commas or blanks between them."""
+    items = re.split(r"[,\s]+", value) if isinstance(value, str) else _strings(value)
+    found = tuple(item for item in items if item)
+    if not found:
+        raise ValueError("give one or more, with commas between them")
+    return found
+
+
+def names(value: object) -> tuple[str, ...]:
+    """Names with commas or blanks between them."""
+    return tuple(name(item) for item in patterns(value))
+
+
+def capabilities(value: object) -> tuple[str, ...]:
+    """Capabilities, ``CAP_`` before them or not; none at all is fine."""
+    if not isinstance(value, str) and not _strings(value):
+        return ()
+    found = tuple(item.upper().removeprefix("CAP_") for item in patterns(value))
+    if not all(re.fullmatch(r"[A-Z][A-Z_0-9]*", item) for item in found):
+        raise ValueError("give capabilities with commas between them, such as CHOWN,SETUID, or ALL")
+    return found
+
+
+def pins(value: object) -> tuple[tuple[str, int], ...]:
+    """``image=count`` pairs with commas between them, or a mapping."""
+    if isinstance(value, Mapping):
+        value = [f"{image}={count}" for image, count in value.items()]
+    pairs = [item.rpartition("=") for item in patterns(value)]
+    if not all(image and re.fullmatch(r"[0-9]{1,3}", count) for image, _, count in pairs):
+        raise ValueError("give images and how many, such as alpine:3.19=2,python:3.12-alpine=4")
+    return tuple((image, int(count)) for image, _, count in pairs)
+
+
+def prefix(value: object) -> str:
+    """The path of a location, without a slash at its end."""
+    text = str(value).strip().rstrip("/")
+    if re.fullmatch(r"(/[A-Za-z0-9_.~-]+)+", text):
+        return text
+    raise ValueError("give the path of a location, such as /internal-artifacts")
+
+
+def path(value: object) -> Path:
+    """A path; ``~`` is the home folder."""
+    text = str(value)
+    if not text.strip() or "\0" in text:
+        raise ValueError("give the path of a folder")
+    return Path(text)
+
+
+def expanded(value: Path) -> Path:
+    """`value` made absolute. Raises `SettingsError` where ``~`` means nothing."""
+    try:
+        return value.expanduser().absolute()
+    except RuntimeError:
+        raise SettingsError(f"{value}: there is no home folder here; give an absolute path") from None
+
+
+def show(value: object) -> str:
+    """`value` as it would be written in the environment."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _strings(value: object) -> list[str]:
+    if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        return list(value)
+    raise ValueError("give text, or a list of it")
