@@ -14,7 +14,7 @@ from typing import BinaryIO
 from urllib.parse import unquote
 
 from light_run.artifacts.paths import printable, segments
-from light_run.artifacts.removal import remove_tree
+from light_run.removal import remove_tree
 from light_run.errors import ArtifactNotFound, InvalidPath
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

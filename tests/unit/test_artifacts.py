@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from light_run.artifacts.paths import printable, segments
-from light_run.artifacts.removal import remove_tree
+from light_run.removal import remove_tree
 from light_run.artifacts.store import ArtifactStore, OpenFile
 from light_run.errors import ArtifactNotFound, InvalidPath
 
