@@ -189,13 +189,14 @@ def test_a_file_that_is_also_a_folder_is_refused(server: Server, paths: tuple[st
 @pytest.mark.parametrize("value", ["\ud800", "a\udfffb"])
 @pytest.mark.parametrize("field", ["content", "path", "env", "entrypoint", "input"])
 def test_lone_surrogates_are_never_a_server_error(server: Server, field: str, value: str) -> None:
-    changed: dict[str, Any] = {
+    bodies: dict[str, dict[str, Any]] = {
         "content": {"files": {"a": value}},
         "path": {"files": {value: "x"}},
         "env": {"env": {"A": value}},
         "entrypoint": {"entrypoint": value},
         "input": {"input": value},
-    }[field]
+    }
+    changed = bodies[field]
     response = server.post_run(**changed)
     # JSON may write one to stdin as \\ud800; no file, name or argument can hold it.
     assert response.status_code == 400 or (field == "input" and response.status_code == 200), response.text

@@ -213,7 +213,7 @@ def test_cancel_of_a_queued_run(start_server: StartServer) -> None:
 
 def test_cancel_while_a_step_is_built(server: Server) -> None:
     run_id = server.start(run=["echo building; sleep 60; echo unique-1"])
-    eventually(lambda: server.containers(), "the step's container is there")
+    eventually(server.containers, "the step's container is there")
     assert server.cancel(run_id).status_code == 204
     state = server.wait_done(run_id, within=20)
     assert (state["status"], state["reason"]) == ("cancelled", "cancelled")

@@ -103,7 +103,8 @@ class PrivateEngine:
 @contextmanager
 def private_engine(*images: str) -> Iterator[PrivateEngine]:
     """A running private engine that has `images`; gone, with all its files, when this leaves."""
-    assert shutil.which("dockerd") and os.geteuid() == 0, "needs dockerd, and root to start a second one"
+    assert shutil.which("dockerd"), "dockerd is needed, to start a second engine"
+    assert os.geteuid() == 0, "root is needed, to start a second engine"
     # Not under the tests' own folder: a unix socket's path has room for 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="light-run-engine-"))
     engine = PrivateEngine(folder)

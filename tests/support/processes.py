@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -41,10 +42,8 @@ def descriptors(pid: int) -> list[str]:
     """What each open descriptor of the process points at."""
     found = []
     for entry in (PROC / str(pid) / "fd").iterdir():
-        try:
+        with suppress(FileNotFoundError):
             found.append(str(entry.readlink()))
-        except FileNotFoundError:
-            continue
     return sorted(found)
 
 

@@ -90,7 +90,7 @@ def receiving() -> Iterator[Receiver]:
             except ConnectionError:
                 pass  # a sender that gave up waiting
 
-        do_POST = do_GET = do_PUT = do_HEAD = handle_any
+        do_POST = do_GET = do_PUT = do_HEAD = handle_any  # noqa: N815 (http.server's names)
 
         def log_message(self, format: str, *arguments: Any) -> None:
             """Say nothing."""
