@@ -16,6 +16,7 @@ LightRunError
 │   └── ArtifactNotFound
 ├── EngineError                the container engine refused, failed or is not there
 │   ├── EngineUnavailable      nothing answers, or the connection broke
+│   ├── EngineRefused          it answered no: its status code and its words
 │   ├── ImageNotFound
 │   ├── PullFailed
 │   ├── BuildFailed            a `run` step failed
@@ -113,6 +114,14 @@ class EngineError(LightRunError):
 
 class EngineUnavailable(EngineError):
     """The engine does not answer, or the connection to it broke."""
+
+
+class EngineRefused(EngineError):
+    """The engine answered no: `status` is the HTTP status of its answer, ``str()`` its own words."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status = status
 
 
 class ImageNotFound(EngineError):

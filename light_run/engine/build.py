@@ -1,0 +1,152 @@
+"""`run` steps: each executed in a hardened container and committed, as a Dockerfile's RUN would be."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from light_run.engine.cancel import CancelToken
+from light_run.engine.client import Engine
+from light_run.engine.config import RunnerConfig
+from light_run.engine.container import Execution, Exit, Streams
+from light_run.engine.flight import Progress, SingleFlight
+from light_run.engine.images import Image, Images, step_keys
+from light_run.engine.network import Networks
+from light_run.engine.output import LogWriter, read_log
+from light_run.engine.sandbox import Sandbox, container_config
+from light_run.engine.spec import MIB, Limits, Reason
+from light_run.errors import BuildFailed, Cancelled, EngineRefused
+
+REPOSITORY = "light-run-cache"
+_LAST_LINES = 10
+
+
+class Builder:
+    """Bakes steps into cached images ``light-run-cache:<key>``; the same key is built once at a time."""
+
+    def __init__(self, engine: Engine, images: Images, networks: Networks, config: RunnerConfig) -> None:
+        self._engine = engine
+        self._images = images
+        self._networks = networks
+        self._config = config
+        self._builds: SingleFlight[Image] = SingleFlight("build")
+
+    def find(self, base: Image, steps: tuple[str, ...]) -> Image | None:
+        """The cached image of all `steps` on `base`."""
+        return self._images.find(f"{REPOSITORY}:{step_keys(base.id, steps)[-1]}")
+
+    def build(
+        self, base: Image, steps: tuple[str, ...], limits: Limits, runtime: str | None, cancel: CancelToken, progress: Progress
+    ) -> Image:
+        """The image of `steps` on `base`, from the longest prefix there is. Raises BuildFailed, Cancelled."""
+        keys = step_keys(base.id, steps)
+        image = base
+        first = 0
+        for index in range(len(steps), 0, -1):
+            found = self._images.find(f"{REPOSITORY}:{keys[index - 1]}")
+            if found is not None:
+                image, first = found, index
+                break
+        for index in range(first, len(steps)):
+            progress(f"step {index + 1}/{len(steps)}")
+            step = _Step(base=base, image=image, number=index + 1, command=steps[index], tag=keys[index])
+            work = self._work(step, limits, runtime)
+            image = self._builds.run(keys[index], work, cancel, lambda _: None)
+        return image
+
+    def _work(self, step: _Step, limits: Limits, runtime: str | None) -> Callable[[CancelToken, Progress], Image]:
+        def work(abandoned: CancelToken, report: Progress) -> Image:
+            # Another flight may have landed between our look at the cache and this take-off.
+            found = self._images.find(f"{REPOSITORY}:{step.tag}")
+            return found or self._bake(step, limits, runtime, abandoned)
+
+        return work
+
+    def _bake(self, step: _Step, limits: Limits, runtime: str | None, cancel: CancelToken) -> Image:
+        sandbox = Sandbox(
+            image=step.image.id,
+            command=("sh", "-c", step.command),
+            limits=limits,
+            network=self._networks.ensure(None),
+            workdir=step.base.config.get("WorkingDir") or "/",
+            runtime=runtime,
+            labels={"light-run.kind": "build"},
+        )
+        config = container_config(sandbox, self._config)
+        # What a read-only step writes could not be kept.
+        config["HostConfig"]["ReadonlyRootfs"] = False
+        try:
+            container = self._engine.create(config)
+        except EngineRefused as error:
+            raise BuildFailed(f"step {step.number} ({step.command!r}) was refused by the engine: {error}") from error
+        try:
+            self._execute(step, container, cancel)
+            self._engine.commit(container, REPOSITORY, step.tag, step.image_config(self._config.server_id))
+        except EngineRefused as error:
+            raise BuildFailed(f"step {step.number} ({step.command!r}) failed: {error}") from error
+        finally:
+            self._engine.remove(container)
+        built = self._images.find(f"{REPOSITORY}:{step.tag}")
+        if built is None:
+            raise BuildFailed(f"the image of step {step.number} is gone again")
+        return built
+
+    def _execute(self, step: _Step, container: str, cancel: CancelToken) -> None:
+        with tempfile.TemporaryDirectory(prefix="light-run-build-") as folder:
+            path = Path(folder) / "log"
+            log = LogWriter(path, MIB)
+            streams = Streams.before_start(self._engine, container)
+            try:
+                cancel.check()
+                self._engine.start(container)
+                deadline = time.monotonic() + self._config.build_timeout
+                execution = Execution(self._engine, container, streams, log=log, deadline=deadline, cancel=cancel)
+                ended = execution.run(b"")
+            finally:
+                streams.close()
+                log.close()
+            if ended.killed is Reason.CANCELLED:
+                raise Cancelled("the build was given up")
+            if ended.code or ended.killed:
+                raise BuildFailed(step.failure(ended, [line.text for line in read_log(path)][-_LAST_LINES:]))
+
+
+class _Step:
+    # One step: the image it runs on, the base whose configuration the result keeps, the tag it gets.
+
+    def __init__(self, *, base: Image, image: Image, number: int, command: str, tag: str) -> None:
+        self.base = base
+        self.image = image
+        self.number = number
+        self.command = command
+        self.tag = tag
+
+    def image_config(self, server_id: str) -> dict[str, Any]:
+        base = self.base.config
+        return {
+            # Empty lists, not absent ones: the engine would fill those in from the step's own command.
+            "Entrypoint": base.get("Entrypoint") or [],
+            "Cmd": base.get("Cmd") or [],
+            "Env": base.get("Env") or [],
+            "User": base.get("User") or "",
+            "WorkingDir": base.get("WorkingDir") or "",
+            "Volumes": base.get("Volumes"),
+            "ExposedPorts": base.get("ExposedPorts"),
+            "Healthcheck": base.get("Healthcheck"),
+            "StopSignal": base.get("StopSignal") or "",
+            # The step's container is labelled as ours; what someone else starts from this image is not.
+            "Labels": {
+                **(base.get("Labels") or {}),
+                "light-run.server": "",
+                "light-run.kind": "",
+                "light-run.cache": server_id,
+            },
+        }
+
+    def failure(self, ended: Exit, last_lines: list[str]) -> str:
+        how = "ran out of time" if ended.killed else f"exited with {ended.code}"
+        tail = "\n" + "\n".join(last_lines) if last_lines else ""
+        return f"step {self.number} ({self.command!r}) {how}{':' + tail if tail else ''}"

@@ -1,0 +1,74 @@
+"""A wish to stop, passed from whoever has it to whoever works."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from light_run.errors import Cancelled
+
+
+class CancelToken:
+    """Asks one run to stop; any thread may call `cancel`, as often as it likes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cancelled = False
+        self._subscribers: list[Callable[[], None]] = []
+
+    @property
+    def cancelled(self) -> bool:
+        """True once `cancel` was called."""
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """Ask the run to stop. Returns at once; the run's own thread does the work."""
+        with self._lock:
+            if self._cancelled:
+                return
+            self._cancelled = True
+            subscribers = tuple(self._subscribers)
+        for subscriber in subscribers:
+            subscriber()
+
+    def check(self) -> None:
+        """Raise `Cancelled` once `cancel` was called."""
+        if self._cancelled:
+            raise Cancelled("the run was cancelled")
+
+    @contextmanager
+    def calling(self, subscriber: Callable[[], None]) -> Iterator[None]:
+        """Call `subscriber` on a cancel while the block runs; at once where it came before."""
+        with self._lock:
+            self._subscribers.append(subscriber)
+            came_before = self._cancelled
+        if came_before:
+            subscriber()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._subscribers.remove(subscriber)
+
+    @contextmanager
+    def descriptor(self) -> Iterator[int]:
+        """A descriptor that becomes readable on a cancel, for a poll beside sockets."""
+        descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        lock = threading.Lock()
+        open_ = True
+
+        def wake() -> None:
+            with lock:
+                if open_:
+                    os.eventfd_write(descriptor, 1)
+
+        try:
+            with self.calling(wake):
+                yield descriptor
+        finally:
+            # A cancel may have taken its copy of the subscribers just before: never write to a reused number.
+            with lock:
+                open_ = False
+                os.close(descriptor)

@@ -1,0 +1,269 @@
+"""The only place that talks to docker-py: engine verbs in, light-run's own errors out.
+
+Every call a run needs is here once. docker-py wants one client a thread (its sessions are not
+thread-safe), so each thread that calls gets its own, and the API version is asked for only once.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Any
+
+import docker
+import requests
+import urllib3
+from docker.transport.unixconn import UnixHTTPAdapter
+from docker.utils import kwargs_from_env
+
+from light_run.engine.stream import EngineStream
+from light_run.errors import EngineRefused, EngineUnavailable
+
+# An engine under a few hundred starts at once takes its time over each; a hung one must not hold us for ever.
+CALL_TIMEOUT = 300.0
+
+
+class _OnePoolAdapter(UnixHTTPAdapter):
+    # docker-py keys its pools by the whole URL: nothing would be reused between containers, and up to 25
+    # idle sockets a thread would stay open.
+    def get_connection(self, url: str, proxies: Any = None) -> Any:
+        return super().get_connection("http+unix://engine", proxies)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn whatever docker-py, requests or the socket raises into an `EngineError`."""
+    try:
+        yield
+    except docker.errors.APIError as error:
+        status = error.response.status_code if error.response is not None else 500
+        words = error.explanation or str(error)
+        if isinstance(words, bytes):
+            words = words.decode("utf-8", "replace")
+        raise EngineRefused(status, words.strip()) from error
+    except (
+        docker.errors.DockerException,
+        requests.RequestException,
+        urllib3.exceptions.HTTPError,
+        OSError,
+    ) as error:
+        raise EngineUnavailable(f"the container engine does not answer: {error}") from error
+
+
+class Engine:
+    """A container engine, local or remote. Every method raises `EngineUnavailable` or `EngineRefused`."""
+
+    def __init__(self, timeout: float = CALL_TIMEOUT) -> None:
+        self._timeout = timeout
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._clients: weakref.WeakSet[docker.APIClient] = weakref.WeakSet()
+        self._version: str | None = None
+
+    def _connect(self, timeout: float) -> docker.APIClient:
+        # DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH, as the docker command reads them.
+        client = docker.APIClient(version=self._version, timeout=timeout, **kwargs_from_env())
+        self._version = client.api_version
+        adapter = client.adapters.get("http+docker://")
+        if isinstance(adapter, UnixHTTPAdapter):
+            client._custom_adapter.close()
+            client._custom_adapter = _OnePoolAdapter(
+                "http+unix://" + adapter.socket_path, timeout=timeout, pool_connections=1
+            )
+            client.mount("http+docker://", client._custom_adapter)
+        with self._lock:
+            self._clients.add(client)
+        return client
+
+    @property
+    def api(self) -> docker.APIClient:
+        """This thread's docker-py client."""
+        client = getattr(self._local, "client", None)
+        if client is None:
+            client = self._local.client = self._connect(self._timeout)
+        return client
+
+    def close(self) -> None:
+        """Close the idle connections of every thread; the engine stays usable."""
+        with self._lock:
+            clients = list(self._clients)
+        for client in clients:
+            client.close()
+
+    # -- the engine itself
+
+    def ping(self, timeout: float = 3.0) -> None:
+        """Return if the engine answers within `timeout` seconds."""
+        with translated():
+            api = self.api
+            api._raise_for_status(api._get(api._url("/_ping"), timeout=timeout))
+
+    def info(self) -> dict[str, Any]:
+        """The engine's own description of itself."""
+        with translated():
+            return dict(self.api.info())
+
+    # -- containers
+
+    def create(self, config: Mapping[str, Any]) -> str:
+        """Create a container from a configuration in the engine API's own form; its id."""
+        with translated():
+            return str(self.api.create_container_from_config(dict(config))["Id"])
+
+    def start(self, container: str) -> None:
+        """Start a created container."""
+        with translated():
+            self.api.start(container)
+
+    def kill(self, container: str) -> None:
+        """Kill a container; one that does not run, or is gone, is fine."""
+        try:
+            with translated():
+                self.api.kill(container)
+        except EngineRefused as error:
+            if error.status not in (404, 409):
+                raise
+
+    def remove(self, container: str) -> None:
+        """Kill and remove a container with its anonymous volumes; one that is gone is fine."""
+        try:
+            with translated():
+                self.api.remove_container(container, v=True, force=True)
+        except EngineRefused as error:
+            # 409: its removal is under way already.
+            if error.status not in (404, 409):
+                raise
+
+    def inspect(self, container: str) -> dict[str, Any]:
+        """A container's configuration and state."""
+        with translated():
+            return dict(self.api.inspect_container(container))
+
+    def containers(self, label: str, *, all: bool = True) -> list[dict[str, Any]]:
+        """The containers that bear `label`, without an inspect each."""
+        with translated():
+            return list(self.api.containers(all=all, filters={"label": label}))
+
+    def attach(self, container: str) -> EngineStream:
+        """The container's stdin, stdout and stderr on one connection, from now on."""
+        with translated():
+            api = self.api
+            response = api._post(
+                api._url("/containers/{0}/attach", container),
+                params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1},
+                headers={"Connection": "Upgrade", "Upgrade": "tcp"},
+                stream=True,
+            )
+            api._raise_for_status(response)
+            return EngineStream(response)
+
+    def logs(self, container: str) -> EngineStream:
+        """Everything the engine kept of the container's output, then what follows, until it ends."""
+        with translated():
+            api = self.api
+            response = api._get(
+                api._url("/containers/{0}/logs", container),
+                params={"stdout": 1, "stderr": 1, "follow": 1},
+                stream=True,
+            )
+            api._raise_for_status(response)
+            return EngineStream(response)
+
+    def wait(self, container: str, condition: str = "next-exit") -> EngineStream:
+        """A connection on which the exit will be told; returns once the engine has registered the wait.
+
+        The engine sends its headers at once and the body at the exit, so one thread can poll this beside
+        the output and a cancel.
+        """
+        with translated():
+            api = self.api
+            response = api._post(
+                api._url("/containers/{0}/wait", container), params={"condition": condition}, stream=True
+            )
+            api._raise_for_status(response)
+            return EngineStream(response)
+
+    def put_archive(self, container: str, path: str, tar: IO[bytes]) -> None:
+        """Unpack an uncompressed tar at `path` of a container that was not started yet."""
+        with translated():
+            self.api.put_archive(container, path, tar)
+
+    @contextmanager
+    def get_archive(self, container: str, path: str) -> Iterator[Iterator[bytes]]:
+        """A tar of `path` in chunks. `EngineRefused` with status 404 where it does not exist."""
+        with translated():
+            api = self.api
+            response = api._get(
+                api._url("/containers/{0}/archive", container), params={"path": path}, stream=True
+            )
+            api._raise_for_status(response)
+        try:
+            yield _translated_chunks(response)
+        finally:
+            response.close()
+
+    # -- images
+
+    def inspect_image(self, name: str) -> dict[str, Any]:
+        """An image's id and configuration."""
+        with translated():
+            return dict(self.api.inspect_image(name))
+
+    def images(self, label: str) -> list[dict[str, Any]]:
+        """The images that bear `label`."""
+        with translated():
+            return list(self.api.images(filters={"label": label}))
+
+    def remove_image(self, name: str) -> None:
+        """Remove an image; one that is gone or in use is left."""
+        try:
+            with translated():
+                self.api.remove_image(name)
+        except EngineRefused as error:
+            if error.status not in (404, 409):
+                raise
+
+    def import_image(self, tar: bytes, name: str) -> None:
+        """Make an image called `name` of the files in a tar."""
+        repository, tag = name.split(":")
+        with translated():
+            self.api.import_image_from_data(tar, repository=repository, tag=tag)
+
+    @contextmanager
+    def pull(self, repository: str, tag: str) -> Iterator[Iterator[dict[str, Any]]]:
+        """Pull an image; yields the engine's progress messages, the last of which may be an error.
+
+        Runs on a client of its own: leaving the block early closes the connection, which makes the engine
+        give the pull up, and credentials are read afresh from the docker configuration.
+        """
+        with translated():
+            client = self._connect(self._timeout)
+        try:
+            with translated():
+                yield client.pull(repository, tag=tag, stream=True, decode=True)
+        finally:
+            client.close()
+
+    def commit(self, container: str, repository: str, tag: str, config: Mapping[str, Any]) -> str:
+        """Make an image of a container; its id."""
+        with translated():
+            return str(self.api.commit(container, repository, tag, conf=dict(config))["Id"])
+
+    # -- networks
+
+    def inspect_network(self, name: str) -> dict[str, Any]:
+        """A network's configuration."""
+        with translated():
+            return dict(self.api.inspect_network(name))
+
+    def create_network(self, name: str, options: Mapping[str, str], labels: Mapping[str, str]) -> None:
+        """Create a bridge network; 409 where the name is taken."""
+        with translated():
+            self.api.create_network(name, driver="bridge", options=dict(options), labels=dict(labels), check_duplicate=True)
+
+
+def _translated_chunks(response: requests.Response) -> Iterator[bytes]:
+    with translated():
+        yield from response.iter_content(1 << 16)

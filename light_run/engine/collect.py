@@ -1,0 +1,66 @@
+"""What a run asked to have extracted, from wherever it lies."""
+
+from __future__ import annotations
+
+from light_run.engine.cancel import CancelToken
+from light_run.engine.client import Engine
+from light_run.engine.extract import ArtifactFolder, ExtractError, from_folder, from_tar
+from light_run.engine.spec import Extracted, RunSpec
+from light_run.engine.workspace import Workspace, container_path, parts_below
+from light_run.errors import EngineRefused
+
+
+class Collector:
+    """Fills `folder` from a container that has ended; `mounted` is the host's side of its workdir, if there is one."""
+
+    def __init__(
+        self, engine: Engine, container: str, spec: RunSpec, mounted: Workspace | None, folder: ArtifactFolder
+    ) -> None:
+        self._engine = engine
+        self._container = container
+        self._spec = spec
+        self._mounted = mounted
+        self._folder = folder
+
+    def collect(self, cancel: CancelToken) -> tuple[Extracted, ...]:
+        """Extract every entry; what became of each. Raises Cancelled, EngineUnavailable."""
+        extracted = []
+        for entry in self._spec.extract:
+            cancel.check()
+            extracted.append(self._extract(entry))
+        return tuple(extracted)
+
+    def _extract(self, entry: str) -> Extracted:
+        path = container_path(self._spec.workdir, entry)
+        try:
+            if not self._take_from_workspace(path):
+                self._take_from_archive(path)
+        except FileNotFoundError:
+            return Extracted(entry, "missing")
+        except ExtractError as error:
+            return Extracted(entry, "error", self._folder.entry_bytes, str(error))
+        except OSError as error:
+            return Extracted(entry, "error", self._folder.entry_bytes, error.strerror or str(error))
+        return Extracted(entry, "ok", self._folder.entry_bytes)
+
+    def _take_from_workspace(self, path: str) -> bool:
+        parts = parts_below(container_path("/", self._spec.workdir), path)
+        if self._mounted is None or parts is None:
+            return False
+        try:
+            from_folder(self._mounted.files, parts, self._folder)
+        except PermissionError:
+            # A server that is not root may not read what root in the container kept to itself; the engine may.
+            return False
+        return True
+
+    def _take_from_archive(self, path: str) -> None:
+        try:
+            with self._engine.get_archive(self._container, path) as chunks:
+                taken = from_tar(chunks, self._folder)
+        except EngineRefused as error:
+            if error.status == 404:
+                raise FileNotFoundError(path) from error
+            raise ExtractError(f"the engine refused: {error}") from error
+        if not taken:
+            raise ExtractError("is neither a regular file nor a directory")

@@ -1,0 +1,174 @@
+"""One life of a container's command: its input in, its output out, until it ends or is made to."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from light_run.engine.cancel import CancelToken
+from light_run.engine.client import Engine
+from light_run.engine.output import Demultiplexer, LogWriter
+from light_run.engine.spec import Reason
+from light_run.engine.stream import EngineStream
+from light_run.errors import EngineUnavailable
+
+# The engine drains a container's output for at most 2 s after its exit; more than this it will not send.
+_DRAIN = 5.0
+# A killed container is gone in milliseconds; one that is not by then belongs to an engine that hangs.
+_KILL_PATIENCE = 60.0
+# Output may keep coming without pause: look at the clock and the cancel between this many reads.
+_READS_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How the command ended: its exit code, and why it was killed where we killed it."""
+
+    code: int
+    killed: Reason | None
+
+
+class Streams:
+    """The two connections a run listens on: the container's stdio and the wait for its exit."""
+
+    def __init__(self, stdio: EngineStream, exit: EngineStream) -> None:
+        self.stdio = stdio
+        self.exit = exit
+
+    @classmethod
+    def before_start(cls, engine: Engine, container: str) -> Streams:
+        """Of a container that is to be started: all of its output, and its first exit."""
+        return cls._both(engine.attach(container), engine, container, "next-exit")
+
+    @classmethod
+    def replayed(cls, engine: Engine, container: str) -> Streams:
+        """Of a container that was started before: its output from the beginning, and its exit if it has not been."""
+        return cls._both(engine.logs(container), engine, container, "not-running")
+
+    @classmethod
+    def _both(cls, stdio: EngineStream, engine: Engine, container: str, condition: str) -> Streams:
+        try:
+            return cls(stdio, engine.wait(container, condition))
+        except BaseException:
+            stdio.close()
+            raise
+
+    def close(self) -> None:
+        """Close both."""
+        self.stdio.close()
+        self.exit.close()
+
+
+class Execution:
+    """Pumps one command's input and output in the calling thread; `deadline` is in `time.monotonic()` seconds."""
+
+    def __init__(
+        self, engine: Engine, container: str, streams: Streams, *, log: LogWriter, deadline: float, cancel: CancelToken
+    ) -> None:
+        self._engine = engine
+        self._container = container
+        self._stdio = streams.stdio
+        self._exit = streams.exit
+        self._log = log
+        self._deadline = deadline
+        self._cancel = cancel
+        self._demultiplexer = Demultiplexer()
+        self._input: memoryview | None = None
+        self._output_ended = False
+        self._code: int | None = None
+        self._killed: Reason | None = None
+        self._give_up: float | None = None
+
+    def run(self, stdin: bytes | None, delivered: Callable[[], None] = lambda: None) -> Exit:
+        """Deliver `stdin` and end-of-file, call `delivered`, keep the output, return at the exit.
+
+        None delivers nothing, to a command that had its input before.
+
+        Kills the container at the deadline and on a cancel. Raises EngineUnavailable where the engine
+        is lost on the way.
+        """
+        self._input = None if stdin is None else memoryview(stdin)
+        self._delivered = delivered
+        with self._cancel.descriptor() as cancelled:
+            poll = select.poll()
+            poll.register(cancelled, select.POLLIN)
+            poll.register(self._exit, select.POLLIN)
+            poll.register(self._stdio, select.POLLIN)
+            self._send()
+            if self._input is not None:
+                poll.modify(self._stdio, select.POLLIN | select.POLLOUT)
+            while self._code is None or not self._output_ended:
+                self._step(poll, cancelled)
+                if self._give_up is not None and time.monotonic() > self._give_up:
+                    break
+        if self._code is None:
+            raise EngineUnavailable("the container engine did not end a container that was killed")
+        return Exit(self._code, self._killed)
+
+    def _step(self, poll: select.poll, cancelled: int) -> None:
+        events = dict(poll.poll(self._patience()))
+        if self._input is not None and events.get(self._stdio.fileno(), 0) & ~select.POLLIN:
+            self._send()
+            if self._input is None:
+                poll.modify(self._stdio, select.POLLIN)
+        if not self._output_ended and (self._stdio.buffered or self._stdio.fileno() in events):
+            self._receive()
+            if self._output_ended:
+                poll.unregister(self._stdio)
+        if self._code is None and (self._exit.buffered or self._exit.fileno() in events):
+            self._code = _exit_code(self._exit.json())
+            poll.unregister(self._exit)
+            self._give_up = time.monotonic() + _DRAIN
+        if cancelled in events:
+            poll.unregister(cancelled)
+            self._kill(Reason.CANCELLED)
+        elif self._killed is None and time.monotonic() >= self._deadline:
+            self._kill(Reason.TIMEOUT)
+
+    def _patience(self) -> float:
+        # Milliseconds until something must be done though nothing comes.
+        if self._stdio.buffered or self._exit.buffered:
+            return 0
+        until = self._give_up if self._give_up is not None else self._deadline
+        return max(0.0, until - time.monotonic()) * 1000 + 1
+
+    def _kill(self, reason: Reason) -> None:
+        if self._code is not None:
+            return
+        if self._killed is None or reason is Reason.CANCELLED:
+            self._killed = reason
+        self._give_up = time.monotonic() + _KILL_PATIENCE
+        self._engine.kill(self._container)
+
+    def _send(self) -> None:
+        if self._input is None:
+            return
+        try:
+            while self._input and (sent := self._stdio.send(self._input)):
+                self._input = self._input[sent:]
+        except OSError:
+            # A command need not read its input; it may have exited already.
+            self._input = self._input[:0]
+        if not self._input:
+            self._input = None
+            self._stdio.end_of_input()
+            self._delivered()
+
+    def _receive(self) -> None:
+        for _ in range(_READS_AT_ONCE):
+            data = self._stdio.read()
+            if data is None:
+                return
+            if not data:
+                self._output_ended = True
+                return
+            for stream, payload in self._demultiplexer.feed(data):
+                self._log.write(stream, payload)
+
+
+def _exit_code(answer: object) -> int:
+    if isinstance(answer, dict) and isinstance(answer.get("StatusCode"), int):
+        return int(answer["StatusCode"])
+    raise EngineUnavailable(f"the container engine broke off the wait for an exit: {answer}")

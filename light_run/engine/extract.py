@@ -1,0 +1,301 @@
+"""Files out: regular files and directories alone, whatever a hostile container left in their place.
+
+Two sources, a mounted workspace (`from_folder`) and the engine's archive (`from_tar`), fill one
+`ArtifactFolder`, which holds the caps while it is filled. Names are bytes inside and reach the outside
+by ``os.fsdecode``, since a container may call a file anything but NUL and slash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tarfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+from light_run.engine.spec import Artifact
+
+_CHUNK = 1 << 18
+# Deeper trees are no one's output; each level costs a descriptor while it is walked.
+_DEEPEST = 100
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: opening a fifo that was swapped in must not wait for a writer.
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+
+Parts = tuple[bytes, ...]
+
+
+class ExtractError(Exception):
+    """An entry that cannot be extracted; ``str()`` says why."""
+
+
+class ArtifactFolder:
+    """The folder artifacts are written to; it alone opens files for writing, below its own descriptor.
+
+    `cap` is the most bytes one `extract` entry may bring, `entries` the most files and directories of
+    all entries together. The folder is made when the first artifact comes.
+    """
+
+    def __init__(self, path: Path, cap: int, entries: int) -> None:
+        self._path = path
+        self._cap = cap
+        self._entries = entries
+        self._found: dict[Parts, Artifact] = {}
+        self._entry_bytes = 0
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """What is in the folder, in order of path."""
+        return tuple(self._found[parts] for parts in sorted(self._found))
+
+    def begin_entry(self) -> None:
+        """Count bytes anew: another `extract` entry begins."""
+        self._entry_bytes = 0
+
+    @property
+    def entry_bytes(self) -> int:
+        """Bytes the present entry has brought."""
+        return self._entry_bytes
+
+    def add_directory(self, parts: Parts) -> None:
+        """Make a directory and its parents. Raises ExtractError, OSError."""
+        if parts:
+            with self._open_directory(parts):
+                pass
+
+    def add_file(self, parts: Parts, size: int, chunks: Iterable[bytes]) -> None:
+        """Write a file of at most `size` bytes; nothing of it stays on failure. Raises ExtractError, OSError."""
+        if self._entry_bytes + size > self._cap:
+            raise ExtractError(f"larger than the {self._cap} bytes that one entry may bring")
+        with self._open_directory(parts[:-1]) as parent:
+            self._count(parts)
+            written = 0
+            try:
+                with contextlib.suppress(IsADirectoryError), contextlib.suppress(FileNotFoundError):
+                    os.unlink(parts[-1], dir_fd=parent)
+                with open(os.open(parts[-1], _NEW_FILE, 0o600, dir_fd=parent), "wb") as out:
+                    for chunk in chunks:
+                        written += len(chunk)
+                        # The file may have grown since it was measured.
+                        if self._entry_bytes + written > self._cap:
+                            raise ExtractError(f"larger than the {self._cap} bytes that one entry may bring")
+                        _write_sparse(out, chunk)
+                    out.truncate(written)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(parts[-1], dir_fd=parent)
+                raise
+        self._entry_bytes += written
+        self._found[parts] = Artifact(_name(parts), written, "file")
+
+    def read_file(self, parts: Parts) -> Iterator[bytes] | None:
+        """The bytes of a file that was added before; None where there is none."""
+        found = self._found.get(parts)
+        return None if found is None or found.type != "file" else self._chunks(parts)
+
+    def _chunks(self, parts: Parts) -> Iterator[bytes]:
+        with self._open_directory(parts[:-1]) as parent:
+            with open(os.open(parts[-1], _FILE, dir_fd=parent), "rb", buffering=0) as file:
+                yield from _chunks_of(file)
+
+    def _count(self, parts: Parts) -> None:
+        if parts not in self._found and len(self._found) >= self._entries:
+            raise ExtractError(f"more than the {self._entries} files and directories that a run may bring")
+
+    @contextlib.contextmanager
+    def _open_directory(self, parts: Parts) -> Iterator[int]:
+        if len(parts) > _DEEPEST:
+            raise ExtractError(f"nested deeper than {_DEEPEST} directories")
+        if any(part in (b"", b".", b"..") or b"/" in part or b"\0" in part for part in parts):
+            raise ExtractError("a name that leaves its directory")
+        self._path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(self._path, _DIRECTORY)
+        try:
+            for depth, part in enumerate(parts, 1):
+                if parts[:depth] not in self._found:
+                    self._count(parts[:depth])
+                    os.mkdir(part, 0o700, dir_fd=descriptor)
+                    self._found[parts[:depth]] = Artifact(_name(parts[:depth]), 0, "directory")
+                below = os.open(part, _DIRECTORY, dir_fd=descriptor)
+                os.close(descriptor)
+                descriptor = below
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def from_folder(root: Path, parts: tuple[str, ...], into: ArtifactFolder) -> None:
+    """Take what lies at `parts` below `root`: a file as its basename, a directory's contents directly.
+
+    Opens segment by segment and follows no link. Raises FileNotFoundError where there is nothing,
+    ExtractError where it is neither file nor directory, PermissionError where this process may not read.
+    """
+    into.begin_entry()
+    descriptor = os.open(root, _DIRECTORY)
+    try:
+        names = tuple(os.fsencode(part) for part in parts)
+        for name in names[:-1]:
+            below = _open_below(descriptor, name, _DIRECTORY)
+            os.close(descriptor)
+            descriptor = below
+        if not names:
+            _take_directory(descriptor, (), into)
+            return
+        mode = os.stat(names[-1], dir_fd=descriptor, follow_symlinks=False).st_mode
+        if stat.S_ISDIR(mode):
+            below = _open_below(descriptor, names[-1], _DIRECTORY)
+            try:
+                _take_directory(below, (), into)
+            finally:
+                os.close(below)
+        elif stat.S_ISREG(mode):
+            _take_file(descriptor, names[-1], (names[-1],), into)
+        else:
+            raise ExtractError(f"is a {_kind(mode)}, and only regular files and directories are extracted")
+    finally:
+        os.close(descriptor)
+
+
+def _open_below(directory: int, name: bytes, flags: int) -> int:
+    try:
+        return os.open(name, flags, dir_fd=directory)
+    except NotADirectoryError:
+        # O_DIRECTORY with O_NOFOLLOW says this of a link and of a file alike.
+        if stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            raise ExtractError("leads through a symbolic link, which is not followed") from None
+        raise FileNotFoundError(os.fsdecode(name)) from None
+
+
+def _take_directory(directory: int, parts: Parts, into: ArtifactFolder) -> None:
+    into.add_directory(parts)
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            name = os.fsencode(entry.name)
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    below = os.open(name, _DIRECTORY, dir_fd=directory)
+                    try:
+                        _take_directory(below, (*parts, name), into)
+                    finally:
+                        os.close(below)
+                elif entry.is_file(follow_symlinks=False):
+                    _take_file(directory, name, (*parts, name), into)
+            except (FileNotFoundError, NotADirectoryError):
+                # Swapped since it was listed; what it is now is not what was asked for.
+                continue
+
+
+def _take_file(directory: int, name: bytes, parts: Parts, into: ArtifactFolder) -> None:
+    try:
+        descriptor = os.open(name, _FILE, dir_fd=directory)
+    except OSError as error:
+        if isinstance(error, (PermissionError, FileNotFoundError)):
+            raise
+        raise FileNotFoundError(os.fsdecode(name)) from error
+    with open(descriptor, "rb", buffering=0) as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise FileNotFoundError(os.fsdecode(name))
+        into.add_file(parts, status.st_size, _chunks_of(file))
+
+
+def from_tar(chunks: Iterator[bytes], into: ArtifactFolder) -> bool:
+    """Take an archive of one file or directory as the engine gives it, named by its basename.
+
+    A file lands as its basename, a directory's contents directly. False where it held neither.
+    Raises ExtractError where a cap is reached or the archive is broken, OSError.
+    """
+    into.begin_entry()
+    try:
+        with tarfile.open(fileobj=_Readable(chunks), mode="r|", errors="surrogateescape") as tar:  # type: ignore[call-overload]
+            return _take_members(tar, into)
+    except (tarfile.TarError, ValueError, OverflowError, IndexError, RecursionError) as error:
+        raise ExtractError(f"the engine's archive is broken: {error}") from error
+
+
+def _take_members(tar: tarfile.TarFile, into: ArtifactFolder) -> bool:
+    taken = False
+    within = False
+    for index, member in enumerate(tar):
+        parts = tuple(part for part in os.fsencode(member.name).split(b"/") if part not in (b"", b"."))
+        if b".." in parts:
+            raise ExtractError("the engine's archive holds a name that leaves its directory")
+        if index == 0:
+            within = member.isdir()
+        below = parts[1:] if within else parts[-1:]
+        if member.isdir():
+            into.add_directory(below)
+            taken = True
+        elif member.isreg() and below:
+            content = tar.extractfile(member)
+            if content is not None:
+                into.add_file(below, member.size, _chunks_of(content))
+                taken = True
+        elif member.islnk() and below:
+            taken = _take_second_name(member, below, into) or taken
+        # tarfile remembers every member, which a million of them would make us pay for.
+        tar.members = []
+    return taken
+
+
+def _take_second_name(member: tarfile.TarInfo, parts: Parts, into: ArtifactFolder) -> bool:
+    # The second name of a file comes as a hard link to the first. It is copied, as from a folder, and only
+    # from what has come out already.
+    target = tuple(part for part in os.fsencode(member.linkname).split(b"/") if part not in (b"", b"."))[1:]
+    content = into.read_file(target) if target != parts else None
+    if content is None:
+        return False
+    into.add_file(parts, 0, content)
+    return True
+
+
+class _Readable:
+    # What tarfile wants of a stream: read(size).
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._buffer = bytearray()
+
+    def read(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            chunk = next(self._chunks, b"")
+            if not chunk:
+                break
+            self._buffer += chunk
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return data
+
+
+def _chunks_of(file: IO[bytes]) -> Iterator[bytes]:
+    while chunk := file.read(_CHUNK):
+        yield chunk
+
+
+_ZEROS = bytes(_CHUNK)
+
+
+def _write_sparse(out: IO[bytes], chunk: bytes) -> None:
+    # A sparse file that a container left must not fill the disk here.
+    if len(chunk) == _CHUNK and chunk == _ZEROS:
+        out.seek(_CHUNK, os.SEEK_CUR)
+    else:
+        out.write(chunk)
+
+
+def _name(parts: Parts) -> str:
+    return os.fsdecode(b"/".join(parts))
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_IFLNK: "symbolic link",
+        stat.S_IFIFO: "pipe",
+        stat.S_IFSOCK: "socket",
+        stat.S_IFCHR: "device",
+        stat.S_IFBLK: "device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "special file")

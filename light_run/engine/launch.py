@@ -1,0 +1,163 @@
+"""From an image to a started command: in a parked container where there is one, else in a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from light_run.engine.build import Builder
+from light_run.engine.cancel import CancelToken
+from light_run.engine.client import Engine
+from light_run.engine.config import RunnerConfig
+from light_run.engine.container import Streams
+from light_run.engine.images import Image, Images
+from light_run.engine.launcher import launch_script, passes_through_shell
+from light_run.engine.mounts import Mounts, Placement
+from light_run.engine.network import Networks
+from light_run.engine.pool import ParkKey, Pool
+from light_run.engine.sandbox import Sandbox, container_config
+from light_run.engine.spec import Limits, Observer, Phase, RunSpec
+from light_run.engine.workspace import Workspace
+from light_run.errors import EngineRefused, StartFailed
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What every run of one runner shares."""
+
+    engine: Engine
+    config: RunnerConfig
+    images: Images
+    builder: Builder
+    networks: Networks
+    mounts: Mounts
+    pool: Pool
+
+    def limits(self, spec: RunSpec) -> Limits:
+        """What `spec` may use."""
+        return spec.limits or self.config.limits
+
+    def runtime(self, spec: RunSpec) -> str | None:
+        """The engine's runtime for `spec`; None is the engine's own default."""
+        return spec.runtime or self.config.runtime
+
+
+@dataclass(slots=True)
+class Belongings:
+    """What a run has taken so far and must give back: filled in as it goes, so that no way out leaks."""
+
+    staged: Workspace
+    container: str | None = None
+    streams: Streams | None = None
+    parked: Workspace | None = None
+    was_parked: bool = False
+    mounted: Workspace | None = None
+
+    @property
+    def workspaces(self) -> Sequence[Workspace]:
+        """Every folder to remove."""
+        return [self.staged] if self.parked is None else [self.staged, self.parked]
+
+
+def prepare_image(house: House, spec: RunSpec, cancel: CancelToken, observer: Observer) -> Image:
+    """The image of `spec` with its steps baked in. Raises ImageNotFound, PullFailed, BuildFailed, Cancelled."""
+    cancel.check()
+    image = house.images.find(spec.image)
+    if image is None:
+        observer.phase(Phase.PULLING)
+        image = house.images.pull(spec.image, cancel, observer.progress)
+    if not spec.steps:
+        return image
+    cached = house.builder.find(image, spec.steps)
+    if cached is not None:
+        return cached
+    observer.phase(Phase.BUILDING)
+    return house.builder.build(
+        image, spec.steps, house.limits(spec), house.runtime(spec), cancel, observer.progress
+    )
+
+
+class Launch:
+    """Brings the command of `spec` to life in a container of `image`."""
+
+    def __init__(
+        self, house: House, spec: RunSpec, run_id: str, belongings: Belongings, cancel: CancelToken, observer: Observer
+    ) -> None:
+        self._house = house
+        self._engine = house.engine
+        self._spec = spec
+        self._run_id = run_id
+        self._own = belongings
+        self._cancel = cancel
+        self._observer = observer
+
+    def start(self, image: Image) -> bytes:
+        """Start it; what is to be written to the container's stdin. Raises StartFailed, Cancelled, EngineError."""
+        self._cancel.check()
+        network = self._house.networks.ensure(self._spec.network)
+        script = self._take_parked(image, network)
+        if script is None:
+            self._start_cold(image, network)
+        # A kill before the start found nothing to kill; the execution looks again first of all.
+        return (script or b"") + (self._spec.stdin or b"")
+
+    def _take_parked(self, image: Image, network: str) -> bytes | None:
+        command = self._command()
+        if command is None or not passes_through_shell(_environment_names(image)):
+            return None
+        spec, own = self._spec, self._own
+        if launch_script(command, spec.env, "") is None:
+            return None
+        key = ParkKey(image.id, self._house.limits(spec), network, spec.workdir, self._house.runtime(spec))
+        parked = self._house.pool.take(key)
+        if parked is None:
+            return None
+        own.container, own.streams, own.was_parked = parked.container, parked.streams, True
+        own.parked = own.mounted = parked.workspace
+        if parked.workspace is not None:
+            own.staged.move_into(parked.workspace)
+        else:
+            self._put_files(parked.container)
+        self._observer.assigned(parked.container, parked=True)
+        self._cancel.check()
+        return launch_script(command, spec.env, parked.marker)
+
+    def _start_cold(self, image: Image, network: str) -> None:
+        own, spec = self._own, self._spec
+        placement = self._house.mounts.placement(image.id, spec.workdir, self._house.runtime(spec))
+        sandbox = Sandbox(
+            image=image.id,
+            command=self._command(),
+            limits=self._house.limits(spec),
+            network=network,
+            workdir=spec.workdir,
+            env=spec.env,
+            runtime=self._house.runtime(spec),
+            source=str(own.staged.files) if placement is Placement.BIND else None,
+            volume=placement is Placement.VOLUME,
+            labels={"light-run.kind": "run", "light-run.run": self._run_id},
+        )
+        try:
+            own.container = self._engine.create(container_config(sandbox, self._house.config))
+            self._observer.assigned(own.container, parked=False)
+            own.streams = Streams.before_start(self._engine, own.container)
+            if placement is Placement.BIND:
+                own.mounted = own.staged
+            else:
+                self._put_files(own.container)
+            self._cancel.check()
+            self._engine.start(own.container)
+        except EngineRefused as error:
+            self._house.networks.forget(network)
+            raise StartFailed(f"image {spec.image!r} cannot be started: {error}") from error
+
+    def _put_files(self, container: str) -> None:
+        with self._own.staged.tar() as tar:
+            self._engine.put_archive(container, self._spec.workdir, tar)
+
+    def _command(self) -> tuple[str, ...] | None:
+        return None if self._spec.entrypoint is None else ("sh", "-c", self._spec.entrypoint)
+
+
+def _environment_names(image: Image) -> list[str]:
+    return [entry.partition("=")[0] for entry in image.config.get("Env") or []]

@@ -1,0 +1,230 @@
+"""One run from image to clean-up."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any
+
+from light_run.engine.cancel import CancelToken
+from light_run.engine.collect import Collector
+from light_run.engine.container import Execution, Exit, Streams
+from light_run.engine.extract import ArtifactFolder
+from light_run.engine.launch import Belongings, House, Launch, prepare_image
+from light_run.engine.output import LogWriter
+from light_run.engine.spec import Destinations, Observer, Phase, Reason, RunResult, RunSpec, Timings
+from light_run.engine.workspace import Workspace
+from light_run.errors import (
+    BuildFailed,
+    Cancelled,
+    ContainerGone,
+    DiskLimit,
+    EngineError,
+    EngineRefused,
+    EngineUnavailable,
+    ImageNotFound,
+    PullFailed,
+    StartFailed,
+)
+
+_REASONS: dict[type[EngineError], Reason] = {
+    ImageNotFound: Reason.IMAGE_NOT_FOUND,
+    PullFailed: Reason.PULL_FAILED,
+    BuildFailed: Reason.BUILD_FAILED,
+    StartFailed: Reason.START_FAILED,
+    EngineRefused: Reason.START_FAILED,
+    ContainerGone: Reason.INTERRUPTED,
+    EngineUnavailable: Reason.ENGINE_UNAVAILABLE,
+    DiskLimit: Reason.DISK_LIMIT,
+}
+
+
+class Life:
+    """One run of `spec`, whose files lie in `workspace`; one of `run` and `adopt` is called, once."""
+
+    def __init__(
+        self,
+        house: House,
+        spec: RunSpec,
+        run_id: str,
+        workspace: Workspace,
+        cancel: CancelToken,
+        to: Destinations,
+        observer: Observer,
+    ) -> None:
+        self._house = house
+        self._engine = house.engine
+        self._spec = spec
+        self._run_id = run_id
+        self._own = Belongings(workspace)
+        self._cancel = cancel
+        self._to = to
+        self._observer = observer
+        self._spent: dict[str, float] = {}
+        self._started_at: datetime | None = None
+        self._begun: float | None = None
+        self._ended: float | None = None
+
+    def run(self) -> RunResult:
+        """Live the run; the observer has its result before the container is removed, the caller after."""
+        return self._to_the_end(self._live)
+
+    def adopt(self, container: str, mounted: Workspace | None, deadline: datetime) -> RunResult:
+        """Take up a run whose command an earlier server launched in `container`; `deadline` is as it was (UTC)."""
+        self._own.container = container
+        self._own.mounted = mounted
+        if mounted is not None and mounted.folder != self._own.staged.folder:
+            self._own.parked, self._own.was_parked = mounted, True
+        return self._to_the_end(lambda: self._live_on(container, deadline))
+
+    def _to_the_end(self, live: Callable[[], RunResult]) -> RunResult:
+        try:
+            result = self._guarded(live)
+            self._observer.ended(result)
+            return result
+        finally:
+            self._clean_up()
+
+    def _guarded(self, live: Callable[[], RunResult]) -> RunResult:
+        try:
+            result = live()
+        except Cancelled:
+            return self._cancelled()
+        except EngineError as error:
+            reason = next(reason for kind, reason in _REASONS.items() if isinstance(error, kind))
+            result = self._result(reason, error=str(error))
+        except OSError as error:
+            result = self._result(Reason.START_FAILED, error=f"the server's own disk failed: {error}")
+        # A cancel wins over whatever came after it.
+        return self._cancelled() if self._cancel.cancelled else result
+
+    def _live(self) -> RunResult:
+        with self._step("image"):
+            image = prepare_image(self._house, self._spec, self._cancel, self._observer)
+        self._house.pool.run_begins()
+        try:
+            self._observer.phase(Phase.STARTING)
+            log = LogWriter(self._to.log, self._house.config.log_cap)
+            with contextlib.closing(log):
+                with self._step("start"):
+                    launch = Launch(
+                        self._house, self._spec, self._run_id, self._own, self._cancel, self._observer
+                    )
+                    stdin = launch.start(image)
+                self._begun = time.monotonic()
+                self._started_at = datetime.now(timezone.utc)
+                return self._follow(log, stdin, self._begun + self._spec.timeout)
+        finally:
+            self._house.pool.run_ends()
+
+    def _live_on(self, container: str, deadline: datetime) -> RunResult:
+        state = self._state(container)
+        now = datetime.now(timezone.utc)
+        self._started_at = _engine_time(str(state["StartedAt"]))
+        self._begun = time.monotonic() - (now - self._started_at).total_seconds()
+        with contextlib.closing(LogWriter.resume(self._to.log, self._house.config.log_cap)) as log:
+            self._own.streams = Streams.replayed(self._engine, container)
+            return self._follow(log, None, time.monotonic() + (deadline - now).total_seconds())
+
+    def _follow(self, log: LogWriter, stdin: bytes | None, deadline: float) -> RunResult:
+        container, streams = self._own.container, self._own.streams
+        assert container is not None and streams is not None
+        self._observer.phase(Phase.RUNNING)
+        with self._step("run"):
+            execution = Execution(
+                self._engine, container, streams, log=log, deadline=deadline, cancel=self._cancel
+            )
+            ended = execution.run(stdin, self._delivered)
+            self._ended = time.monotonic()
+        if ended.killed is Reason.CANCELLED:
+            return self._cancelled(log)
+        result = self._describe(container, ended, log)
+        with self._step("extract"):
+            result = self._extract(container, result)
+        return replace(result, timings=self._timings())
+
+    def _delivered(self) -> None:
+        assert self._started_at is not None
+        self._observer.launched(self._started_at)
+
+    # -- what became of it
+
+    def _describe(self, container: str, ended: Exit, log: LogWriter) -> RunResult:
+        reason, error, code = ended.killed or Reason.EXIT, None, None
+        if reason is Reason.TIMEOUT:
+            error = f"killed after its timeout of {self._spec.timeout:g} s"
+        else:
+            code = ended.code
+            if code and self._state(container).get("OOMKilled"):
+                reason = Reason.OUT_OF_MEMORY
+                limit = self._house.limits(self._spec).memory
+                error = f"out of memory: a process was killed at the limit of {limit} bytes"
+        return replace(self._result(reason, error=error), exit_code=code, logs_truncated=log.truncated)
+
+    def _state(self, container: str) -> dict[str, Any]:
+        try:
+            return dict(self._engine.inspect(container)["State"])
+        except EngineRefused as error:
+            if error.status == 404:
+                raise ContainerGone("the container is gone") from error
+            raise
+
+    def _extract(self, container: str, result: RunResult) -> RunResult:
+        if not self._spec.extract:
+            return result
+        self._observer.phase(Phase.EXTRACTING)
+        config = self._house.config
+        folder = ArtifactFolder(self._to.artifacts, config.extract_cap, config.extract_entries)
+        collector = Collector(self._engine, container, self._spec, self._own.mounted, folder)
+        extracted = collector.collect(self._cancel)
+        return replace(result, artifacts=folder.artifacts, extracted=extracted)
+
+    def _cancelled(self, log: LogWriter | None = None) -> RunResult:
+        cancelled = self._result(Reason.CANCELLED, error="the run was cancelled")
+        return replace(cancelled, logs_truncated=log is not None and log.truncated)
+
+    def _result(self, reason: Reason, error: str | None = None) -> RunResult:
+        begun = self._begun
+        return RunResult(
+            reason=reason,
+            error=error,
+            started_at=self._started_at,
+            duration=0.0 if begun is None else (self._ended or time.monotonic()) - begun,
+            timings=self._timings(),
+            parked=self._own.was_parked,
+        )
+
+    @contextlib.contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self._spent[name] = (time.monotonic() - begun) * 1000
+
+    def _timings(self) -> Timings:
+        return Timings(**{name: round(spent, 1) for name, spent in self._spent.items()})
+
+    # -- clean-up
+
+    def _clean_up(self) -> None:
+        own = self._own
+        if own.streams is not None:
+            own.streams.close()
+        if own.container is not None:
+            # An engine that is away keeps the container; it bears our label and is found when we look again.
+            with contextlib.suppress(EngineError):
+                self._engine.remove(own.container)
+        for workspace in own.workspaces:
+            if not workspace.remove():
+                self._house.mounts.remove_by_container(workspace, self._spec.image)
+
+
+def _engine_time(text: str) -> datetime:
+    # RFC 3339 with nanoseconds, which datetime does not read before 3.11.
+    seconds, _, fraction = text.rstrip("Z").partition(".")
+    micros = int((fraction or "0")[:6].ljust(6, "0"))
+    return datetime.strptime(seconds, "%Y-%m-%dT%H:%M:%S").replace(microsecond=micros, tzinfo=timezone.utc)

@@ -1,0 +1,175 @@
+"""How files get to a container's workdir and back: by a mounted folder where that works, else by archive."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import secrets
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from enum import Enum
+from pathlib import Path
+
+from light_run.engine.client import Engine
+from light_run.engine.config import RunnerConfig
+from light_run.engine.workspace import Workspace
+from light_run.errors import EngineError, EngineRefused
+
+_PROBE_FILE = "nonce"
+# How many images' workdirs are remembered.
+_REMEMBERED = 4096
+
+
+class Placement(Enum):
+    """Where the files of a run lie at its workdir."""
+
+    BIND = "a folder of this host"
+    VOLUME = "an anonymous volume"
+    LAYER = "the container's own writable layer"
+
+
+class Mounts:
+    """Decides between the placements; `folder` is where workspaces are."""
+
+    def __init__(self, engine: Engine, config: RunnerConfig, folder: Callable[[], Path]) -> None:
+        self._engine = engine
+        self._config = config
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._mode: str | None = config.workspace if config.workspace != "auto" else None
+        self._empty: dict[tuple[str, str], bool] = {}
+
+    @property
+    def mode(self) -> str | None:
+        """``bind`` or ``archive``; None until it was tried out."""
+        return self._mode
+
+    def probe(self) -> str:
+        """Find out whether the engine sees this host's folders. Raises EngineError where it does not answer."""
+        with self._lock:
+            if self._mode is None:
+                self._mode = "bind" if self._try_bind() else "archive"
+            return self._mode
+
+    def placement(self, image: str, workdir: str, runtime: str | None) -> Placement:
+        """Where the files of a run of the image with id `image` go. Raises EngineError."""
+        if workdir.strip("/"):
+            if (self._mode or self.probe()) == "bind" and self._nothing_at(image, workdir):
+                return Placement.BIND
+            # A read-only layer takes no files, and another runtime may keep what is written to it to itself.
+            if self._config.read_only or runtime not in (None, "runc"):
+                return Placement.VOLUME
+        return Placement.LAYER
+
+    def _try_bind(self) -> bool:
+        # A container that is never started, of an image without a file: the engine reads a file of ours
+        # through the mount, or it does not.
+        nonce = secrets.token_hex(16)
+        workspace = Workspace(self._folder() / f"probe-{nonce}")
+        workspace.create()
+        name = f"light-run-probe:{nonce}"
+        try:
+            workspace.write({_PROBE_FILE: nonce})
+            self._engine.import_image(_empty_tar(), name)
+            try:
+                return self._reads(name, str(workspace.files)) == nonce.encode()
+            finally:
+                self._engine.remove_image(name)
+        finally:
+            workspace.remove()
+
+    def _reads(self, image: str, source: str) -> bytes:
+        mount = {"Type": "bind", "Source": source, "Target": "/probe"}
+        try:
+            with self._created(image, mount) as container:
+                with self._engine.get_archive(container, f"/probe/{_PROBE_FILE}") as chunks:
+                    with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as tar:
+                        file = tar.extractfile(_PROBE_FILE)
+                        return file.read() if file else b""
+        except (EngineRefused, tarfile.TarError, KeyError):
+            return b""
+
+    def _nothing_at(self, image: str, workdir: str) -> bool:
+        # A mount would hide what an image brings at the workdir.
+        key = (image, workdir)
+        with self._lock:
+            known = self._empty.get(key)
+        if known is None:
+            known = self._looks_empty(image, workdir)
+            with self._lock:
+                if len(self._empty) >= _REMEMBERED:
+                    self._empty.clear()
+                self._empty[key] = known
+        return known
+
+    def _looks_empty(self, image: str, workdir: str) -> bool:
+        try:
+            with self._created(image, None) as container, self._engine.get_archive(container, workdir) as chunks:
+                # Two headers' worth of tar tells a directory with something in it from one without.
+                head = b""
+                for chunk in chunks:
+                    head += chunk
+                    if len(head) >= 1024:
+                        break
+                return head[156:157] == b"5" and not any(head[512:1024])
+        except EngineRefused as error:
+            return error.status == 404
+
+    @contextlib.contextmanager
+    def _created(self, image: str, mount: dict[str, str] | None) -> Iterator[str]:
+        # Never started, so nothing of the image runs.
+        container = self._engine.create(
+            {
+                "Image": image,
+                "Entrypoint": ["/never-started"],
+                "WorkingDir": "/",
+                "Labels": {"light-run.server": self._config.server_id, "light-run.kind": "probe"},
+                "HostConfig": {"NetworkMode": "none", "Mounts": [mount] if mount else []},
+            }
+        )
+        try:
+            yield container
+        finally:
+            self._engine.remove(container)
+
+    def remove_by_container(self, workspace: Workspace, image: str) -> bool:
+        """Remove what only root, or another user, may: a container of `image` empties the folder first."""
+        config = {
+            "Image": image,
+            "Entrypoint": ["sh", "-c", "rm -rf /workspace/* /workspace/.[!.]* /workspace/..?*"],
+            "Cmd": [],
+            "User": "0:0",
+            "WorkingDir": "/",
+            "Labels": {"light-run.server": self._config.server_id, "light-run.kind": "probe"},
+            "HostConfig": {
+                "NetworkMode": "none",
+                "SecurityOpt": ["no-new-privileges"],
+                "Memory": 1 << 28,
+                "PidsLimit": 16,
+                "Mounts": [{"Type": "bind", "Source": str(workspace.files), "Target": "/workspace"}],
+            },
+        }
+        try:
+            container = self._engine.create(config)
+            try:
+                exited = self._engine.wait(container)
+                try:
+                    self._engine.start(container)
+                    exited.json(timeout=60.0)
+                finally:
+                    exited.close()
+            finally:
+                self._engine.remove(container)
+        except EngineError:
+            return False
+        return workspace.remove()
+
+
+def _empty_tar() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        directory = tarfile.TarInfo("probe")
+        directory.type = tarfile.DIRTYPE
+        tar.addfile(directory)
+    return buffer.getvalue()

@@ -1,0 +1,63 @@
+"""The networks a run may be put on: the isolated bridge, which is made when first needed, and existing ones by name."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from light_run.engine.client import Engine
+from light_run.errors import EngineRefused, StartFailed
+
+# How long a network that was seen is believed to be there.
+_FRESH = 30.0
+
+# One bridge for all runs, and none of them can reach another over it.
+_OPTIONS = {"com.docker.network.bridge.enable_icc": "false"}
+
+
+class Networks:
+    """Knows which networks exist; `isolated` names the one that runs get by default."""
+
+    def __init__(self, engine: Engine, isolated: str) -> None:
+        self._engine = engine
+        self._isolated = isolated
+        self._lock = threading.Lock()
+        self._seen: dict[str, float] = {}
+
+    def ensure(self, name: str | None) -> str:
+        """The network mode for a run that asked for `name`. Raises StartFailed where there is no such network."""
+        network = name or self._isolated
+        if network == "none":
+            return network
+        with self._lock:
+            if time.monotonic() - self._seen.get(network, float("-inf")) < _FRESH:
+                return network
+        if not self._exists(network):
+            if network != self._isolated:
+                raise StartFailed(f"network {network!r} does not exist")
+            self._create()
+        with self._lock:
+            self._seen[network] = time.monotonic()
+        return network
+
+    def forget(self, name: str) -> None:
+        """Look again the next time: the engine said that `name` is not there."""
+        with self._lock:
+            self._seen.pop(name, None)
+
+    def _exists(self, name: str) -> bool:
+        try:
+            found = self._engine.inspect_network(name)
+        except EngineRefused as error:
+            if error.status == 404:
+                return False
+            raise
+        # The engine also answers to ids and their beginnings, and the host's network has one, too.
+        return found["Name"] == name and found["Driver"] != "host"
+
+    def _create(self) -> None:
+        try:
+            self._engine.create_network(self._isolated, _OPTIONS, {"light-run.network": "isolated"})
+        except EngineRefused as error:
+            if error.status != 409:
+                raise StartFailed(f"the isolated network {self._isolated!r} cannot be made: {error}") from error

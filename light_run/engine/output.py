@@ -1,0 +1,173 @@
+"""A run's output: taken from the engine's stream as it comes, spooled to disk, read back as lines.
+
+The engine multiplexes stdout and stderr in frames of an 8-byte header (stream, three zero bytes,
+length, big-endian) and a payload. The spool keeps what was read in the same spirit: records of a
+13-byte header (stream, milliseconds since the epoch, length) and the bytes. Lines are made when the
+spool is read, so that the container never waits for us, and a run of any output costs no memory.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+STDOUT, STDERR = 1, 2
+_NAMES = {STDOUT: "stdout", STDERR: "stderr"}
+
+_FRAME = struct.Struct(">BxxxL")
+_RECORD = struct.Struct(">BQL")
+
+
+class Demultiplexer:
+    """Takes the engine's stream in pieces of any size; gives (stream, bytes)."""
+
+    def __init__(self) -> None:
+        self._header = bytearray()
+        self._stream = STDOUT
+        self._left = 0
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, memoryview]]:
+        """The payloads in `data`; a frame cut short goes on in the next call."""
+        view = memoryview(data)
+        while view:
+            if self._left:
+                payload, view = view[: self._left], view[self._left :]
+                self._left -= len(payload)
+                yield self._stream, payload
+                continue
+            need = _FRAME.size - len(self._header)
+            self._header += view[:need]
+            view = view[need:]
+            if len(self._header) == _FRAME.size:
+                self._stream, self._left = _FRAME.unpack(self._header)
+                self._header.clear()
+
+
+class LogWriter:
+    """Spools output to `path`, at most `cap` bytes of it; what comes after is dropped."""
+
+    def __init__(self, path: Path, cap: int) -> None:
+        self._cap = cap
+        self._kept = 0
+        self._skip: dict[int, int] = {}
+        self._file: BinaryIO = path.open("wb", buffering=0)
+        self.truncated = False
+        self.failed: OSError | None = None
+
+    @classmethod
+    def resume(cls, path: Path, cap: int) -> LogWriter:
+        """Take up a spool where it broke off, for an output that is replayed from its beginning."""
+        kept: dict[int, int] = {}
+        writer = cls.__new__(cls)
+        writer._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
+        for stream, _, data in records(writer._file):
+            kept[stream] = kept.get(stream, 0) + len(data)
+        # A server that was killed may have left half a record.
+        writer._file.truncate()
+        writer._cap, writer._kept, writer._skip = cap, sum(kept.values()), kept
+        writer.truncated, writer.failed = False, None
+        return writer
+
+    def write(self, stream: int, data: memoryview) -> None:
+        """Keep `data` of `stream`, as far as the cap allows. Never raises: a full disk costs log lines only."""
+        already = min(self._skip.get(stream, 0), len(data))
+        if already:
+            self._skip[stream] -= already
+            data = data[already:]
+        room = self._cap - self._kept
+        if len(data) > room:
+            self.truncated = True
+            data = data[:room]
+        if not data:
+            return
+        self._kept += len(data)
+        try:
+            self._file.write(_RECORD.pack(stream, time.time_ns() // 1_000_000, len(data)) + data)
+        except OSError as error:
+            self.failed = error
+            self.truncated = True
+            self._cap = 0
+
+    def close(self) -> None:
+        """Close the spool."""
+        self._file.close()
+
+
+class LogLine(NamedTuple):
+    """One line of output: `seq` counts from 0 over both streams, `time` is when its end came (ms since the epoch)."""
+
+    seq: int
+    time: int
+    stream: str
+    text: str
+
+
+class LineAssembler:
+    """Makes lines of spooled records; the two streams are kept apart until a line is whole."""
+
+    def __init__(self) -> None:
+        self._partial = {STDOUT: bytearray(), STDERR: bytearray()}
+        self._time = 0
+        self._seq = 0
+
+    def feed(self, stream: int, milliseconds: int, data: bytes) -> Iterator[LogLine]:
+        """The lines that `data` completes."""
+        self._time = milliseconds
+        partial = self._partial[stream if stream in self._partial else STDOUT]
+        if b"\n" not in data:
+            partial += data
+            return
+        *lines, rest = data.split(b"\n")
+        lines[0] = bytes(partial) + lines[0]
+        partial[:] = rest
+        name = _NAMES.get(stream, "stdout")
+        for line in lines:
+            yield LogLine(self._seq, milliseconds, name, _text(line))
+            self._seq += 1
+
+    def end(self) -> Iterator[LogLine]:
+        """What is left without a newline once the output has ended."""
+        for stream, partial in self._partial.items():
+            if partial:
+                yield LogLine(self._seq, self._time, _NAMES[stream], _text(partial))
+                self._seq += 1
+            partial.clear()
+
+
+def _text(line: bytes | bytearray) -> str:
+    return line.decode("utf-8", "replace")
+
+
+def records(file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
+    """(stream, milliseconds, bytes) of each whole record from where `file` stands.
+
+    A record that is still being written is left: `file` then stands at its beginning.
+    """
+    while True:
+        position = file.tell()
+        header = file.read(_RECORD.size)
+        if len(header) == _RECORD.size:
+            stream, milliseconds, length = _RECORD.unpack(header)
+            data = file.read(length)
+            if len(data) == length:
+                yield stream, milliseconds, data
+                continue
+        file.seek(position)
+        return
+
+
+def read_log(path: Path, *, ended: bool = True) -> Iterator[LogLine]:
+    """The lines of the spool at `path`, with what lacks its newline where `ended`; none where there is no file."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    assembler = LineAssembler()
+    with file:
+        for record in records(file):
+            yield from assembler.feed(*record)
+    if ended:
+        yield from assembler.end()

@@ -1,0 +1,246 @@
+"""`Runner`: run a container from a script or a server; the front door of the engine package."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from light_run.engine.build import Builder
+from light_run.engine.cancel import CancelToken
+from light_run.engine.client import Engine
+from light_run.engine.config import RunnerConfig
+from light_run.engine.images import Images
+from light_run.engine.launch import House
+from light_run.engine.life import Life
+from light_run.engine.mounts import Mounts
+from light_run.engine.network import Networks
+from light_run.engine.output import read_log
+from light_run.engine.pool import ParkKey, Pool
+from light_run.engine.spec import Destinations, File, Observer, Phase, RunResult, RunSpec
+from light_run.engine.workspace import Workspace
+from light_run.errors import EngineError
+from light_run.removal import remove_tree
+
+# A health check may come from every load balancer at once; the engine is asked this often at most.
+_HEALTH_FRESH = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether the engine answers (`docker`), how files get to it (`workspace`, None until known), what it runs with."""
+
+    docker: bool
+    workspace: str | None
+    runtimes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A container of an earlier server with the same id: `kind` is run, parked, build or probe."""
+
+    container: str
+    kind: str
+    run_id: str
+    running: bool
+
+
+class _Silent:
+    # An observer that wants to know nothing.
+    def phase(self, phase: Phase) -> None: ...
+
+    def progress(self, message: str) -> None: ...
+
+    def assigned(self, container_id: str, *, parked: bool) -> None: ...
+
+    def launched(self, started_at: datetime) -> None: ...
+
+    def ended(self, result: RunResult) -> None: ...
+
+
+class Runner:
+    """Runs containers; safe to use from any number of threads.
+
+    Without a server::
+
+        with Runner() as runner:
+            result = runner.run(RunSpec(image="alpine:3.19", entrypoint="cat hello.txt", files={"hello.txt": "hi"}))
+            print(result.exit_code, result.logs)
+
+    The engine is the one DOCKER_HOST names, the local one where it is unset; it is first asked when it is
+    first needed.
+    """
+
+    def __init__(self, config: RunnerConfig | None = None) -> None:
+        self.config = config or RunnerConfig()
+        self._engine = Engine()
+        self._lock = threading.Lock()
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
+        self._health: tuple[float, Health] | None = None
+        images = Images(self._engine)
+        networks = Networks(self._engine, self.config.network)
+        mounts = Mounts(self._engine, self.config, self._workspaces)
+        self._house = House(
+            engine=self._engine,
+            config=self.config,
+            images=images,
+            builder=Builder(self._engine, images, networks, self.config),
+            networks=networks,
+            mounts=mounts,
+            pool=Pool(self._engine, self.config, mounts, self._workspaces),
+        )
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- runs
+
+    def stage(self, run_id: str, files: Mapping[str, File | bytes | str]) -> Path:
+        """Write the files of a run that is to come; the folder. Raises InvalidSpec, OSError; leaves nothing then."""
+        workspace = self._workspace(run_id)
+        workspace.create()
+        try:
+            workspace.write(files)
+        except BaseException:
+            workspace.remove()
+            raise
+        return workspace.files
+
+    def discard(self, run_id: str) -> None:
+        """Remove what `stage` wrote for a run that will never be."""
+        self._workspace(run_id).remove()
+
+    def run(
+        self,
+        spec: RunSpec,
+        *,
+        run_id: str | None = None,
+        cancel: CancelToken | None = None,
+        to: Destinations | None = None,
+        observer: Observer | None = None,
+    ) -> RunResult:
+        """Run `spec` to its end and clean up behind it.
+
+        With `run_id`, files that were staged under it are used and `spec.files` is added. Output goes to
+        `to.log` and extracted files to `to.artifacts`; without `to`, output comes as `RunResult.logs` and
+        `spec.extract` must be empty. What happens to a run is data in the result; raises InvalidSpec for
+        a spec that cannot be run at all, OSError where the files cannot be written.
+        """
+        run_id = run_id or str(uuid.uuid4())
+        workspace = self._workspace(run_id)
+        if not workspace.folder.exists():
+            workspace.create()
+        try:
+            workspace.write(spec.files)
+        except BaseException:
+            workspace.remove()
+            raise
+        with self._destinations(spec, to) as destinations:
+            life = Life(
+                self._house,
+                spec,
+                run_id,
+                workspace,
+                cancel or CancelToken(),
+                destinations,
+                observer or _Silent(),
+            )
+            result = life.run()
+            if to is None:
+                result = replace(result, logs=tuple(line.text for line in read_log(destinations.log)))
+        return result
+
+    @contextlib.contextmanager
+    def _destinations(self, spec: RunSpec, to: Destinations | None) -> Iterator[Destinations]:
+        if to is not None:
+            yield to
+            return
+        if spec.extract:
+            raise ValueError("extract needs a place to put the files: pass to=Destinations(log=..., artifacts=...)")
+        with tempfile.TemporaryDirectory(prefix="light-run-") as folder:
+            yield Destinations(Path(folder) / "log", Path(folder) / "artifacts")
+
+    # -- the runner itself
+
+    def start(self) -> None:
+        """Remove what an earlier runner with the same id left parked, try out workspaces, begin to park.
+
+        An engine that does not answer yet is no failure: what is needed is tried again when it is needed.
+        """
+        with contextlib.suppress(EngineError):
+            self._house.mounts.probe()
+        self._pin()
+        self._house.pool.start()
+
+    def _pin(self) -> None:
+        for name, count in self.config.parked_pins.items():
+            with contextlib.suppress(EngineError):
+                image = self._house.images.find(name)
+                if image is not None:
+                    network = self._house.networks.ensure(None)
+                    key = ParkKey(image.id, self.config.limits, network, "/app", self.config.runtime)
+                    self._house.pool.pin(key, count)
+
+    def health(self) -> Health:
+        """Whether the engine answers; asked at most once a second, never raises."""
+        now = time.monotonic()
+        known = self._health
+        if known is not None and now - known[0] < _HEALTH_FRESH:
+            return known[1]
+        try:
+            self._engine.ping()
+            docker = True
+        except EngineError:
+            docker = False
+        health = Health(docker, self._house.mounts.mode)
+        self._health = (now, health)
+        return health
+
+    def find(self) -> list[Found]:
+        """The containers that bear this runner's server id. Raises EngineError."""
+        found = []
+        for container in self._engine.containers(f"light-run.server={self.config.server_id}"):
+            labels = container.get("Labels") or {}
+            running = container.get("State") == "running"
+            kind, run_id = labels.get("light-run.kind", ""), labels.get("light-run.run", "")
+            found.append(Found(str(container["Id"]), kind, run_id, running))
+        return found
+
+    def remove(self, container: str) -> None:
+        """Remove one of the containers that `find` gave. Raises EngineError."""
+        self._engine.remove(container)
+
+    def close(self) -> None:
+        """Remove parked containers, stop the keeper, close connections. Runs under way must have ended."""
+        self._house.pool.close()
+        self._engine.close()
+        if self._temporary is not None and self._folder is not None:
+            with contextlib.suppress(OSError):
+                remove_tree(self._folder)
+            self._temporary.cleanup()
+
+    def _workspace(self, run_id: str) -> Workspace:
+        return Workspace(self._workspaces() / run_id)
+
+    def _workspaces(self) -> Path:
+        with self._lock:
+            if self._folder is None:
+                if self.config.state_dir is None:
+                    self._temporary = tempfile.TemporaryDirectory(prefix="light-run-")
+                    state = Path(self._temporary.name)
+                else:
+                    state = self.config.state_dir
+                folder = state / "workspaces"
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._folder = folder
+            return self._folder

@@ -1,0 +1,109 @@
+"""The hardened container a run gets: a pure function of what it asks for and what the operator allows.
+
+The result is a container configuration in the engine API's own form (``POST /containers/create``),
+so that a test can hold the whole of it against what is promised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from light_run.engine.config import RunnerConfig
+from light_run.engine.spec import MIB, Limits
+
+# The engine's own copy of the output serves a server that comes back after a crash. The local driver keeps
+# bytes as they are (json-file replaces what is not UTF-8); rotation bounds the disk a chatty run can take.
+_LOG_OPTIONS = {"max-file": "2", "compress": "false"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sandbox:
+    """What is asked of one container.
+
+    `command` None keeps the image's own entrypoint and command. `source` is the host folder that is
+    mounted at `workdir`; None with `volume` mounts a fresh anonymous volume there, without it nothing.
+    """
+
+    image: str
+    command: Sequence[str] | None
+    limits: Limits
+    network: str
+    workdir: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    runtime: str | None = None
+    source: str | None = None
+    volume: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def container_config(sandbox: Sandbox, config: RunnerConfig) -> dict[str, Any]:
+    """The engine API's configuration of a hardened container for `sandbox` under the operator's `config`."""
+    container: dict[str, Any] = {
+        "Image": sandbox.image,
+        "Env": [f"{name}={value}" for name, value in sandbox.env.items()],
+        "WorkingDir": sandbox.workdir,
+        "Labels": {**sandbox.labels, "light-run.server": config.server_id},
+        "AttachStdin": True,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "OpenStdin": True,
+        # Without it the end of the input never reaches the container.
+        "StdinOnce": True,
+        # An image's health check would run beside the command, and outlive the interest in it.
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": _host_config(sandbox, config),
+    }
+    if sandbox.command is not None:
+        container["Entrypoint"] = list(sandbox.command)
+        container["Cmd"] = []
+    if config.user is not None:
+        container["User"] = config.user
+    return container
+
+
+def _host_config(sandbox: Sandbox, config: RunnerConfig) -> dict[str, Any]:
+    host: dict[str, Any] = {
+        "Memory": sandbox.limits.memory,
+        # Equal to Memory: no swap beyond it.
+        "MemorySwap": sandbox.limits.memory,
+        "NanoCpus": int(sandbox.limits.cpus * 1_000_000_000),
+        "PidsLimit": sandbox.limits.pids,
+        "CapDrop": list(config.cap_drop),
+        "SecurityOpt": ["no-new-privileges"],
+        "Privileged": False,
+        "Init": True,
+        # A core dump would land in the workspace, as large as the memory limit.
+        "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
+        "LogConfig": {"Type": "local", "Config": {**_LOG_OPTIONS, "max-size": f"{_log_size(config)}"}},
+        "NetworkMode": sandbox.network,
+        "ReadonlyRootfs": config.read_only,
+        "Mounts": _mounts(sandbox),
+    }
+    if config.read_only:
+        host["Tmpfs"] = {"/tmp": "rw,nosuid,nodev,size=64m,mode=1777"}
+    if sandbox.runtime is not None:
+        host["Runtime"] = sandbox.runtime
+    return host
+
+
+def _log_size(config: RunnerConfig) -> int:
+    # Twice the cap and a mebibyte for the records' own overhead, so that a replay reaches the cap.
+    return 2 * config.log_cap + MIB
+
+
+def _mounts(sandbox: Sandbox) -> list[dict[str, Any]]:
+    if sandbox.source is not None:
+        return [
+            {
+                "Type": "bind",
+                "Source": sandbox.source,
+                "Target": sandbox.workdir,
+                "ReadOnly": False,
+                "BindOptions": {"Propagation": "rprivate"},
+            }
+        ]
+    if sandbox.volume:
+        return [{"Type": "volume", "Target": sandbox.workdir}]
+    return []

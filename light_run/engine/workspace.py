@@ -1,0 +1,124 @@
+"""Files in: a folder a run, written before the run is accepted, mounted or copied at its workdir.
+
+Workspaces live in ``<state>/workspaces/<run id>/files``. Everything above ``files`` is closed to other
+users of the host (0700); ``files`` itself is open to whatever user the image runs as.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO
+
+from light_run.engine.spec import MIB, File
+from light_run.errors import Fault, InvalidSpec
+from light_run.removal import remove_tree
+
+# A tar up to this size is made in memory, a larger one on disk.
+_TAR_IN_MEMORY = 4 * MIB
+
+# Whatever user the image runs as must be able to read and write what was posted.
+_FOR_ALL = 0o666
+
+
+class Workspace:
+    """One run's folder; `files` is what the container sees at its workdir."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files = folder / "files"
+
+    def create(self) -> None:
+        """Make the empty folder."""
+        self.folder.mkdir(mode=0o700)
+        self.files.mkdir()
+        self.files.chmod(0o777)
+
+    def write(self, files: Mapping[str, File | bytes | str]) -> None:
+        """Write `files`, relative path → content. Raises InvalidSpec for a path that leaves the folder, OSError."""
+        made: set[str] = set()
+        for path, content in files.items():
+            file = as_file(content)
+            parts = relative_parts(path)
+            parent = self._make_parents(parts[:-1], made)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(os.path.join(parent, parts[-1]), flags, 0o600)
+            with open(descriptor, "wb") as stream:
+                stream.write(file.content)
+                os.fchmod(descriptor, file.mode | _FOR_ALL)
+
+    def _make_parents(self, parts: tuple[str, ...], made: set[str]) -> str:
+        path = str(self.files)
+        for part in parts:
+            path = os.path.join(path, part)
+            if path not in made:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(path)
+                    # Not by mkdir's mode: the umask would take from it.
+                    os.chmod(path, 0o777)
+                made.add(path)
+        return path
+
+    def move_into(self, other: Workspace) -> None:
+        """Give everything in here to `other`, an empty workspace on the same file system."""
+        with os.scandir(self.files) as entries:
+            for entry in entries:
+                os.rename(entry.path, other.files / entry.name)
+
+    @contextlib.contextmanager
+    def tar(self) -> Iterator[IO[bytes]]:
+        """An uncompressed tar of what was written: regular files and directories alone, owned by root."""
+        with tempfile.SpooledTemporaryFile(max_size=_TAR_IN_MEMORY, dir=self.folder) as spool:
+            with tarfile.open(fileobj=spool, mode="w", format=tarfile.PAX_FORMAT) as tar:
+                tar.add(self.files, arcname=".", filter=_anonymous)
+            spool.seek(0)
+            yield spool
+
+    def remove(self) -> bool:
+        """Remove the folder; False where something in it is not ours to remove."""
+        try:
+            remove_tree(self.folder)
+        except OSError:
+            return False
+        return True
+
+
+def as_file(content: File | bytes | str) -> File:
+    """`content` as a File; a string is UTF-8."""
+    if isinstance(content, File):
+        return content
+    return File(content.encode() if isinstance(content, str) else content)
+
+
+def relative_parts(path: str) -> tuple[str, ...]:
+    """The segments of a relative path. Raises InvalidSpec where it is absolute, empty or goes up."""
+    parts = tuple(part for part in path.split("/") if part not in ("", "."))
+    if path.startswith("/") or not parts or ".." in parts or "\0" in path:
+        message = f"{path!r} is no path inside the workdir: it must be relative, with no '..' segment"
+        raise InvalidSpec([Fault(("files", path), "invalid_path", message)])
+    return parts
+
+
+def container_path(workdir: str, path: str) -> str:
+    """`path` as an absolute, normalised container path."""
+    return posixpath.normpath("/" + posixpath.join(workdir, path).lstrip("/"))
+
+
+def parts_below(folder: str, path: str) -> tuple[str, ...] | None:
+    """The segments from `folder` down to `path`, both absolute container paths; None where it lies elsewhere."""
+    folder_parts = tuple(part for part in folder.split("/") if part)
+    path_parts = tuple(part for part in path.split("/") if part)
+    if path_parts[: len(folder_parts)] != folder_parts:
+        return None
+    return path_parts[len(folder_parts) :]
+
+
+def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member
