@@ -50,6 +50,20 @@ def is_parked(container: Container) -> bool:
     return bool(container["Labels"].get(KIND) == PARKED)
 
 
+def inspect_container(container_id: str, address: str | None = None) -> dict[str, Any]:
+    """What the engine says about a container."""
+    with engine_api(address) as api:
+        found: dict[str, Any] = api.inspect_container(container_id)
+        return found
+
+
+def inspect_image(name: str, address: str | None = None) -> dict[str, Any]:
+    """What the engine says about an image."""
+    with engine_api(address) as api:
+        found: dict[str, Any] = api.inspect_image(name)  # type: ignore[no-untyped-call]
+        return found
+
+
 def missing_images() -> list[str]:
     """Those of the test images that the engine does not have; raises where no engine answers."""
     with engine_api() as api:
