@@ -14,8 +14,8 @@ from typing import BinaryIO
 from urllib.parse import unquote
 
 from light_run.artifacts.paths import printable, segments
-from light_run.removal import remove_tree
 from light_run.errors import ArtifactNotFound, InvalidPath
+from light_run.removal import remove_tree
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A pipe swapped in between the look and the open must not hold the thread.

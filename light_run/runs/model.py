@@ -110,7 +110,7 @@ class RunRequest:
 
 
 def advance(run: Run, status: Status, **changes: Any) -> Run:
-    """Give `run` the next `status` and `changes` to other fields. Raises ValueError where it cannot follow."""
+    """Give `run` its next `status` and other `changes`. Raises ValueError where that cannot follow."""
     if status not in TRANSITIONS[run.status]:
         raise ValueError(f"run {run.id} cannot go from {run.status} to {status}")
     return replace(run, status=status, **changes)
@@ -121,25 +121,24 @@ def started(run: Run, *, at: datetime, queued: float) -> Run:
     return advance(run, Status.RUNNING, started_at=at, queued_ms=queued * 1000)
 
 
-def concluded(run: Run, result: RunResult, *, elapsed: float, cancelled: bool = False) -> Run:
-    """`run` with its end: `result`, `elapsed` seconds after it left the queue.
+def concluded(run: Run, result: RunResult, *, elapsed: float, wish: Reason | None = None) -> Run:
+    """`run` with its end: `result`, `elapsed` seconds after it left the queue (came in, where it never did).
 
-    A run that was told it is cancelled stays so, whatever its container did afterwards. Its end is
-    counted from its start: a clock that was put back meanwhile does not make it end before that.
+    `wish` is why it was told to stop: a run that somebody cancelled stays cancelled whatever its container
+    did afterwards; one that a stopping server killed was ``interrupted``. The end is counted from the
+    start: a clock that was put back meanwhile does not make a run end before it began.
     """
-    if cancelled and result.reason is not Reason.CANCELLED:
-        result = replace(result, reason=Reason.CANCELLED, error="the run was cancelled")
+    result = _wished(result, wish)
     if result.reason is Reason.CANCELLED:
         status = Status.CANCELLED
     else:
         status = Status.SUCCEEDED if result.succeeded else Status.FAILED
-    begin = run.started_at or run.created_at
+    elapsed = max(0.0, elapsed)
     return advance(
         run,
         status,
-        started_at=begin,
-        finished_at=begin + timedelta(seconds=max(0.0, elapsed)),
-        duration_ms=round(max(0.0, elapsed) * 1000),
+        finished_at=(run.started_at or run.created_at) + timedelta(seconds=elapsed),
+        duration_ms=None if run.started_at is None else round(elapsed * 1000),
         phase=None,
         progress=None,
         exit_code=result.exit_code,
@@ -151,3 +150,13 @@ def concluded(run: Run, result: RunResult, *, elapsed: float, cancelled: bool = 
         logs_truncated=result.logs_truncated,
         parked=result.parked,
     )
+
+
+def _wished(result: RunResult, wish: Reason | None) -> RunResult:
+    if wish is Reason.CANCELLED and result.reason is not Reason.CANCELLED:
+        return replace(result, reason=Reason.CANCELLED, error="the run was cancelled")
+    if wish is Reason.INTERRUPTED and result.reason is Reason.CANCELLED:
+        return replace(
+            result, reason=Reason.INTERRUPTED, error="the server was stopped while the run was at work"
+        )
+    return result

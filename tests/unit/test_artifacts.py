@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from light_run.artifacts.paths import printable, segments
-from light_run.removal import remove_tree
 from light_run.artifacts.store import ArtifactStore, OpenFile
 from light_run.errors import ArtifactNotFound, InvalidPath
+from light_run.removal import remove_tree
 
 RUN = "4f3c2f5e-0c5f-4b6f-9d55-0d6d3f0f8a11"
 

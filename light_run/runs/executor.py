@@ -1,0 +1,150 @@
+"""Slots for runs: so many at work, so many waiting in order, the rest turned away."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import OrderedDict, deque
+from typing import Generic, Protocol, TypeVar
+
+from light_run.errors import Overloaded
+
+_log = logging.getLogger(__name__)
+
+# A thread with nothing to do ends after so many seconds; the next one costs less than what it holds.
+IDLE = 30.0
+LONGEST_RETRY = 60
+THREAD_NAME = "light-run-executor"
+
+
+class Job(Protocol):
+    """What the executor runs."""
+
+    @property
+    def run_id(self) -> str:
+        """The id of its run."""
+
+    def begin(self) -> None:
+        """It has its slot; `work` follows. Never raises."""
+
+    def work(self) -> None:
+        """Do it all; the slot is free when this returns."""
+
+
+J = TypeVar("J", bound=Job)
+
+
+class Executor(Generic[J]):
+    """Runs jobs in the order they came, `concurrency` at a time, at most `max_queue` of them waiting."""
+
+    def __init__(self, *, concurrency: int, max_queue: int) -> None:
+        self._concurrency = concurrency
+        self._max_queue = max_queue
+        self._lock = threading.Lock()
+        self._handed_over = threading.Condition(self._lock)
+        self._reserved = 0
+        self._busy = 0
+        self._waiting: OrderedDict[str, J] = OrderedDict()
+        self._ready: deque[J] = deque()
+        self._idle = 0
+        self._threads: set[threading.Thread] = set()
+        self._closed = False
+        self._typical = 1.0
+
+    def reserve(self) -> None:
+        """Keep a place for a job being made ready; `submit` or `release` follows. Raises `Overloaded`."""
+        with self._lock:
+            if self._closed:
+                raise Overloaded("the server is stopping", retry_after=5)
+            if self._busy + len(self._waiting) + self._reserved >= self._concurrency + self._max_queue:
+                seconds = math.ceil(self._typical / self._concurrency)
+                raise Overloaded("too many runs are waiting already", min(max(seconds, 1), LONGEST_RETRY))
+            self._reserved += 1
+
+    def release(self) -> None:
+        """Give a reserved place back."""
+        with self._lock:
+            self._reserved -= 1
+
+    def submit(self, job: J) -> bool:
+        """Give `job` its reserved place: True for a slot at once, False for the end of the queue.
+
+        Raises `Overloaded` where the executor was stopped meanwhile; the place is given back then too.
+        """
+        with self._lock:
+            self._reserved -= 1
+            if self._closed:
+                raise Overloaded("the server is stopping", retry_after=5)
+            if self._waiting or self._busy >= self._concurrency:
+                self._waiting[job.run_id] = job
+                return False
+            self._busy += 1
+            if self._idle > len(self._ready):
+                self._ready.append(job)
+                self._handed_over.notify()
+            else:
+                thread = threading.Thread(
+                    target=self._serve, args=(job,), name="light-run-executor", daemon=True
+                )
+                self._threads.add(thread)
+                thread.start()
+            return True
+
+    def withdraw(self, run_id: str) -> J | None:
+        """Take a job out of the queue; None where it does not wait there (any more)."""
+        with self._lock:
+            return self._waiting.pop(run_id, None)
+
+    def counts(self) -> tuple[int, int]:
+        """How many jobs are at work, and how many wait."""
+        with self._lock:
+            return self._busy, len(self._waiting)
+
+    def stop(self) -> list[J]:
+        """Begin no job any more; those that waited."""
+        with self._lock:
+            self._closed = True
+            waited = list(self._waiting.values())
+            self._waiting.clear()
+            self._handed_over.notify_all()
+        return waited
+
+    def close(self) -> None:
+        """Stop, and wait for the jobs at work."""
+        self.stop()
+        while True:
+            with self._lock:
+                threads = list(self._threads)
+            if not threads:
+                return
+            for thread in threads:
+                thread.join()
+
+    def _serve(self, first: J) -> None:
+        job: J | None = first
+        while job is not None:
+            begun = time.monotonic()
+            try:
+                job.begin()
+                job.work()
+            except Exception:  # noqa: BLE001
+                # The slot must come free whatever happens; what becomes of the run is the job's own care.
+                _log.exception("run %s: its job failed", job.run_id)
+            job = self._next(time.monotonic() - begun)
+
+    def _next(self, took: float) -> J | None:
+        # None: this thread ends.
+        with self._lock:
+            self._typical += (took - self._typical) / 8
+            if self._waiting:
+                return self._waiting.popitem(last=False)[1]
+            self._busy -= 1
+            self._idle += 1
+            self._handed_over.wait_for(lambda: self._ready or self._closed, IDLE)
+            self._idle -= 1
+            if self._ready:
+                return self._ready.popleft()
+            self._threads.discard(threading.current_thread())
+            return None

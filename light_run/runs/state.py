@@ -1,0 +1,116 @@
+"""A run as JSON: the run state of the HTTP contract, whole or streamed with its logs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+from light_run.artifacts.paths import printable
+from light_run.engine.spec import Artifact, Extracted, Timings
+from light_run.runs.model import CallbackState, Run
+from light_run.runs.ports import LogLine
+
+# Characters of log a chunk carries: few enough to stay small, enough to be quick.
+CHUNK = 1 << 16
+
+
+def timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds: ``2026-04-20T10:00:00.000Z``."""
+    return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def run_state(run: Run, *, callback: bool = True) -> dict[str, Any]:
+    """The run state of `run` without its logs, fit for ``json.dumps``.
+
+    What a run does not have (an exit code, artifacts, an error, ...) is left out. A `callback` body
+    leaves out how its own delivery goes.
+    """
+    state = {
+        "id": run.id,
+        "status": str(run.status),
+        # A client of the contract reads this of every run, also of one that still waits.
+        "startedAt": timestamp(run.started_at or run.created_at),
+        "finishedAt": run.finished_at and timestamp(run.finished_at),
+        "exitCode": run.exit_code,
+        "durationMs": run.duration_ms,
+        "artifacts": [_artifact(artifact) for artifact in run.artifacts] or None,
+        "error": run.error,
+        "reason": run.reason and str(run.reason),
+        "extracted": [_extracted(entry) for entry in run.extracted] or None,
+        "timings": run.timings and _timings(run.queued_ms, run.timings),
+        "logsTruncated": run.logs_truncated or None,
+        "callback": run.callback and _callback(run.callback) if callback else None,
+    }
+    return {name: value for name, value in state.items() if value is not None}
+
+
+def stream_state(run: Run, lines: Iterable[LogLine], *, callback: bool = True) -> Iterator[bytes]:
+    """The whole run state of `run` as JSON in UTF-8, `lines` as its ``logs``; memory stays flat."""
+    head = json.dumps(run_state(run, callback=callback), ensure_ascii=False)
+    pending = _encode(head[:-1] + ', "logs": [')
+    separator = ""
+    for texts in _batches(lines):
+        yield pending
+        pending = _encode(separator + json.dumps(texts, ensure_ascii=False)[1:-1])
+        separator = ", "
+    yield pending + b"]}"
+
+
+def server_timing(run: Run) -> str:
+    """The value of a Server-Timing header with what `run` spent its time on; empty where it has not ended."""
+    if run.timings is None:
+        return ""
+    timings = _timings(run.queued_ms, run.timings)
+    return ", ".join(f"{name.removesuffix('Ms')};dur={value}" for name, value in timings.items())
+
+
+def _batches(lines: Iterable[LogLine]) -> Iterator[list[str]]:
+    texts: list[str] = []
+    size = 0
+    for line in lines:
+        text = line.text
+        texts.append(text)
+        # Quotes, comma and space count too: ten million empty lines are not small.
+        size += len(text) + 4
+        if size >= CHUNK:
+            yield texts
+            texts = []
+            size = 0
+    if texts:
+        yield texts
+
+
+def _encode(text: str) -> bytes:
+    # A lone surrogate (an engine's odd message) is no reason to answer with an error.
+    return text.encode("utf-8", "replace")
+
+
+def _artifact(artifact: Artifact) -> dict[str, Any]:
+    return {"path": printable(artifact.path), "bytes": artifact.bytes, "type": artifact.type}
+
+
+def _extracted(entry: Extracted) -> dict[str, Any]:
+    state = {"path": entry.path, "status": entry.status, "bytes": entry.bytes}
+    return state if entry.error is None else {**state, "error": entry.error}
+
+
+def _timings(queued_ms: float, timings: Timings) -> dict[str, float]:
+    return {
+        "queuedMs": round(queued_ms, 1),
+        "imageMs": round(timings.image, 1),
+        "startMs": round(timings.start, 1),
+        "runMs": round(timings.run, 1),
+        "extractMs": round(timings.extract, 1),
+    }
+
+
+def _callback(callback: CallbackState) -> dict[str, Any]:
+    due = callback.next_attempt_at
+    return {
+        "state": str(callback.state),
+        "attempts": callback.attempts,
+        "lastStatus": callback.last_status,
+        "nextAttemptAt": None if due is None else timestamp(due),
+    }
