@@ -1,0 +1,116 @@
+"""A request body read as JSON, more strictly than Python does by itself.
+
+Python takes NaN, the last of two equal keys, and half of a surrogate pair; none of these would reach a
+container the way they were meant.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, NoReturn
+
+from werkzeug.exceptions import BadRequest
+
+from light_run.errors import Fault
+
+# Only an escape can bring a surrogate in: raw ones are no UTF-8.
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+# Looking for the places of faults is slower than reading; beyond so many values it is not worth it.
+_MOST_VALUES = 100_000
+
+MOST_FAULTS = 1000
+
+Path = tuple[str | int, ...]
+
+
+class _Repeating(dict[str, Any]):
+    """An object some of whose keys, `repeated`, came more than once."""
+
+    repeated: tuple[str, ...] = ()
+
+
+def parse(body: bytes) -> tuple[Any, list[Fault]]:
+    """Read `body`; the value, and what is wrong with it beyond its form.
+
+    Raises `BadRequest` for what is no JSON at all: empty, malformed, not UTF-8, nested too deeply.
+    """
+    if not body.strip():
+        raise BadRequest("the body is empty; it must be a JSON object")
+    try:
+        text = body.decode("utf-8-sig")
+        return _parse(text)
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"the body is not UTF-8: byte {error.start} is wrong") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise BadRequest(f"the body is not JSON: {error.msg} at {where}") from None
+    except RecursionError:
+        raise BadRequest("the body is nested too deeply") from None
+    except ValueError:
+        # What is left is int()'s own limit, whose words are about Python.
+        raise BadRequest("the body has a number with too many digits") from None
+
+
+def serialise(value: Any) -> bytes:
+    """Write `value` as JavaScript would: compact, and not escaped. Raises ValueError, RecursionError."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _parse(text: str) -> tuple[Any, list[Fault]]:
+    repeating: list[_Repeating] = []
+
+    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) == len(pairs):
+            return found
+        counts = Counter(name for name, _ in pairs)
+        repeating.append(_Repeating(found))
+        repeating[-1].repeated = tuple(name for name, count in counts.items() if count > 1)
+        return repeating[-1]
+
+    value = json.loads(text, object_pairs_hook=build, parse_constant=_refuse_constant)
+    surrogates = _SURROGATE_ESCAPE.search(text) is not None and not _encodable(value)
+    if not repeating and not surrogates:
+        return value, []
+    faults = list(islice(_faults(value), MOST_FAULTS))
+    return value, faults or [Fault((), "invalid_text", "a key is given twice, or a surrogate stands alone")]
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise BadRequest(f"the body is not JSON: {name} is no JSON number")
+
+
+def _encodable(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _faults(value: Any) -> Iterator[Fault]:
+    for path, found in islice(_walk(value), _MOST_VALUES):
+        if isinstance(found, _Repeating):
+            for name in found.repeated:
+                yield Fault((*path, name), "duplicate_key", f"the key {json.dumps(name)} is given twice")
+        names = found if isinstance(found, dict) else (found,)
+        if any(isinstance(name, str) and _SURROGATE.search(name) for name in names):
+            yield Fault(path, "invalid_text", "a surrogate stands alone; text must be valid Unicode")
+
+
+def _walk(value: Any) -> Iterator[tuple[Path, Any]]:
+    # Without recursion: how deep a client nests is not for it to decide our stack by.
+    ahead: list[tuple[Path, Any]] = [((), value)]
+    while ahead:
+        path, found = ahead.pop()
+        yield path, found
+        if isinstance(found, dict):
+            ahead.extend(((*path, name), item) for name, item in found.items())
+        elif isinstance(found, list):
+            ahead.extend(((*path, index), item) for index, item in enumerate(found))

@@ -1,0 +1,221 @@
+"""The body of ``POST /run``: which fields there are, and what they become."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any
+from urllib.parse import urlsplit
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, validates_schema
+
+from light_run.api import document
+from light_run.api.fields import MESSAGES, Anything, Flag, Part, Real, Size, Text, Texts, Whole
+from light_run.api.files import Files
+from light_run.api.policy import Policy
+from light_run.api.problems import Problem, faults, kind, shown, wrong, wrong_type
+from light_run.engine.spec import MIB, Limits, RunSpec
+from light_run.errors import InvalidSpec
+
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_SEPARATORS = re.compile(r"[/\\]")
+_BLANK_OR_CONTROL = re.compile(r"[\x00-\x20\x7f]")
+
+
+class Strict(Schema):
+    """A schema that names every field it does not know, and the one that was probably meant."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def _name_unknown(self, data: Any, original: Mapping[str, Any], **kwargs: Any) -> None:
+        unknown = [name for name in original if name not in self.fields]
+        if unknown:
+            raise ValidationError({name: [self._unknown(name)] for name in unknown})
+
+    def _unknown(self, name: str) -> Problem:
+        close = difflib.get_close_matches(name[:100], list(self.fields), n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(self.fields)}"
+        return Problem("unknown_field", f"is no field of a request; {hint}")
+
+
+class RunRequestBase(Strict):
+    """What no single field can see."""
+
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def _run_once(self, data: Any, original: Mapping[str, Any], **kwargs: Any) -> None:
+        if "run" in original and "setup" in original:
+            raise ValidationError({"setup": [Problem("conflict", "is the same as run; give one of them")]})
+
+
+class Env(fields.Dict):
+    """An object of names and strings."""
+
+    def __init__(self) -> None:
+        super().__init__(error_messages=MESSAGES)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, str]:
+        if not isinstance(value, dict):
+            raise wrong_type(value, "an object of names and strings")
+        problems = {}
+        for name, item in value.items():
+            if not _ENV_NAME.fullmatch(name):
+                right = "is no name; it must be letters, digits and _, and not begin with a digit"
+                problems[name] = [Problem("invalid_name", right)]
+            elif not isinstance(item, str):
+                problems[name] = [Problem("invalid_type", f"is {kind(item)}; it must be a string")]
+            elif "\0" in item:
+                problems[name] = [Problem("invalid_text", "has a NUL character")]
+        if problems:
+            raise ValidationError(problems)
+        return value
+
+
+def run_schema(policy: Policy) -> Schema:
+    """The schema of a request under `policy`; one instance serves every thread."""
+    step = Text(most=2048)
+    limits = Strict.from_dict(
+        {
+            "memory": Size(least=min(6 * MIB, policy.most.memory), most=policy.most.memory),
+            "cpus": Real("CPUs", least=min(0.01, policy.most.cpus), most=policy.most.cpus),
+            "pids": Whole("processes", least=1, most=policy.most.pids),
+        },
+        name="Limits",
+    )
+    request = RunRequestBase.from_dict(
+        {
+            "image": Text(_image_check(policy), most=300, required=True),
+            "files": Files(),
+            "entrypoint": Text(most=2048),
+            "run": Texts(step, most=50),
+            "setup": Texts(step, most=50),
+            "input": Anything(),
+            "timeout": Whole("milliseconds", least=1, most=policy.max_timeout),
+            "network": Text(_network_check(policy), most=100),
+            "workdir": Text(_absolute, most=200),
+            "env": Env(),
+            "extract": Texts(Text(_no_parent, most=1024), most=20),
+            "detached": Flag(),
+            "callbackUrl": Text(_web_address, most=2048),
+            "callbackSecret": Text(least=16, most=200),
+            "limits": Part(limits()),
+            "runtime": Text(_runtime_check(policy), most=100),
+        },
+        name="RunRequest",
+    )
+    return request()
+
+
+def load(schema: Schema, body: bytes) -> dict[str, Any]:
+    """The fields in `body`, each of its own type. Raises `BadRequest` for no JSON, else `InvalidSpec`."""
+    value, found = document.parse(body)
+    if not isinstance(value, dict):
+        found.extend(faults([Problem("invalid_type", f"is {kind(value)}; it must be an object")]))
+        raise InvalidSpec(found)
+    loaded: Any = {}
+    try:
+        loaded = schema.load(value)
+        if "input" in loaded:
+            loaded["input"] = _stdin(loaded["input"])
+    except ValidationError as error:
+        found.extend(islice(faults(error.messages), document.MOST_FAULTS))
+    if found:
+        raise InvalidSpec(found)
+    return dict(loaded)
+
+
+def run_spec(loaded: Mapping[str, Any], policy: Policy) -> RunSpec:
+    """The run that the fields `loaded` ask for."""
+    return RunSpec(
+        image=loaded["image"],
+        files=loaded["files"],
+        entrypoint=loaded.get("entrypoint"),
+        steps=tuple(loaded.get("run", loaded.get("setup", ()))),
+        stdin=loaded.get("input"),
+        timeout=loaded.get("timeout", policy.timeout) / 1000,
+        network=loaded.get("network"),
+        workdir=loaded.get("workdir", "/app"),
+        env=loaded.get("env", {}),
+        extract=tuple(loaded.get("extract", ())),
+        limits=_limits(loaded.get("limits", {}), policy.limits),
+        runtime=loaded.get("runtime"),
+    )
+
+
+def _limits(asked: Mapping[str, Any], default: Limits) -> Limits:
+    return Limits(
+        memory=asked.get("memory", default.memory),
+        cpus=asked.get("cpus", default.cpus),
+        pids=asked.get("pids", default.pids),
+    )
+
+
+def _stdin(value: Any) -> bytes:
+    try:
+        return document.serialise(value)
+    except UnicodeEncodeError:
+        return b""  # a lone surrogate: found, and said with its place, when the body was read
+    except ValueError:
+        problem = Problem("out_of_range", "has a number that is too large for JSON")
+    except RecursionError:
+        problem = Problem("invalid_value", "is nested too deeply")
+    raise ValidationError({"input": [problem]})
+
+
+def _image_check(policy: Policy) -> Any:
+    def check(image: str) -> None:
+        if not policy.allows_image(image):
+            allowed = ", ".join(policy.images or ())
+            raise wrong(
+                "not_allowed", f"is {shown(image)}, which this server does not allow; it allows {allowed}"
+            )
+
+    return check
+
+
+def _network_check(policy: Policy) -> Any:
+    def check(network: str) -> None:
+        if network == "host" or not _NETWORK.fullmatch(network):
+            raise wrong(
+                "not_allowed" if network == "host" or network.startswith("container:") else "invalid_value",
+                f"is {shown(network)}; it must be none, bridge or the name of a network that exists",
+            )
+        if not policy.allows_network(network):
+            allowed = ", ".join(policy.networks or ())
+            raise wrong("not_allowed", f"is {shown(network)}; this server allows {allowed}")
+
+    return check
+
+
+def _runtime_check(policy: Policy) -> Any:
+    def check(runtime: str) -> None:
+        if runtime not in policy.runtimes:
+            allowed = ", ".join(policy.runtimes)
+            raise wrong("not_allowed", f"is {shown(runtime)}; this server allows {allowed}")
+
+    return check
+
+
+def _absolute(path: str) -> None:
+    if not path.startswith("/"):
+        raise wrong("invalid_path", f"is {shown(path)}; it must be absolute, such as /app")
+    _no_parent(path)
+
+
+def _no_parent(path: str) -> None:
+    if ".." in _SEPARATORS.split(path):
+        raise wrong("invalid_path", f'is {shown(path)}; it may not have a ".." segment')
+
+
+def _web_address(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        right = parts.scheme.lower() in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        right = False
+    if not right or _BLANK_OR_CONTROL.search(url):
+        raise wrong("invalid_url", "is no http or https URL")
