@@ -33,6 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 
 
 class LightRunError(Exception):
@@ -122,6 +123,16 @@ class EngineRefused(EngineError):
     def __init__(self, status: int, words: str) -> None:
         super().__init__(words)
         self.status = status
+
+    @property
+    def not_found(self) -> bool:
+        """True where the engine has no such thing."""
+        return self.status == HTTPStatus.NOT_FOUND
+
+    @property
+    def conflict(self) -> bool:
+        """True where the thing is in no state for that, or its name is taken."""
+        return self.status == HTTPStatus.CONFLICT
 
 
 class ImageNotFound(EngineError):

@@ -39,7 +39,14 @@ class Builder:
         return self._images.find(f"{REPOSITORY}:{step_keys(base.id, steps)[-1]}")
 
     def build(
-        self, base: Image, steps: tuple[str, ...], limits: Limits, runtime: str | None, cancel: CancelToken, progress: Progress
+        self,
+        base: Image,
+        steps: tuple[str, ...],
+        *,
+        limits: Limits,
+        runtime: str | None,
+        cancel: CancelToken,
+        progress: Progress,
     ) -> Image:
         """The image of `steps` on `base`, from the longest prefix there is. Raises BuildFailed, Cancelled."""
         keys = step_keys(base.id, steps)
@@ -57,8 +64,10 @@ class Builder:
             image = self._builds.run(keys[index], work, cancel, lambda _: None)
         return image
 
-    def _work(self, step: _Step, limits: Limits, runtime: str | None) -> Callable[[CancelToken, Progress], Image]:
-        def work(abandoned: CancelToken, report: Progress) -> Image:
+    def _work(
+        self, step: _Step, limits: Limits, runtime: str | None
+    ) -> Callable[[CancelToken, Progress], Image]:
+        def work(abandoned: CancelToken, _report: Progress) -> Image:
             # Another flight may have landed between our look at the cache and this take-off.
             found = self._images.find(f"{REPOSITORY}:{step.tag}")
             return found or self._bake(step, limits, runtime, abandoned)
@@ -81,7 +90,9 @@ class Builder:
         try:
             container = self._engine.create(config)
         except EngineRefused as error:
-            raise BuildFailed(f"step {step.number} ({step.command!r}) was refused by the engine: {error}") from error
+            raise BuildFailed(
+                f"step {step.number} ({step.command!r}) was refused by the engine: {error}"
+            ) from error
         try:
             self._execute(step, container, cancel)
             self._engine.commit(container, REPOSITORY, step.tag, step.image_config(self._config.server_id))
@@ -103,7 +114,9 @@ class Builder:
                 cancel.check()
                 self._engine.start(container)
                 deadline = time.monotonic() + self._config.build_timeout
-                execution = Execution(self._engine, container, streams, log=log, deadline=deadline, cancel=cancel)
+                execution = Execution(
+                    self._engine, container, streams, log=log, deadline=deadline, cancel=cancel
+                )
                 ended = execution.run(b"")
             finally:
                 streams.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import IO, Any
 
 import docker
@@ -22,13 +22,13 @@ from light_run.engine.stream import EngineStream
 from light_run.errors import EngineRefused, EngineUnavailable
 
 # An engine under a few hundred starts at once takes its time over each; a hung one must not hold us for ever.
-CALL_TIMEOUT = 300.0
+CALL_TIMEOUT = 300
 
 
 class _OnePoolAdapter(UnixHTTPAdapter):
     # docker-py keys its pools by the whole URL: nothing would be reused between containers, and up to 25
     # idle sockets a thread would stay open.
-    def get_connection(self, url: str, proxies: Any = None) -> Any:
+    def get_connection(self, url: str | bytes, proxies: Any = None) -> Any:
         return super().get_connection("http+unix://engine", proxies)
 
 
@@ -39,10 +39,9 @@ def translated() -> Iterator[None]:
         yield
     except docker.errors.APIError as error:
         status = error.response.status_code if error.response is not None else 500
-        words = error.explanation or str(error)
-        if isinstance(words, bytes):
-            words = words.decode("utf-8", "replace")
-        raise EngineRefused(status, words.strip()) from error
+        words: Any = error.explanation or str(error)
+        text = words.decode("utf-8", "replace") if isinstance(words, bytes) else str(words)
+        raise EngineRefused(status, text.strip()) from error
     except (
         docker.errors.DockerException,
         requests.RequestException,
@@ -55,22 +54,22 @@ def translated() -> Iterator[None]:
 class Engine:
     """A container engine, local or remote. Every method raises `EngineUnavailable` or `EngineRefused`."""
 
-    def __init__(self, timeout: float = CALL_TIMEOUT) -> None:
+    def __init__(self, timeout: int = CALL_TIMEOUT) -> None:
         self._timeout = timeout
         self._local = threading.local()
         self._lock = threading.Lock()
         self._clients: weakref.WeakSet[docker.APIClient] = weakref.WeakSet()
         self._version: str | None = None
 
-    def _connect(self, timeout: float) -> docker.APIClient:
+    def _connect(self) -> Any:
         # DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH, as the docker command reads them.
-        client = docker.APIClient(version=self._version, timeout=timeout, **kwargs_from_env())
+        client: Any = docker.APIClient(version=self._version, timeout=self._timeout, **kwargs_from_env())
         self._version = client.api_version
         adapter = client.adapters.get("http+docker://")
         if isinstance(adapter, UnixHTTPAdapter):
             client._custom_adapter.close()
             client._custom_adapter = _OnePoolAdapter(
-                "http+unix://" + adapter.socket_path, timeout=timeout, pool_connections=1
+                "http+unix://" + adapter.socket_path, timeout=self._timeout, pool_connections=1
             )
             client.mount("http+docker://", client._custom_adapter)
         with self._lock:
@@ -78,11 +77,11 @@ class Engine:
         return client
 
     @property
-    def api(self) -> docker.APIClient:
-        """This thread's docker-py client."""
+    def api(self) -> Any:
+        """This thread's docker-py client; Any, since its stubs leave out most of what is used here."""
         client = getattr(self._local, "client", None)
         if client is None:
-            client = self._local.client = self._connect(self._timeout)
+            client = self._local.client = self._connect()
         return client
 
     def close(self) -> None:
@@ -123,7 +122,7 @@ class Engine:
             with translated():
                 self.api.kill(container)
         except EngineRefused as error:
-            if error.status not in (404, 409):
+            if not (error.not_found or error.conflict):
                 raise
 
     def remove(self, container: str) -> None:
@@ -133,7 +132,7 @@ class Engine:
                 self.api.remove_container(container, v=True, force=True)
         except EngineRefused as error:
             # 409: its removal is under way already.
-            if error.status not in (404, 409):
+            if not (error.not_found or error.conflict):
                 raise
 
     def inspect(self, container: str) -> dict[str, Any]:
@@ -141,10 +140,10 @@ class Engine:
         with translated():
             return dict(self.api.inspect_container(container))
 
-    def containers(self, label: str, *, all: bool = True) -> list[dict[str, Any]]:
+    def containers(self, label: str) -> list[dict[str, Any]]:
         """The containers that bear `label`, without an inspect each."""
         with translated():
-            return list(self.api.containers(all=all, filters={"label": label}))
+            return list(self.api.containers(all=True, filters={"label": label}))
 
     def attach(self, container: str) -> EngineStream:
         """The container's stdin, stdout and stderr on one connection, from now on."""
@@ -171,6 +170,10 @@ class Engine:
             api._raise_for_status(response)
             return EngineStream(response)
 
+    def whole_log(self, container: str) -> AbstractContextManager[Iterator[bytes]]:
+        """What the engine kept of an ended container's output, in chunks of the multiplexed stream."""
+        return self._chunks("/containers/{0}/logs", container, {"stdout": 1, "stderr": 1})
+
     def wait(self, container: str, condition: str = "next-exit") -> EngineStream:
         """A connection on which the exit will be told; returns once the engine has registered the wait.
 
@@ -190,14 +193,15 @@ class Engine:
         with translated():
             self.api.put_archive(container, path, tar)
 
-    @contextmanager
-    def get_archive(self, container: str, path: str) -> Iterator[Iterator[bytes]]:
+    def get_archive(self, container: str, path: str) -> AbstractContextManager[Iterator[bytes]]:
         """A tar of `path` in chunks. `EngineRefused` with status 404 where it does not exist."""
+        return self._chunks("/containers/{0}/archive", container, {"path": path})
+
+    @contextmanager
+    def _chunks(self, url: str, container: str, params: Mapping[str, Any]) -> Iterator[Iterator[bytes]]:
         with translated():
             api = self.api
-            response = api._get(
-                api._url("/containers/{0}/archive", container), params={"path": path}, stream=True
-            )
+            response = api._get(api._url(url, container), params=params, stream=True)
             api._raise_for_status(response)
         try:
             yield _translated_chunks(response)
@@ -222,7 +226,7 @@ class Engine:
             with translated():
                 self.api.remove_image(name)
         except EngineRefused as error:
-            if error.status not in (404, 409):
+            if not (error.not_found or error.conflict):
                 raise
 
     def import_image(self, tar: bytes, name: str) -> None:
@@ -239,7 +243,7 @@ class Engine:
         give the pull up, and credentials are read afresh from the docker configuration.
         """
         with translated():
-            client = self._connect(self._timeout)
+            client = self._connect()
         try:
             with translated():
                 yield client.pull(repository, tag=tag, stream=True, decode=True)
@@ -261,7 +265,9 @@ class Engine:
     def create_network(self, name: str, options: Mapping[str, str], labels: Mapping[str, str]) -> None:
         """Create a bridge network; 409 where the name is taken."""
         with translated():
-            self.api.create_network(name, driver="bridge", options=dict(options), labels=dict(labels), check_duplicate=True)
+            self.api.create_network(
+                name, driver="bridge", options=dict(options), labels=dict(labels), check_duplicate=True
+            )
 
 
 def _translated_chunks(response: requests.Response) -> Iterator[bytes]:

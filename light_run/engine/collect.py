@@ -59,7 +59,7 @@ class Collector:
             with self._engine.get_archive(self._container, path) as chunks:
                 taken = from_tar(chunks, self._folder)
         except EngineRefused as error:
-            if error.status == 404:
+            if error.not_found:
                 raise FileNotFoundError(path) from error
             raise ExtractError(f"the engine refused: {error}") from error
         if not taken:

@@ -33,9 +33,9 @@ class Exit:
 class Streams:
     """The two connections a run listens on: the container's stdio and the wait for its exit."""
 
-    def __init__(self, stdio: EngineStream, exit: EngineStream) -> None:
+    def __init__(self, stdio: EngineStream, ending: EngineStream) -> None:
         self.stdio = stdio
-        self.exit = exit
+        self.exit = ending
 
     @classmethod
     def before_start(cls, engine: Engine, container: str) -> Streams:
@@ -65,7 +65,14 @@ class Execution:
     """Pumps one command's input and output in the calling thread; `deadline` is in `time.monotonic()` seconds."""
 
     def __init__(
-        self, engine: Engine, container: str, streams: Streams, *, log: LogWriter, deadline: float, cancel: CancelToken
+        self,
+        engine: Engine,
+        container: str,
+        streams: Streams,
+        *,
+        log: LogWriter,
+        deadline: float,
+        cancel: CancelToken,
     ) -> None:
         self._engine = engine
         self._container = container
@@ -97,7 +104,7 @@ class Execution:
             poll.register(self._exit, select.POLLIN)
             poll.register(self._stdio, select.POLLIN)
             self._send()
-            if self._input is not None:
+            if self._sending():
                 poll.modify(self._stdio, select.POLLIN | select.POLLOUT)
             while self._code is None or not self._output_ended:
                 self._step(poll, cancelled)
@@ -109,14 +116,12 @@ class Execution:
 
     def _step(self, poll: select.poll, cancelled: int) -> None:
         events = dict(poll.poll(self._patience()))
-        if self._input is not None and events.get(self._stdio.fileno(), 0) & ~select.POLLIN:
+        if self._sending() and events.get(self._stdio.fileno(), 0) & ~select.POLLIN:
             self._send()
-            if self._input is None:
+            if not self._sending():
                 poll.modify(self._stdio, select.POLLIN)
         if not self._output_ended and (self._stdio.buffered or self._stdio.fileno() in events):
-            self._receive()
-            if self._output_ended:
-                poll.unregister(self._stdio)
+            self._receive(poll)
         if self._code is None and (self._exit.buffered or self._exit.fileno() in events):
             self._code = _exit_code(self._exit.json())
             poll.unregister(self._exit)
@@ -126,6 +131,9 @@ class Execution:
             self._kill(Reason.CANCELLED)
         elif self._killed is None and time.monotonic() >= self._deadline:
             self._kill(Reason.TIMEOUT)
+
+    def _sending(self) -> bool:
+        return self._input is not None
 
     def _patience(self) -> float:
         # Milliseconds until something must be done though nothing comes.
@@ -156,13 +164,14 @@ class Execution:
             self._stdio.end_of_input()
             self._delivered()
 
-    def _receive(self) -> None:
+    def _receive(self, poll: select.poll) -> None:
         for _ in range(_READS_AT_ONCE):
             data = self._stdio.read()
             if data is None:
                 return
             if not data:
                 self._output_ended = True
+                poll.unregister(self._stdio)
                 return
             for stream, payload in self._demultiplexer.feed(data):
                 self._log.write(stream, payload)

@@ -98,8 +98,9 @@ class ArtifactFolder:
 
     def _chunks(self, parts: Parts) -> Iterator[bytes]:
         with self._open_directory(parts[:-1]) as parent:
-            with open(os.open(parts[-1], _FILE, dir_fd=parent), "rb", buffering=0) as file:
-                yield from _chunks_of(file)
+            descriptor = os.open(parts[-1], _FILE, dir_fd=parent)
+        with open(descriptor, "rb", buffering=0) as file:
+            yield from _chunks_of(file)
 
     def _count(self, parts: Parts) -> None:
         if parts not in self._found and len(self._found) >= self._entries:
@@ -237,7 +238,7 @@ def _take_members(tar: tarfile.TarFile, into: ArtifactFolder) -> bool:
         elif member.islnk() and below:
             taken = _take_second_name(member, below, into) or taken
         # tarfile remembers every member, which a million of them would make us pay for.
-        tar.members = []
+        tar.members = []  # type: ignore[attr-defined]
     return taken
 
 

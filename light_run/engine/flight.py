@@ -38,7 +38,11 @@ class SingleFlight(Generic[T]):
         self._flights: dict[Hashable, _Flight[T]] = {}
 
     def run(
-        self, key: Hashable, work: Callable[[CancelToken, Progress], T], cancel: CancelToken, progress: Progress
+        self,
+        key: Hashable,
+        work: Callable[[CancelToken, Progress], T],
+        cancel: CancelToken,
+        progress: Progress,
     ) -> T:
         """The result of `work(abandoned, progress)` for `key`. Raises what it raises, or Cancelled."""
         cancel.check()
@@ -67,7 +71,7 @@ class SingleFlight(Generic[T]):
 
         try:
             flight.result = work(flight.abandoned, report)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - it is raised again in every passenger
             flight.error = error
         with self._lock:
             if self._flights.get(key) is flight:

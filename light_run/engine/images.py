@@ -25,7 +25,9 @@ _REFERENCE = re.compile(
 )
 
 # How engines and registries word that there is no such image, as against one that could not be fetched.
-_NO_SUCH_IMAGE = re.compile(r"not found|manifest unknown|no such image|does not exist|name unknown|invalid reference", re.I)
+_NO_SUCH_IMAGE = re.compile(
+    r"not found|manifest unknown|no such image|does not exist|name unknown|invalid reference", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Images:
         try:
             found = self._engine.inspect_image(name)
         except EngineRefused as error:
-            if error.status == 404:
+            if error.not_found:
                 return None
             raise
         return Image(found["Id"], found.get("Config") or {})
@@ -82,7 +84,9 @@ class Images:
         except EngineRefused as error:
             raise _pull_error(name, str(error)) from error
         except (OSError, ValueError) as error:
-            raise EngineUnavailable(f"the connection broke while image {name!r} was pulled: {error}") from error
+            raise EngineUnavailable(
+                f"the connection broke while image {name!r} was pulled: {error}"
+            ) from error
 
 
 def _pull_error(name: str, words: str) -> ImageNotFound | PullFailed:

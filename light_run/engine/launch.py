@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from light_run.engine.build import Builder
 from light_run.engine.cancel import CancelToken
@@ -54,6 +56,23 @@ class Belongings:
     mounted: Workspace | None = None
 
     @property
+    def taken(self) -> tuple[str, Streams]:
+        """The started container and the connections to it."""
+        if self.container is None or self.streams is None:
+            raise StartFailed("no container was started")
+        return self.container, self.streams
+
+    def take_over(self, found: Mapping[str, Any]) -> None:
+        """Fill in what an earlier server had taken, from its container as the engine describes it."""
+        labels = found["Config"].get("Labels") or {}
+        self.was_parked = labels.get("light-run.kind") == "parked"
+        for mount in found.get("Mounts") or []:
+            if mount.get("Type") == "bind":
+                self.mounted = Workspace(Path(mount["Source"]).parent)
+                if self.was_parked:
+                    self.parked = self.mounted
+
+    @property
     def workspaces(self) -> Sequence[Workspace]:
         """Every folder to remove."""
         return [self.staged] if self.parked is None else [self.staged, self.parked]
@@ -73,7 +92,12 @@ def prepare_image(house: House, spec: RunSpec, cancel: CancelToken, observer: Ob
         return cached
     observer.phase(Phase.BUILDING)
     return house.builder.build(
-        image, spec.steps, house.limits(spec), house.runtime(spec), cancel, observer.progress
+        image,
+        spec.steps,
+        limits=house.limits(spec),
+        runtime=house.runtime(spec),
+        cancel=cancel,
+        progress=observer.progress,
     )
 
 
@@ -81,7 +105,14 @@ class Launch:
     """Brings the command of `spec` to life in a container of `image`."""
 
     def __init__(
-        self, house: House, spec: RunSpec, run_id: str, belongings: Belongings, cancel: CancelToken, observer: Observer
+        self,
+        house: House,
+        spec: RunSpec,
+        run_id: str,
+        *,
+        belongings: Belongings,
+        cancel: CancelToken,
+        observer: Observer,
     ) -> None:
         self._house = house
         self._engine = house.engine

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 from light_run.engine.cancel import CancelToken
@@ -14,8 +15,8 @@ from light_run.engine.collect import Collector
 from light_run.engine.container import Execution, Exit, Streams
 from light_run.engine.extract import ArtifactFolder
 from light_run.engine.launch import Belongings, House, Launch, prepare_image
-from light_run.engine.output import LogWriter
-from light_run.engine.spec import Destinations, Observer, Phase, Reason, RunResult, RunSpec, Timings
+from light_run.engine.output import Demultiplexer, LogWriter
+from light_run.engine.spec import Observer, Phase, Reason, RunResult, RunSpec, Timings
 from light_run.engine.workspace import Workspace
 from light_run.errors import (
     BuildFailed,
@@ -50,9 +51,11 @@ class Life:
         house: House,
         spec: RunSpec,
         run_id: str,
+        *,
         workspace: Workspace,
         cancel: CancelToken,
-        to: Destinations,
+        log: Path,
+        artifacts: Path | None,
         observer: Observer,
     ) -> None:
         self._house = house
@@ -61,7 +64,8 @@ class Life:
         self._run_id = run_id
         self._own = Belongings(workspace)
         self._cancel = cancel
-        self._to = to
+        self._log = log
+        self._artifacts = artifacts
         self._observer = observer
         self._spent: dict[str, float] = {}
         self._started_at: datetime | None = None
@@ -72,12 +76,8 @@ class Life:
         """Live the run; the observer has its result before the container is removed, the caller after."""
         return self._to_the_end(self._live)
 
-    def adopt(self, container: str, mounted: Workspace | None, deadline: datetime) -> RunResult:
+    def adopt(self, container: str, deadline: datetime) -> RunResult:
         """Take up a run whose command an earlier server launched in `container`; `deadline` is as it was (UTC)."""
-        self._own.container = container
-        self._own.mounted = mounted
-        if mounted is not None and mounted.folder != self._own.staged.folder:
-            self._own.parked, self._own.was_parked = mounted, True
         return self._to_the_end(lambda: self._live_on(container, deadline))
 
     def _to_the_end(self, live: Callable[[], RunResult]) -> RunResult:
@@ -107,11 +107,16 @@ class Life:
         self._house.pool.run_begins()
         try:
             self._observer.phase(Phase.STARTING)
-            log = LogWriter(self._to.log, self._house.config.log_cap)
+            log = LogWriter(self._log, self._house.config.log_cap)
             with contextlib.closing(log):
                 with self._step("start"):
                     launch = Launch(
-                        self._house, self._spec, self._run_id, self._own, self._cancel, self._observer
+                        self._house,
+                        self._spec,
+                        self._run_id,
+                        belongings=self._own,
+                        cancel=self._cancel,
+                        observer=self._observer,
                     )
                     stdin = launch.start(image)
                 self._begun = time.monotonic()
@@ -121,17 +126,29 @@ class Life:
             self._house.pool.run_ends()
 
     def _live_on(self, container: str, deadline: datetime) -> RunResult:
-        state = self._state(container)
+        found = self._inspect(container)
+        self._own.container = container
+        self._own.take_over(found)
         now = datetime.now(timezone.utc)
-        self._started_at = _engine_time(str(state["StartedAt"]))
+        self._started_at = _engine_time(str(found["State"]["StartedAt"]))
         self._begun = time.monotonic() - (now - self._started_at).total_seconds()
-        with contextlib.closing(LogWriter.resume(self._to.log, self._house.config.log_cap)) as log:
+        with contextlib.closing(LogWriter.resume(self._log, self._house.config.log_cap)) as log:
             self._own.streams = Streams.replayed(self._engine, container)
-            return self._follow(log, None, time.monotonic() + (deadline - now).total_seconds())
+            result = self._follow(log, None, time.monotonic() + (deadline - now).total_seconds())
+        return replace(result, logs_truncated=self._read_last_lines(container) or result.logs_truncated)
+
+    def _read_last_lines(self, container: str) -> bool:
+        # A log that is followed may lose a last line without a newline; True where the cap was reached.
+        with contextlib.closing(LogWriter.resume(self._log, self._house.config.log_cap)) as log:
+            with contextlib.suppress(EngineRefused), self._engine.whole_log(container) as chunks:
+                demultiplexer = Demultiplexer()
+                for chunk in chunks:
+                    for stream, payload in demultiplexer.feed(chunk):
+                        log.write(stream, payload)
+            return log.truncated
 
     def _follow(self, log: LogWriter, stdin: bytes | None, deadline: float) -> RunResult:
-        container, streams = self._own.container, self._own.streams
-        assert container is not None and streams is not None
+        container, streams = self._own.taken
         self._observer.phase(Phase.RUNNING)
         with self._step("run"):
             execution = Execution(
@@ -147,8 +164,7 @@ class Life:
         return replace(result, timings=self._timings())
 
     def _delivered(self) -> None:
-        assert self._started_at is not None
-        self._observer.launched(self._started_at)
+        self._observer.launched(self._started_at or datetime.now(timezone.utc))
 
     # -- what became of it
 
@@ -158,26 +174,26 @@ class Life:
             error = f"killed after its timeout of {self._spec.timeout:g} s"
         else:
             code = ended.code
-            if code and self._state(container).get("OOMKilled"):
+            if code and self._inspect(container)["State"].get("OOMKilled"):
                 reason = Reason.OUT_OF_MEMORY
                 limit = self._house.limits(self._spec).memory
                 error = f"out of memory: a process was killed at the limit of {limit} bytes"
         return replace(self._result(reason, error=error), exit_code=code, logs_truncated=log.truncated)
 
-    def _state(self, container: str) -> dict[str, Any]:
+    def _inspect(self, container: str) -> dict[str, Any]:
         try:
-            return dict(self._engine.inspect(container)["State"])
+            return self._engine.inspect(container)
         except EngineRefused as error:
-            if error.status == 404:
+            if error.not_found:
                 raise ContainerGone("the container is gone") from error
             raise
 
     def _extract(self, container: str, result: RunResult) -> RunResult:
-        if not self._spec.extract:
+        if not self._spec.extract or self._artifacts is None:
             return result
         self._observer.phase(Phase.EXTRACTING)
         config = self._house.config
-        folder = ArtifactFolder(self._to.artifacts, config.extract_cap, config.extract_entries)
+        folder = ArtifactFolder(self._artifacts, config.extract_cap, config.extract_entries)
         collector = Collector(self._engine, container, self._spec, self._own.mounted, folder)
         extracted = collector.collect(self._cancel)
         return replace(result, artifacts=folder.artifacts, extracted=extracted)

@@ -82,11 +82,13 @@ class Mounts:
     def _reads(self, image: str, source: str) -> bytes:
         mount = {"Type": "bind", "Source": source, "Target": "/probe"}
         try:
-            with self._created(image, mount) as container:
-                with self._engine.get_archive(container, f"/probe/{_PROBE_FILE}") as chunks:
-                    with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as tar:
-                        file = tar.extractfile(_PROBE_FILE)
-                        return file.read() if file else b""
+            with (
+                self._created(image, mount) as container,
+                self._engine.get_archive(container, f"/probe/{_PROBE_FILE}") as chunks,
+                tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as tar,
+            ):
+                file = tar.extractfile(_PROBE_FILE)
+                return file.read() if file else b""
         except (EngineRefused, tarfile.TarError, KeyError):
             return b""
 
@@ -105,16 +107,21 @@ class Mounts:
 
     def _looks_empty(self, image: str, workdir: str) -> bool:
         try:
-            with self._created(image, None) as container, self._engine.get_archive(container, workdir) as chunks:
-                # Two headers' worth of tar tells a directory with something in it from one without.
+            with (
+                self._created(image, None) as container,
+                self._engine.get_archive(container, workdir) as chunks,
+            ):
                 head = b""
                 for chunk in chunks:
                     head += chunk
-                    if len(head) >= 1024:
+                    if len(head) >= 2 * tarfile.BLOCKSIZE:
                         break
-                return head[156:157] == b"5" and not any(head[512:1024])
+                # An empty directory is one header, and then a block of zeros.
+                return head[156:157] == tarfile.DIRTYPE and not any(
+                    head[tarfile.BLOCKSIZE :][: tarfile.BLOCKSIZE]
+                )
         except EngineRefused as error:
-            return error.status == 404
+            return error.not_found
 
     @contextlib.contextmanager
     def _created(self, image: str, mount: dict[str, str] | None) -> Iterator[str]:

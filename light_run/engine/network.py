@@ -1,4 +1,4 @@
-"""The networks a run may be put on: the isolated bridge, which is made when first needed, and existing ones by name."""
+"""The networks a run may be put on: the isolated bridge, made when first needed, and existing ones by name."""
 
 from __future__ import annotations
 
@@ -49,15 +49,17 @@ class Networks:
         try:
             found = self._engine.inspect_network(name)
         except EngineRefused as error:
-            if error.status == 404:
+            if error.not_found:
                 return False
             raise
         # The engine also answers to ids and their beginnings, and the host's network has one, too.
-        return found["Name"] == name and found["Driver"] != "host"
+        return bool(found["Name"] == name and found["Driver"] != "host")
 
     def _create(self) -> None:
         try:
             self._engine.create_network(self._isolated, _OPTIONS, {"light-run.network": "isolated"})
         except EngineRefused as error:
-            if error.status != 409:
-                raise StartFailed(f"the isolated network {self._isolated!r} cannot be made: {error}") from error
+            if not error.conflict:
+                raise StartFailed(
+                    f"the isolated network {self._isolated!r} cannot be made: {error}"
+                ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import select
 import threading
@@ -85,9 +86,11 @@ class _Kind:
 
 
 class Pool:
-    """Keeps parked containers, at most `config.parked_max` unpinned ones; `step` does what one turn of its thread does."""
+    """Keeps parked containers, at most `config.parked_max` unpinned ones; `step` is one turn of its thread."""
 
-    def __init__(self, engine: Engine, config: RunnerConfig, mounts: Mounts, folder: Callable[[], Path]) -> None:
+    def __init__(
+        self, engine: Engine, config: RunnerConfig, mounts: Mounts, folder: Callable[[], Path]
+    ) -> None:
         self._engine = engine
         self._config = config
         self._mounts = mounts
@@ -256,10 +259,8 @@ class Pool:
 
     def _discard(self, parked: Parked) -> None:
         parked.streams.close()
-        try:
+        # An engine that is away keeps it; it bears our label and is found at the next start.
+        with contextlib.suppress(EngineError):
             self._engine.remove(parked.container)
-        except EngineError:
-            # The engine is away; the container bears our label and is found at the next start.
-            pass
         if parked.workspace is not None:
             parked.workspace.remove()

@@ -7,10 +7,11 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from light_run.engine.build import Builder
 from light_run.engine.cancel import CancelToken
@@ -23,10 +24,13 @@ from light_run.engine.mounts import Mounts
 from light_run.engine.network import Networks
 from light_run.engine.output import read_log
 from light_run.engine.pool import ParkKey, Pool
-from light_run.engine.spec import Destinations, File, Observer, Phase, RunResult, RunSpec
+from light_run.engine.spec import Destinations, Files, Observer, Phase, RunResult, RunSpec
 from light_run.engine.workspace import Workspace
-from light_run.errors import EngineError
+from light_run.errors import EngineError, Fault, InvalidSpec
 from light_run.removal import remove_tree
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # A health check may come from every load balancer at once; the engine is asked this often at most.
 _HEALTH_FRESH = 1.0
@@ -97,7 +101,7 @@ class Runner:
             pool=Pool(self._engine, self.config, mounts, self._workspaces),
         )
 
-    def __enter__(self) -> Runner:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -105,7 +109,7 @@ class Runner:
 
     # -- runs
 
-    def stage(self, run_id: str, files: Mapping[str, File | bytes | str]) -> Path:
+    def stage(self, run_id: str, files: Files) -> Path:
         """Write the files of a run that is to come; the folder. Raises InvalidSpec, OSError; leaves nothing then."""
         workspace = self._workspace(run_id)
         workspace.create()
@@ -131,11 +135,16 @@ class Runner:
     ) -> RunResult:
         """Run `spec` to its end and clean up behind it.
 
-        With `run_id`, files that were staged under it are used and `spec.files` is added. Output goes to
-        `to.log` and extracted files to `to.artifacts`; without `to`, output comes as `RunResult.logs` and
-        `spec.extract` must be empty. What happens to a run is data in the result; raises InvalidSpec for
-        a spec that cannot be run at all, OSError where the files cannot be written.
+        With `run_id`, files that were staged under it are used and `spec.files` is added. What happens to
+        a run is data in the result; raises InvalidSpec for a spec that cannot be run at all, OSError where
+        the files cannot be written.
         """
+        to = to or Destinations()
+        if spec.extract and to.artifacts is None:
+            fault = Fault(
+                ("extract",), "no_destination", "extract needs a folder: to=Destinations(artifacts=...)"
+            )
+            raise InvalidSpec([fault])
         run_id = run_id or str(uuid.uuid4())
         workspace = self._workspace(run_id)
         if not workspace.folder.exists():
@@ -145,30 +154,50 @@ class Runner:
         except BaseException:
             workspace.remove()
             raise
-        with self._destinations(spec, to) as destinations:
+        with _spool(to.log) as log:
             life = Life(
                 self._house,
                 spec,
                 run_id,
-                workspace,
-                cancel or CancelToken(),
-                destinations,
-                observer or _Silent(),
+                workspace=workspace,
+                cancel=cancel or CancelToken(),
+                log=log,
+                artifacts=to.artifacts,
+                observer=observer or _Silent(),
             )
             result = life.run()
-            if to is None:
-                result = replace(result, logs=tuple(line.text for line in read_log(destinations.log)))
+            if to.log is None:
+                result = replace(result, logs=tuple(line.text for line in read_log(log)))
         return result
 
-    @contextlib.contextmanager
-    def _destinations(self, spec: RunSpec, to: Destinations | None) -> Iterator[Destinations]:
-        if to is not None:
-            yield to
-            return
-        if spec.extract:
-            raise ValueError("extract needs a place to put the files: pass to=Destinations(log=..., artifacts=...)")
-        with tempfile.TemporaryDirectory(prefix="light-run-") as folder:
-            yield Destinations(Path(folder) / "log", Path(folder) / "artifacts")
+    def adopt(
+        self,
+        container: str,
+        spec: RunSpec,
+        *,
+        run_id: str,
+        deadline: datetime,
+        log: Path,
+        artifacts: Path,
+        cancel: CancelToken | None = None,
+        observer: Observer | None = None,
+    ) -> RunResult:
+        """Take up a run that an earlier runner launched in `container`, running or ended, to its end.
+
+        Its log goes on in `log` where it broke off; `deadline` (UTC) is as it was. A container that is
+        gone ends the run as ``interrupted``.
+        """
+        life = Life(
+            self._house,
+            spec,
+            run_id,
+            workspace=self._workspace(run_id),
+            cancel=cancel or CancelToken(),
+            log=log,
+            artifacts=artifacts,
+            observer=observer or _Silent(),
+        )
+        return life.adopt(container, deadline)
 
     # -- the runner itself
 
@@ -244,3 +273,12 @@ class Runner:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._folder = folder
             return self._folder
+
+
+@contextlib.contextmanager
+def _spool(log: Path | None) -> Iterator[Path]:
+    if log is not None:
+        yield log
+        return
+    with tempfile.TemporaryDirectory(prefix="light-run-") as folder:
+        yield Path(folder) / "log"

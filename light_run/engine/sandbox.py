@@ -82,7 +82,7 @@ def _host_config(sandbox: Sandbox, config: RunnerConfig) -> dict[str, Any]:
         "Mounts": _mounts(sandbox),
     }
     if config.read_only:
-        host["Tmpfs"] = {"/tmp": "rw,nosuid,nodev,size=64m,mode=1777"}
+        host["Tmpfs"] = {"/tmp": "rw,nosuid,nodev,size=64m,mode=1777"}  # noqa: S108 - the container's
     if sandbox.runtime is not None:
         host["Runtime"] = sandbox.runtime
     return host

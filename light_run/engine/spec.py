@@ -23,17 +23,20 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file to put into the workdir: its bytes, and permission bits beyond "readable and writable by all"."""
+    """A file to put into the workdir: its bytes, and permission bits beyond those that all get to read and write."""
 
     content: bytes
     mode: int = 0o666
+
+
+Files = Mapping[str, File | bytes | str] | Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
     """One run.
 
-    `files` maps paths relative to `workdir` to their content. `entrypoint` is executed as ``sh -c``;
+    `files` maps paths relative to `workdir` to their content, or is a folder to copy. `entrypoint` is executed as ``sh -c``;
     None keeps the image's own entrypoint and command. `steps` are baked into a cached image first.
     `stdin` is what the process reads before end-of-file; None is end-of-file at once. `timeout` is in
     seconds from the container's start. `network` None is the isolated bridge, else ``none``, ``bridge``
@@ -42,7 +45,7 @@ class RunSpec:
     """
 
     image: str
-    files: Mapping[str, File | bytes | str] = field(default_factory=dict)
+    files: Files = field(default_factory=dict)
     entrypoint: str | None = None
     steps: tuple[str, ...] = ()
     stdin: bytes | None = None
@@ -163,7 +166,10 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Destinations:
-    """Where a run's output goes: `log` is a spool file for `LogReader`, `artifacts` a folder to fill."""
+    """Where a run's output goes: `log` is a spool file for `read_log`, `artifacts` a folder to fill.
 
-    log: Path
-    artifacts: Path
+    Without `log`, the lines come as `RunResult.logs`; without `artifacts`, nothing can be extracted.
+    """
+
+    log: Path | None = None
+    artifacts: Path | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import socket
@@ -77,10 +78,8 @@ class EngineStream:
     def end_of_input(self) -> None:
         """Tell the container that its stdin is at its end."""
         # The container may have exited already, and the engine hung up.
-        try:
+        with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
 
     def json(self, timeout: float = 10.0) -> Any:
         """The whole body as JSON, within `timeout` seconds. Raises `EngineUnavailable` where it breaks off."""
@@ -107,6 +106,9 @@ class EngineStream:
         self._socket.close()
 
 
+_LINE_END = b"\r\n"
+
+
 class _Dechunker:
     # HTTP/1.1's chunked coding, RFC 9112 section 7.1, fed with whatever pieces a non-blocking socket gives.
 
@@ -119,8 +121,8 @@ class _Dechunker:
         self._pending += data
         out = bytearray()
         while self._pending and not self.ended:
-            if self._left > 2:
-                piece = self._pending[: self._left - 2]
+            if self._left > len(_LINE_END):
+                piece = self._pending[: self._left - len(_LINE_END)]
                 del self._pending[: len(piece)]
                 self._left -= len(piece)
                 out += piece
@@ -130,11 +132,11 @@ class _Dechunker:
                 del self._pending[:gone]
                 self._left -= gone
             else:
-                line_end = self._pending.find(b"\r\n")
+                line_end = self._pending.find(_LINE_END)
                 if line_end < 0:
                     break
                 size = int(self._pending[:line_end].split(b";")[0], 16)
-                del self._pending[: line_end + 2]
-                self._left = size + 2 if size else 0
+                del self._pending[: line_end + len(_LINE_END)]
+                self._left = size + len(_LINE_END) if size else 0
                 self.ended = size == 0
         return bytes(out)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
+import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from light_run.engine.spec import MIB, File
+from light_run.engine.spec import MIB, File, Files
 from light_run.errors import Fault, InvalidSpec
 from light_run.removal import remove_tree
 
@@ -24,6 +25,7 @@ _TAR_IN_MEMORY = 4 * MIB
 
 # Whatever user the image runs as must be able to read and write what was posted.
 _FOR_ALL = 0o666
+_ANY_USER = 0o777
 
 
 class Workspace:
@@ -37,10 +39,13 @@ class Workspace:
         """Make the empty folder."""
         self.folder.mkdir(mode=0o700)
         self.files.mkdir()
-        self.files.chmod(0o777)
+        self.files.chmod(_ANY_USER)
 
-    def write(self, files: Mapping[str, File | bytes | str]) -> None:
+    def write(self, files: Files) -> None:
         """Write `files`, relative path → content. Raises InvalidSpec for a path that leaves the folder, OSError."""
+        if isinstance(files, Path):
+            self._copy(files)
+            return
         made: set[str] = set()
         for path, content in files.items():
             file = as_file(content)
@@ -52,6 +57,14 @@ class Workspace:
                 stream.write(file.content)
                 os.fchmod(descriptor, file.mode | _FOR_ALL)
 
+    def _copy(self, folder: Path) -> None:
+        shutil.copytree(folder, self.files, dirs_exist_ok=True)
+        for parent, _, names in os.walk(self.files):
+            os.chmod(parent, _ANY_USER)
+            for name in names:
+                path = os.path.join(parent, name)
+                os.chmod(path, os.stat(path).st_mode | _FOR_ALL)
+
     def _make_parents(self, parts: tuple[str, ...], made: set[str]) -> str:
         path = str(self.files)
         for part in parts:
@@ -60,7 +73,7 @@ class Workspace:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(path)
                     # Not by mkdir's mode: the umask would take from it.
-                    os.chmod(path, 0o777)
+                    os.chmod(path, _ANY_USER)
                 made.add(path)
         return path
 
@@ -73,7 +86,7 @@ class Workspace:
     @contextlib.contextmanager
     def tar(self) -> Iterator[IO[bytes]]:
         """An uncompressed tar of what was written: regular files and directories alone, owned by root."""
-        with tempfile.SpooledTemporaryFile(max_size=_TAR_IN_MEMORY, dir=self.folder) as spool:
+        with tempfile.SpooledTemporaryFile(max_size=_TAR_IN_MEMORY, dir=str(self.folder)) as spool:
             with tarfile.open(fileobj=spool, mode="w", format=tarfile.PAX_FORMAT) as tar:
                 tar.add(self.files, arcname=".", filter=_anonymous)
             spool.seek(0)
