@@ -1,0 +1,56 @@
+"""HTTP: routes, schemas, authorization and errors; the only place that knows Flask and marshmallow."""
+
+from __future__ import annotations
+
+from flask import Flask, Response
+from werkzeug.routing import BaseConverter
+
+from light_run.api import artifacts, auth, errors, health
+from light_run.api.policy import Policy
+from light_run.api.requestlog import RequestLog
+from light_run.api.runs import Runs
+from light_run.runs.service import RunService
+
+__all__ = ["Policy", "create_api"]
+
+
+class _Anything(BaseConverter):
+    # Slashes, newlines and all, so that each odd path gets the answer of its route.
+    regex = r"[\s\S]*"
+    part_isolating = False
+
+
+def create_api(
+    service: RunService,
+    *,
+    token: str | None,
+    body_limit: int,
+    policy: Policy,
+    threads: int = 64,
+    accel: str | None = None,
+) -> Flask:
+    """The Flask application in front of `service`.
+
+    `body_limit` is in bytes; `threads` is how many requests the server takes at once, of which sync runs
+    get a part; `accel` is the prefix of nginx's internal location for the artifacts.
+    """
+    app = Flask("light_run", static_folder=None)
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    # A redirect to another spelling of a path helps no API client, and loses the body of a POST.
+    app.url_map.merge_slashes = False
+    app.url_map.strict_slashes = False
+    app.url_map.converters["anything"] = _Anything
+    errors.register(app)
+    auth.register(app, token)
+    app.register_blueprint(health.blueprint(service))
+    routes = Runs(service, policy=policy, body_limit=body_limit, threads=threads)
+    app.register_blueprint(routes.blueprint())
+    app.register_blueprint(artifacts.blueprint(service, accel=accel))
+    app.after_request(_no_sniffing)
+    app.wsgi_app = RequestLog(app.wsgi_app)  # type: ignore[method-assign]
+    return app
+
+
+def _no_sniffing(response: Response) -> Response:
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response

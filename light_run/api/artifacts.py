@@ -1,0 +1,53 @@
+"""What runs left: lists, files, folders and everything in one archive."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request
+
+from light_run.api import archive, download
+from light_run.api.requestlog import RUN
+from light_run.api.responses import json_response
+from light_run.artifacts.paths import segments
+from light_run.artifacts.store import OpenFile
+from light_run.errors import Fault, InvalidSpec
+from light_run.runs.service import RunService
+
+
+def blueprint(service: RunService, *, accel: str | None) -> Blueprint:
+    """The routes below ``/runs/ID/artifacts``; files go by way of nginx below `accel` where that is set."""
+    routes = Blueprint("artifacts", __name__)
+
+    @routes.get("/runs/<run_id>/artifacts")
+    def listed(run_id: str) -> Response:
+        request.environ[RUN] = run_id
+        run = service.get(run_id)
+        wanted = request.args.get("archive")
+        if wanted is None:
+            return json_response(
+                [{"path": each.path, "bytes": each.bytes, "type": each.type} for each in run.artifacts]
+            )
+        if wanted not in archive.KINDS:
+            message = f"archive must be one of {', '.join(archive.KINDS)}"
+            raise InvalidSpec([Fault(("archive",), "invalid_value", message)])
+        return archive.response(service.artifacts, run_id, wanted)
+
+    @routes.get("/runs/<run_id>/artifacts/<anything:rest>")
+    def one(run_id: str, rest: str) -> Response:
+        request.environ[RUN] = run_id
+        path = _own_bytes(rest)
+        segments(path)
+        service.get(run_id)
+        found = service.artifacts.open(run_id, path)
+        if isinstance(found, OpenFile):
+            return download.response(found, accel)
+        return json_response([{"path": each.path, "type": each.type} for each in found])
+
+    return routes
+
+
+def _own_bytes(rest: str) -> str:
+    # Werkzeug replaces what is not UTF-8; the environment still has the bytes, in Latin-1's clothes.
+    if "\N{REPLACEMENT CHARACTER}" not in rest:
+        return rest
+    raw: str = request.environ["PATH_INFO"]
+    return raw.split("/", 4)[4].encode("latin-1").decode("utf-8", "surrogateescape")

@@ -1,0 +1,24 @@
+"""``GET /health``."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from light_run.api.responses import json_response
+from light_run.runs.service import RunService
+
+
+def blueprint(service: RunService) -> Blueprint:
+    """The route that says how the service is; it needs no token."""
+    routes = Blueprint("health", __name__)
+
+    @routes.get("/health")
+    def health() -> Response:
+        found = service.health()
+        if not found.docker:
+            return json_response({"status": "degraded", "docker": False}, 503)
+        body = {"status": "ok", "docker": True}
+        workspace = getattr(found, "workspace", None)
+        return json_response({**body, "workspace": workspace} if workspace else body)
+
+    return routes

@@ -1,0 +1,86 @@
+"""One log line a request: what was asked, what was answered, how long it took."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+_log = logging.getLogger("light_run.request")
+
+# Where a handler notes which run a request was about.
+RUN = "light_run.run"
+
+
+class RequestLog:
+    """WSGI middleware around `app` that logs each request when its answer has been sent."""
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self._app = app
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Pass the request on."""
+        began = time.perf_counter()
+        status = ["500"]
+
+        def start(line: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[..., object]:
+            status[0] = line.split(" ", 1)[0]
+            return start_response(line, headers, exc_info)
+
+        body = self._app(environ, start)
+        return _when_closed(body, lambda: _write(environ, int(status[0]), time.perf_counter() - began))
+
+
+class _Closing:
+    # An answer that tells when the server is done with it.
+    def __init__(self, body: Iterable[bytes], then: Callable[[], None]) -> None:
+        self._body, self._then = body, then
+        self._next = iter(body).__next__
+
+    def __iter__(self) -> _Closing:
+        return self
+
+    def __next__(self) -> bytes:
+        return self._next()
+
+    def close(self) -> None:
+        try:
+            getattr(self._body, "close", _nothing)()
+        finally:
+            self._then()
+
+
+def _when_closed(body: Iterable[bytes], then: Callable[[], None]) -> Iterable[bytes]:
+    if not hasattr(body, "filelike"):
+        return _Closing(body, then)
+    # A server knows its own file wrapper by its class and sends the file itself: it must stay what it is.
+    close = getattr(body, "close", _nothing)
+
+    def closed() -> None:
+        try:
+            close()
+        finally:
+            then()
+
+    setattr(body, "close", closed)  # noqa: B010 - the protocol does not know the attribute
+    return body
+
+
+def _nothing() -> None:
+    """Stand in for a `close` that an answer does not have."""
+
+
+def _write(environ: WSGIEnvironment, status: int, seconds: float) -> None:
+    extra = {
+        "method": environ.get("REQUEST_METHOD", ""),
+        "path": environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("utf-8", "replace")[:500],
+        "status": status,
+        "ms": round(seconds * 1000, 1),
+    }
+    if RUN in environ:
+        extra["run"] = environ[RUN]
+    _log.info("request", extra=extra)

@@ -1,0 +1,185 @@
+"""Runs: ask for one, look at them, cancel and delete them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Blueprint, Response, request
+
+from light_run.api import body, schemas
+from light_run.api.policy import Policy
+from light_run.api.requestlog import RUN
+from light_run.api.responses import error_response, json_response, no_content, streamed_json
+from light_run.errors import Fault, InvalidSpec, Overloaded, RunActive, RunNotActive, RunNotFound
+from light_run.runs.model import Run, RunRequest, Status
+from light_run.runs.service import RunService
+from light_run.runs.state import run_state, server_timing, stream_state
+
+MOST_LISTED = 1000
+MOST_WAIT = 3600.0
+
+
+class Waiters:
+    """How many request threads may wait for a run to end; the others are for those that do not wait."""
+
+    def __init__(self, threads: int) -> None:
+        self._free = threading.BoundedSemaphore(max(1, threads - max(4, threads // 4)))
+
+    @contextmanager
+    def place(self) -> Iterator[bool]:
+        """Take a place for as long as the block lasts; False where there is none."""
+        taken = self._free.acquire(blocking=False)
+        try:
+            yield taken
+        finally:
+            if taken:
+                self._free.release()
+
+
+class Runs:
+    """The routes for runs; `policy` bounds what a request may ask for, `body_limit` (bytes) how long it is."""
+
+    def __init__(self, service: RunService, *, policy: Policy, body_limit: int, threads: int) -> None:
+        self._service = service
+        self._policy = policy
+        self._body_limit = body_limit
+        self._schema = schemas.run_schema(policy)
+        self._waiters = Waiters(threads)
+
+    def blueprint(self) -> Blueprint:
+        """The routes, to be registered."""
+        routes = Blueprint("runs", __name__)
+        routes.post("/run")(self.submit)
+        routes.get("/runs")(self.list)
+        routes.get("/runs/<run_id>")(self.state)
+        routes.post("/runs/<run_id>/cancel")(self.cancel)
+        routes.delete("/runs/<run_id>")(self.delete)
+        return routes
+
+    def submit(self) -> Response:
+        """``POST /run``: the final state, or where to ask for it."""
+        asked = self._asked()
+        if asked.detached:
+            return _accepted(self._service.submit(asked))
+        with self._waiters.place() as taken:
+            if not taken:
+                raise Overloaded("too many requests are waiting for a run; try again, or use detached")
+            run = self._service.submit(asked)
+            # The files are on disk now; as long as the run takes, they need not be in memory too.
+            del asked
+            request.environ[RUN] = run.id
+            run = self._service.wait(run.id)
+        response = self._state(run)
+        response.headers["Server-Timing"] = server_timing(run)
+        return response
+
+    def list(self) -> Response:
+        """``GET /runs``: newest first, a page at a time."""
+        asked = _list_query()
+        try:
+            found, more = self._service.list(**asked)
+        except RunNotFound:
+            raise _fault("before", "not_found", "before is no run that there is") from None
+        response = json_response([run_state(run) for run in found])
+        if more and found:
+            following = {**asked, "before": found[-1].id}
+            query = {name: str(value) for name, value in following.items() if value is not None}
+            response.headers["Link"] = f'</runs?{urlencode(query)}>; rel="next"'
+        return response
+
+    def state(self, run_id: str) -> Response:
+        """``GET /runs/ID``, at once or when the run has ended or the time of ``?wait=`` is over."""
+        request.environ[RUN] = run_id
+        wait = _wait_query()
+        if wait:
+            with self._waiters.place() as taken:
+                # No place to wait in is no error: the state as it is now is an answer too.
+                if taken:
+                    return self._state(self._service.wait(run_id, wait))
+        return self._state(self._service.get(run_id))
+
+    def cancel(self, run_id: str) -> Response:
+        """``POST /runs/ID/cancel``."""
+        request.environ[RUN] = run_id
+        try:
+            self._service.cancel(run_id)
+        except (RunNotFound, RunNotActive):
+            return error_response("not_found_or_done", 404)
+        return no_content()
+
+    def delete(self, run_id: str) -> Response:
+        """``DELETE /runs/ID``."""
+        request.environ[RUN] = run_id
+        try:
+            self._service.delete(run_id)
+        except (RunNotFound, RunActive):
+            return error_response("not_found_or_running", 404)
+        return no_content()
+
+    def _asked(self) -> RunRequest:
+        raw = body.read(request, self._body_limit)
+        loaded = schemas.load(self._schema, raw)
+        return RunRequest(
+            spec=schemas.run_spec(loaded, self._policy),
+            detached=loaded.get("detached", False),
+            callback_url=loaded.get("callbackUrl"),
+            callback_secret=loaded.get("callbackSecret"),
+            idempotency_key=_idempotency_key(),
+            body_digest=sha256(raw).hexdigest(),
+        )
+
+    def _state(self, run: Run) -> Response:
+        return streamed_json(stream_state(run, self._service.log_lines(run.id)))
+
+
+def _accepted(run: Run) -> Response:
+    request.environ[RUN] = run.id
+    url = f"/runs/{run.id}"
+    response = json_response({"id": run.id, "status": str(run.status), "url": url}, 202)
+    response.headers["Location"] = url
+    return response
+
+
+def _idempotency_key() -> str | None:
+    key = request.headers.get("Idempotency-Key", "").strip()
+    if len(key) > 255:  # noqa: PLR2004
+        raise _fault("Idempotency-Key", "too_long", "Idempotency-Key has more than 255 characters")
+    return key or None
+
+
+def _list_query() -> dict[str, Any]:
+    limit, status = request.args.get("limit"), request.args.get("status")
+    if limit is not None and not (_is_digits(limit) and 1 <= int(limit) <= MOST_LISTED):
+        raise _fault("limit", "out_of_range", f"limit must be a whole number from 1 to {MOST_LISTED}")
+    statuses = [str(each) for each in Status]
+    if status is not None and status not in statuses:
+        raise _fault("status", "invalid_value", f"status must be one of {', '.join(statuses)}")
+    return {
+        "status": None if status is None else Status(status),
+        "limit": MOST_LISTED if limit is None else int(limit),
+        "before": request.args.get("before"),
+    }
+
+
+def _wait_query() -> float:
+    given = request.args.get("wait", "0")
+    try:
+        wait = float(given) if given.replace(".", "", 1).isascii() else -1.0
+    except ValueError:
+        wait = -1.0
+    if not 0 <= wait <= MOST_WAIT:
+        raise _fault("wait", "out_of_range", f"wait must be a number of seconds from 0 to {MOST_WAIT:g}")
+    return wait
+
+
+def _is_digits(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 9  # noqa: PLR2004
+
+
+def _fault(name: str, code: str, message: str) -> InvalidSpec:
+    return InvalidSpec([Fault((name,), code, message)])
