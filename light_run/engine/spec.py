@@ -36,7 +36,8 @@ Files = Mapping[str, File | bytes | str] | Path
 class RunSpec:
     """One run.
 
-    `files` maps paths relative to `workdir` to their content, or is a folder to copy. `entrypoint` is executed as ``sh -c``;
+    `files` maps paths relative to `workdir` to their content, or is a folder to copy.
+    `entrypoint` is executed as ``sh -c``;
     None keeps the image's own entrypoint and command. `steps` are baked into a cached image first.
     `stdin` is what the process reads before end-of-file; None is end-of-file at once. `timeout` is in
     seconds from the container's start. `network` None is the isolated bridge, else ``none``, ``bridge``

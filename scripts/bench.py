@@ -1,0 +1,342 @@
+"""Measure light-run beside the bare engine, interleaved in one run; print one table (reStructuredText).
+
+The floor is what the engine itself needs for an empty container: create, start, wait and remove on an
+open connection. Every row of light-run does more: a file in, a command, an artifact out and fetched by
+HTTP. Shared machines are noisy: read the ratios, not the milliseconds.
+
+    make bench                        the whole table
+    make bench ARGS="--rounds 30"     more of each
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import platform
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+IMAGE = "light-run-test/busybox:latest"
+SOCKET = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
+# A parked container's successor is being made meanwhile: the next sample must not pay for it.
+PAUSE = 0.7
+MIB = 1024 * 1024
+START_PATIENCE = 30.0
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """An HTTP connection over the engine's unix socket."""
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.connect(SOCKET)
+
+
+def ask(connection: http.client.HTTPConnection, method: str, path: str, body: object = None) -> bytes:
+    """One request on an open connection; its answer's body."""
+    payload = None if body is None else json.dumps(body)
+    headers = {"Content-Type": "application/json"} if payload else {}
+    connection.request(method, path, payload, headers)
+    response = connection.getresponse()
+    data = response.read()
+    if response.status >= http.client.BAD_REQUEST:
+        raise RuntimeError(f"{method} {path}: {response.status} {data[:300]!r}")
+    return data
+
+
+class BareEngine:
+    """The engine without light-run: one empty container after the other."""
+
+    def __init__(self, network: str) -> None:
+        self._network = network
+        self._connection = UnixConnection("localhost")
+
+    def run(self) -> None:
+        """Create, start, wait, remove."""
+        host = {
+            "NetworkMode": self._network,
+            "Memory": 512 * MIB,
+            "NanoCpus": 10**9,
+            "PidsLimit": 100,
+            "Init": True,
+        }
+        config = {"Image": IMAGE, "Entrypoint": ["sh", "-c", "true"], "Cmd": [], "HostConfig": host}
+        container = json.loads(ask(self._connection, "POST", "/containers/create", config))["Id"]
+        ask(self._connection, "POST", f"/containers/{container}/start")
+        ask(self._connection, "POST", f"/containers/{container}/wait")
+        ask(self._connection, "DELETE", f"/containers/{container}")
+
+
+@dataclass
+class Server:
+    """A light-run server of the bench's own."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    first_answer: float
+    timings: dict[str, list[float]] = field(default_factory=dict)
+
+    def client(self) -> Callable[[str | None], None]:
+        """A client on a connection of its own: one run from request to fetched artifact."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port)
+
+        def run(network: str | None) -> None:
+            body = {
+                "image": IMAGE,
+                "files": {"in.txt": "hello\n"},
+                "entrypoint": "cat in.txt > out.txt",
+                "extract": ["out.txt"],
+            }
+            if network is not None:
+                body["network"] = network
+            state = json.loads(ask(connection, "POST", "/run", body))
+            if state["status"] != "succeeded":
+                raise RuntimeError(f"the run did not succeed: {state}")
+            if ask(connection, "GET", f"/runs/{state['id']}/artifacts/out.txt") != b"hello\n":
+                raise RuntimeError("the artifact is not what went in")
+            for step, spent in state["timings"].items():
+                self.timings.setdefault(step, []).append(spent)
+
+        return run
+
+    def cpu(self) -> float:
+        """Seconds of processor time of the server and its children so far."""
+        ticks = 0
+        for pid in [self.process.pid, *_children(self.process.pid)]:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def rss(self) -> float:
+        """MiB of memory of the process that answers."""
+        pids = _children(self.process.pid) or [self.process.pid]
+        return max(_status_kib(pid, "VmRSS") for pid in pids) / 1024
+
+    def peak(self) -> float:
+        """MiB of memory that process had at most."""
+        pids = _children(self.process.pid) or [self.process.pid]
+        return max(_status_kib(pid, "VmHWM") for pid in pids) / 1024
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _status_kib(pid: int, name: str) -> int:
+    found = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) if found else 0
+
+
+@contextmanager
+def server(**settings: str) -> Iterator[Server]:
+    """Start one with these settings (LIGHT_RUN_...); stop it at the end."""
+    with socket.socket() as free, tempfile.TemporaryDirectory(prefix="light-run-bench-") as state:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("LIGHT_RUN_")}
+        environment |= {"LIGHT_RUN_STATE_DIR": state, **settings}
+        log = Path(state, "log").open("wb")  # noqa: SIM115 - closed below, behind the process that writes it
+        begun = time.monotonic()
+        command = [sys.executable, "-m", "light_run", "serve", "--port", str(port)]
+        process = subprocess.Popen(command, env=environment, stderr=log, stdout=log)
+        try:
+            while True:
+                try:
+                    ask(http.client.HTTPConnection("127.0.0.1", port), "GET", "/health")
+                    break
+                except OSError:
+                    if process.poll() is not None or time.monotonic() - begun > START_PATIENCE:
+                        raise RuntimeError(Path(state, "log").read_text()) from None
+                    time.sleep(0.01)
+            yield Server(process, port, time.monotonic() - begun)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+            log.close()
+
+
+def timed(work: Callable[[], None]) -> float:
+    """Milliseconds `work` takes."""
+    begun = time.monotonic()
+    work()
+    return (time.monotonic() - begun) * 1000
+
+
+def interleaved(rows: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+    """`rounds` samples of each row in milliseconds, one of each in turn."""
+    samples: dict[str, list[float]] = {name: [] for name in rows}
+    for _ in range(rounds):
+        for name, work in rows.items():
+            time.sleep(PAUSE)
+            samples[name].append(timed(work))
+    return samples
+
+
+def loop(clients: list[Callable[[], None]], seconds: float) -> float:
+    """Runs a second of all clients together, each without a pause."""
+    counts = [0] * len(clients)
+    deadline = time.monotonic() + seconds
+
+    def work(index: int, client: Callable[[], None]) -> None:
+        while time.monotonic() < deadline:
+            client()
+            counts[index] += 1
+
+    threads = [threading.Thread(target=work, args=item) for item in enumerate(clients)]
+    begun = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / (time.monotonic() - begun)
+
+
+def table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Print a reStructuredText list-table."""
+    print(f"\n.. list-table:: {title}\n   :header-rows: 1\n")
+    for row in [header, *rows]:
+        print("   * - " + "\n     - ".join(row))
+
+
+def latency(rounds: int) -> None:
+    """One client with pauses: each way of ours against the engine's floor."""
+    with ExitStack() as stack:
+        cold_bind = stack.enter_context(server(LIGHT_RUN_PARKED_MAX="0", LIGHT_RUN_WORKSPACE="bind"))
+        cold_archive = stack.enter_context(server(LIGHT_RUN_PARKED_MAX="0", LIGHT_RUN_WORKSPACE="archive"))
+        parked = stack.enter_context(server())
+        parked_default = stack.enter_context(server())
+        floor, floor_bridge = BareEngine("none"), BareEngine("bridge")
+        run_bind, run_archive = cold_bind.client(), cold_archive.client()
+        run_parked, run_parked_default = parked.client(), parked_default.client()
+        rows: dict[str, Callable[[], None]] = {
+            "bare engine, network none (floor)": floor.run,
+            "bare engine, bridge": floor_bridge.run,
+            "parked, network none": lambda: run_parked("none"),
+            "parked, default network": lambda: run_parked_default(None),
+            "cold, bind, network none": lambda: run_bind("none"),
+            "cold, archive, network none": lambda: run_archive("none"),
+        }
+        interleaved(rows, 3)
+        used = parked.cpu()
+        for one in (cold_bind, cold_archive, parked, parked_default):
+            one.timings.clear()
+        samples = interleaved(rows, rounds)
+        used = (parked.cpu() - used) / rounds * 1000
+        medians = {name: statistics.median(values) for name, values in samples.items()}
+        base = medians["bare engine, network none (floor)"]
+        servers = {
+            "parked, network none": parked,
+            "parked, default network": parked_default,
+            "cold, bind, network none": cold_bind,
+            "cold, archive, network none": cold_archive,
+        }
+        table(
+            f"One client, medians of {rounds}, interleaved",
+            ("what", "ms", "x floor", "min - max ms", "of which, by Server-Timing (ms)"),
+            [
+                (
+                    name,
+                    f"{medians[name]:.0f}",
+                    f"{medians[name] / base:.2f}",
+                    f"{min(values):.0f} - {max(values):.0f}",
+                    _steps(servers.get(name)),
+                )
+                for name, values in samples.items()
+            ],
+        )
+        print(f"\nServer CPU a run, parked, its pool keeper's work included: {used:.1f} ms.")
+
+
+def _steps(one: Server | None) -> str:
+    if one is None:
+        return "n/a"
+    return ", ".join(
+        f"{step.removesuffix('Ms')} {statistics.median(v):.0f}" for step, v in one.timings.items()
+    )
+
+
+def throughput(clients: int, seconds: float, turns: int) -> None:
+    """So many clients without pause, ours and the bare engine in turn."""
+    with server(LIGHT_RUN_MAX_CONCURRENCY=str(clients)) as ours:
+        runs = [ours.client() for _ in range(clients)]
+        engines = [BareEngine("none") for _ in range(clients)]
+        rates: dict[str, list[float]] = {"bare": [], "ours": []}
+        used = 0.0
+        done = 0.0
+        for _ in range(turns):
+            rates["bare"].append(loop([engine.run for engine in engines], seconds))
+            before = ours.cpu()
+            rates["ours"].append(loop([lambda run=run: run("none") for run in runs], seconds))  # type: ignore[misc]
+            used += ours.cpu() - before
+            done += rates["ours"][-1] * seconds
+        bare, mine = statistics.median(rates["bare"]), statistics.median(rates["ours"])
+        table(
+            f"{clients} clients without pause, network none, medians of {turns} turns of {seconds:g} s",
+            ("what", "runs a second", "x bare engine", "server CPU a run (ms)"),
+            [
+                ("bare engine's own loop", f"{bare:.2f}", "1.00", "n/a"),
+                ("light-run, as it comes", f"{mine:.2f}", f"{mine / bare:.2f}", f"{used / done * 1000:.1f}"),
+            ],
+        )
+
+
+def memory() -> None:
+    """Memory when idle and after a flood of output; start to first answer."""
+    with server() as one:
+        idle = one.rss()
+        connection = http.client.HTTPConnection("127.0.0.1", one.port)
+        body = {
+            "image": IMAGE,
+            "files": {"a": ""},
+            "entrypoint": "yes 'sixteen letters' | head -c 62914560",
+            "network": "none",
+        }
+        ask(connection, "POST", "/run", body)
+        table(
+            "Memory and start",
+            ("what", "figure"),
+            [
+                ("idle server, RSS", f"{idle:.0f} MiB"),
+                ("most it had, answering a run of 60 MB of output", f"{one.peak():.0f} MiB"),
+                ("start to first answer", f"{one.first_answer:.2f} s"),
+            ],
+        )
+
+
+def main() -> None:
+    """Measure everything."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=15, help="samples of each row")
+    parser.add_argument("--seconds", type=float, default=10, help="length of one turn of throughput")
+    parser.add_argument("--turns", type=int, default=3, help="turns of throughput")
+    parser.add_argument("--clients", type=int, default=8, help="clients at once")
+    options = parser.parse_args()
+    version = json.loads(ask(UnixConnection("localhost"), "GET", "/version"))
+    print(
+        f"Measured on {os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}, "
+        f"Docker Engine {version['Version']}, Python {platform.python_version()}."
+    )
+    latency(options.rounds)
+    throughput(options.clients, options.seconds, options.turns)
+    memory()
+
+
+if __name__ == "__main__":
+    main()
