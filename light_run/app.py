@@ -1,0 +1,141 @@
+"""Where the parts are wired together, and nowhere else."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from flask import Flask
+
+from light_run import log, statedir, worker
+from light_run.api import Policy, create_api
+from light_run.artifacts.store import ArtifactStore
+from light_run.engine import DROPPED_CAPABILITIES, Limits, Runner, RunnerConfig
+from light_run.errors import SettingsError
+from light_run.runs.service import RunService
+from light_run.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_EXTENSION = "light_run"
+_PARTS = "light_run.parts"
+
+
+def create_app(settings: Settings | None = None, **overrides: Any) -> Flask:
+    """The Flask application, at work: ``gunicorn 'light_run:create_app()'``, or a test's.
+
+    `settings` default to the environment's; `overrides` are single ones by the name of their field, such
+    as ``create_app(token="...", body_limit=1024)``. ``app.extensions["light_run"]`` is the `RunService`;
+    `close` ends it. Raises `SettingsError`.
+    """
+    host = None
+    try:
+        host = worker.current()
+        settings = Settings.from_env(**overrides) if settings is None else settings
+        return _create(settings, host)
+    except SettingsError as error:
+        if host is None:
+            raise
+        # The one exception that gunicorn answers with a line of its words and the end of the server.
+        from gunicorn.errors import AppImportError  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
+
+        raise AppImportError(f"light-run: {error}") from None
+
+
+def close(app: Flask, grace: float = 0.0) -> None:
+    """End `app`: runs at work get `grace` seconds, then nothing of them is left. May be called again."""
+    parts: _Parts = app.extensions[_PARTS]
+    parts.close(grace)
+
+
+@dataclass
+class _Parts:
+    # What is to be ended, once, in this order.
+    settings: Settings
+    service: RunService
+    starter: threading.Thread
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _closed: bool = False
+
+    def close(self, grace: float) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self.starter.join()
+            self.service.close(grace)
+            statedir.unlock(self.settings.state_dir)
+
+
+def _create(settings: Settings, host: worker.Worker | None) -> Flask:
+    log.configure_unless_configured()
+    if host is not None:
+        host.check()
+    statedir.prepare(settings.state_dir, settings.artifacts_dir)
+    statedir.lock(settings.state_dir, None if host is None else host.wait_for_sibling)
+    service = RunService(
+        Runner(runner_config(settings)),
+        ArtifactStore(settings.artifacts_dir),
+        logs_dir=settings.state_dir / "logs",
+        concurrency=settings.max_concurrency,
+        max_queue=settings.max_queue,
+        max_artifacts_bytes=settings.max_artifacts_bytes,
+    )
+    app = create_api(
+        service,
+        token=settings.token,
+        body_limit=settings.body_limit,
+        policy=policy(settings),
+        threads=settings.threads if host is None else host.threads,
+        accel=settings.accel,
+    )
+    # Beside the first requests: the engine may take its time, or not be there yet.
+    starter = threading.Thread(target=service.start, name="light-run-start", daemon=True)
+    parts = _Parts(settings, service, starter)
+    app.extensions[_EXTENSION], app.extensions[_PARTS] = service, parts
+    starter.start()
+    if host is not None:
+        host.on_stop(parts.close, settings.grace)
+    atexit.register(parts.close, 0.0)
+    return app
+
+
+def runner_config(settings: Settings) -> RunnerConfig:
+    """What the engine package is told of `settings`."""
+    return RunnerConfig(
+        server_id=statedir.server_id(settings.state_dir),
+        state_dir=settings.state_dir,
+        workspace=settings.workspace,
+        limits=Limits(memory=settings.memory, cpus=settings.cpus, pids=settings.pids),
+        cap_drop=(*DROPPED_CAPABILITIES, *settings.cap_drop),
+        read_only=settings.read_only,
+        user=settings.user,
+        runtime=settings.runtime,
+        log_cap=settings.log_limit,
+        extract_cap=settings.extract_limit,
+        parked_max=settings.parked_max,
+        parked_idle=settings.parked_idle,
+        parked_pins=dict(settings.parked),
+    )
+
+
+def policy(settings: Settings) -> Policy:
+    """What requests may ask for under `settings`."""
+    alone = ("runc", "runsc") if settings.runtime is None else ()
+    runtimes = alone if settings.runtimes is None else settings.runtimes
+    return Policy(
+        limits=Limits(memory=settings.memory, cpus=settings.cpus, pids=settings.pids),
+        most=Limits(
+            memory=settings.max_memory or settings.memory,
+            cpus=settings.max_cpus or settings.cpus,
+            pids=settings.max_pids or settings.pids,
+        ),
+        timeout=settings.timeout,
+        max_timeout=settings.max_timeout,
+        runtimes=runtimes if settings.runtime is None else (settings.runtime, *runtimes),
+        images=settings.images,
+        networks=settings.networks,
+    )

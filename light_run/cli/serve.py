@@ -1,0 +1,58 @@
+"""``light-run serve``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from light_run import statedir
+from light_run.errors import SettingsError
+from light_run.settings import Settings, table
+
+BAD_SETTING = 2
+
+
+def _with_options(command: click.Command) -> click.Command:
+    # Read as text: what is wrong with a value is said in the same words as of the environment's.
+    for variable in table():
+        if variable.option:
+            words = f"{variable.help} [{variable.name}; default: {variable.default}]"
+            option = click.Option([variable.option, variable.field], type=str, metavar="TEXT", help=words)
+            command.params.append(option)
+    return command
+
+
+@click.command()
+def _serve(**options: Any) -> None:
+    """Serve HTTP until SIGTERM or SIGINT.
+
+    \b
+    Example:
+      LIGHT_RUN_TOKEN=... light-run serve --port 3000
+
+    Every setting is an environment variable, see the README; an option comes before its variable.
+    """
+    try:
+        given = {name: value for name, value in options.items() if value is not None}
+        settings = Settings.from_env(**given)
+        statedir.prepare(settings.state_dir, settings.artifacts_dir)
+        statedir.lock(settings.state_dir)
+        statedir.unlock(settings.state_dir)
+        # After what is quick to check: this imports gunicorn.
+        from light_run import server  # noqa: PLC0415
+
+        listener = server.listen(settings.host, settings.port)
+    except SettingsError as error:
+        _fail(error)
+    server.serve(settings, listener)
+
+
+def _fail(error: SettingsError) -> NoReturn:
+    click.echo(f"light-run: {error}", err=True)
+    sys.exit(BAD_SETTING)
+
+
+serve = _with_options(_serve)
+serve.name = "serve"

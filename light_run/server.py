@@ -1,0 +1,156 @@
+"""``light-run serve``: gunicorn, with one worker of many threads, inside the command."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import logging
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped,unused-ignore]
+from gunicorn.glogging import Logger  # type: ignore[import-untyped,unused-ignore]
+from gunicorn.http import errors  # type: ignore[import-untyped,unused-ignore]
+from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped,unused-ignore]
+
+from light_run import log
+from light_run.errors import SettingsError
+from light_run.settings import Settings
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+_log = logging.getLogger(__name__)
+
+# What clients may get before the application sees their request.
+_REFUSALS: tuple[tuple[type[Exception], int, str, str], ...] = (
+    (errors.LimitRequestLine, 414, "URI Too Long", "uri_too_long"),
+    (errors.LimitRequestHeaders, 431, "Request Header Fields Too Large", "headers_too_large"),
+    (errors.UnsupportedTransferCoding, 501, "Not Implemented", "not_implemented"),
+    (errors.ParseException, 400, "Bad Request", "bad_request"),
+)
+# Beside the time for sync runs to end: kill containers, send answers, close connections.
+_STOP_MARGIN = 25
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound to `host` and `port`. Raises `SettingsError` where that cannot be."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError):
+        raise SettingsError(f'LIGHT_RUN_HOST (--host) is "{host}": there is no such address') from None
+    # "localhost" is both; clients that know one kind of address only know the older one.
+    family, kind, protocol, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        # Two sockets may both be bound, as long as none listens.
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise SettingsError(f"cannot listen on {host} port {port}: {error.strerror}") from None
+    return listener
+
+
+def serve(settings: Settings, listener: socket.socket) -> None:
+    """Serve on `listener` until SIGTERM or SIGINT; exits the process, with 0 after those."""
+    log.configure("", level=logging.WARNING)
+    log.configure("light_run", "gunicorn.error")
+    for warning in settings.warnings:
+        _log.warning(warning)
+    _warn_of_openness(settings)
+    _Server(settings, listener).run()
+
+
+class JsonLogger(Logger):  # type: ignore[misc,unused-ignore]
+    """Has gunicorn's own lines written as the server's others are; requests are logged by the application."""
+
+    def setup(self, cfg: Any) -> None:
+        """Ignore the handlers and formats of `cfg`."""
+        self.loglevel = logging.INFO
+        self._access_log_enabled = False
+        log.configure("gunicorn.error")
+        # What it says of starting and stopping is for its own developers, but for what goes wrong.
+        self.error_log.setLevel(logging.WARNING)
+
+    def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
+        """Nothing: the application knows more of a request."""
+
+
+class JsonWorker(ThreadWorker):  # type: ignore[misc,unused-ignore]
+    """A worker of threads whose own errors are JSON, too."""
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Answer a request that never reached the application."""
+        for kind, code, reason, word in _REFUSALS:
+            if isinstance(exc, kind):
+                status, phrase, error = code, reason, word
+                self.log.warning("a request was refused: %s", word)
+                break
+        else:
+            status, phrase, error = 500, "Internal Server Error", "internal_error"
+            self.log.error("a request failed outside of the application", exc_info=exc)
+        body = json.dumps({"error": error})
+        head = f"HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        try:
+            client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+        except OSError:
+            self.log.debug("nobody was there to hear of it")
+
+
+class _Server(BaseApplication):  # type: ignore[misc,unused-ignore]
+    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+        self._settings, self._listener = settings, listener
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Set gunicorn up; nothing of its own environment variables or files is read."""
+        options = {
+            "bind": f"fd://{self._listener.fileno()}",
+            "workers": 1,
+            "worker_class": JsonWorker,
+            "threads": self._settings.threads,
+            "logger_class": JsonLogger,
+            "proc_name": "light-run",
+            "keepalive": 75,
+            "timeout": 60,
+            "graceful_timeout": int(self._settings.grace) + _STOP_MARGIN,
+            "limit_request_line": 8190,
+            "control_socket_disable": True,
+        }
+        if os.access("/dev/shm", os.W_OK):  # noqa: S108 - the heartbeat's file: unnamed, and never on a disk
+            options["worker_tmp_dir"] = "/dev/shm"  # noqa: S108
+        for name, value in options.items():
+            # Older versions do not know all of them, and need none of those.
+            if name in self.cfg.settings:
+                self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        """Make the application; called in the worker."""
+        from light_run.app import create_app  # noqa: PLC0415 - the master has no use for what it imports
+
+        app = create_app(self._settings)
+        address = self._listener.getsockname()
+        _log.info("listening", extra={"host": address[0], "port": address[1]})
+        return app
+
+
+def _warn_of_openness(settings: Settings) -> None:
+    if settings.token is not None:
+        return
+    if _is_loopback(settings.host):
+        _log.warning("no token is set: whoever reaches this address may run containers; set LIGHT_RUN_TOKEN")
+    else:
+        _log.critical(
+            "NO TOKEN IS SET AND THE SERVER LISTENS BEYOND LOOPBACK: anybody in the network may run containers "
+            "on this machine; set LIGHT_RUN_TOKEN, or LIGHT_RUN_HOST to 127.0.0.1"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,88 @@
+"""The state directory: made, locked against a second server, and named."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from light_run.errors import SettingsError
+
+_guard = threading.Lock()
+_held: dict[Path, tuple[int, int]] = {}
+
+
+def prepare(state_dir: Path, artifacts_dir: Path) -> None:
+    """Make both folders, closed to other users where they are new. Raises `SettingsError`."""
+    for name, folder in (("LIGHT_RUN_STATE_DIR", state_dir), ("LIGHT_RUN_ARTIFACTS_DIR", artifacts_dir)):
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            usable = os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+        except OSError as error:
+            raise SettingsError(f"{name}: {folder} cannot be made: {error.strerror}") from None
+        if not usable:
+            raise SettingsError(f"{name}: {folder} cannot be written by this user")
+
+
+def server_id(state_dir: Path) -> str:
+    """The id that everything of this server is labelled with, the same after each restart."""
+    path = state_dir / "server-id"
+    if not path.exists():
+        new = path.with_name(f"server-id.{os.getpid()}")
+        new.write_text(f"{uuid.uuid4()}\n")
+        new.replace(path)
+    return path.read_text().strip()
+
+
+def lock(state_dir: Path, wait: Callable[[int], bool] | None = None) -> None:
+    """Have `state_dir` to this process alone, until `unlock`, or until it ends.
+
+    A process may lock more than once. Where another one has it, `wait` is asked with its pid again and
+    again whether to go on waiting. Raises `SettingsError`.
+    """
+    with _guard:
+        if state_dir in _held:
+            descriptor, count = _held[state_dir]
+            _held[state_dir] = (descriptor, count + 1)
+            return
+        descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            while not _try(descriptor):
+                owner = _owner(descriptor)
+                if wait is None or not wait(owner):
+                    raise SettingsError(
+                        f"LIGHT_RUN_STATE_DIR: another light-run (process {owner}) uses {state_dir}; "
+                        "give this one a folder of its own"
+                    )
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        _held[state_dir] = (descriptor, 1)
+
+
+def unlock(state_dir: Path) -> None:
+    """Undo one `lock`."""
+    with _guard:
+        descriptor, count = _held.pop(state_dir)
+        if count > 1:
+            _held[state_dir] = (descriptor, count - 1)
+        else:
+            os.close(descriptor)
+
+
+def _try(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _owner(descriptor: int) -> int:
+    text = os.pread(descriptor, 20, 0).strip()
+    return int(text) if text.isdigit() else 0

@@ -1,0 +1,107 @@
+"""Living in gunicorn's worker process, whoever started gunicorn.
+
+The table of runs is in memory: there may be one worker, and it must be told of a stop early enough to end
+what it has begun.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from light_run.errors import SettingsError
+
+_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+_POLL = 0.1
+
+
+class Worker:
+    """The gunicorn worker that this process is."""
+
+    def __init__(self, gunicorn: Any) -> None:
+        self._gunicorn = gunicorn
+
+    @property
+    def threads(self) -> int:
+        """How many requests it takes at once."""
+        threads: int = self._gunicorn.cfg.threads
+        return threads
+
+    def check(self) -> None:
+        """Raise `SettingsError` where runs would be lost between workers."""
+        workers = self._gunicorn.cfg.workers
+        if workers > 1:
+            raise SettingsError(
+                f"light-run cannot work with {workers} workers: each would know its own runs only, and "
+                "answer 404 for the others'; use one worker with many threads (-w 1 --threads 64)"
+            )
+
+    def wait_for_sibling(self, owner: int) -> bool:
+        """Whether to go on waiting for the process `owner`: a worker that we replace, and that is stopping."""
+        if not self._gunicorn.alive:
+            sys.exit(0)
+        if _parent_of(owner) != os.getppid():
+            return False
+        # As long as it waits, gunicorn must not take this worker for dead.
+        self._gunicorn.notify()
+        time.sleep(_POLL)
+        return True
+
+    def on_stop(self, close: Callable[[float], None], grace: float) -> None:
+        """Have `close` called, in a thread, as soon as this worker is told to stop, and before it exits.
+
+        It gets `grace` seconds on SIGTERM, none on SIGINT and SIGQUIT; it may be called twice.
+        """
+        signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+        def handle(number: int, frame: Any) -> None:
+            # gunicorn's handlers for SIGINT and SIGQUIT exit at once, also amid the other's clean-up.
+            signals.put(number)
+            self._gunicorn.handle_exit(number, frame)
+
+        def work() -> None:
+            close(grace if signals.get() == signal.SIGTERM else 0.0)
+
+        for number in _STOPPING:
+            signal.signal(number, handle)
+            signal.siginterrupt(number, False)
+        threading.Thread(target=work, name="light-run-stop", daemon=True).start()
+        self._before_exit(close)
+
+    def _before_exit(self, close: Callable[[float], None]) -> None:
+        # Also where no signal came: gunicorn's master died, or it wants a fresh worker.
+        before = self._gunicorn.cfg.worker_exit
+
+        def exiting(arbiter: Any, worker: Any) -> None:
+            close(0.0)
+            before(arbiter, worker)
+
+        self._gunicorn.cfg.set("worker_exit", exiting)
+
+
+def current() -> Worker | None:
+    """The gunicorn worker that this process is, None outside of gunicorn. Raises `SettingsError`."""
+    owner = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    if owner is None or "gunicorn.arbiter" not in sys.modules:
+        return None
+    from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
+    from gunicorn.workers.base import Worker as GunicornWorker  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
+
+    if isinstance(owner, Arbiter):
+        raise SettingsError("light-run cannot be preloaded: its threads would not be there after the fork")
+    return Worker(owner) if isinstance(owner, GunicornWorker) else None
+
+
+def _parent_of(pid: int) -> int:
+    try:
+        # "pid (name) state ppid ...": the name may have blanks and parentheses in it.
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, IndexError):
+        return 0
