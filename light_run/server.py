@@ -102,13 +102,15 @@ class JsonWorker(ThreadWorker):  # type: ignore[misc,unused-ignore]
 
 class _Server(BaseApplication):  # type: ignore[misc,unused-ignore]
     def __init__(self, settings: Settings, listener: socket.socket) -> None:
-        self._settings, self._listener = settings, listener
+        self._settings, self._address = settings, listener.getsockname()
+        # gunicorn makes a socket of its own of the descriptor, and closes it.
+        self._descriptor = listener.detach()
         super().__init__()
 
     def load_config(self) -> None:
         """Set gunicorn up; nothing of its own environment variables or files is read."""
         options = {
-            "bind": f"fd://{self._listener.fileno()}",
+            "bind": f"fd://{self._descriptor}",
             "workers": 1,
             "worker_class": JsonWorker,
             "threads": self._settings.threads,
@@ -132,8 +134,7 @@ class _Server(BaseApplication):  # type: ignore[misc,unused-ignore]
         from light_run.app import create_app  # noqa: PLC0415 - the master has no use for what it imports
 
         app = create_app(self._settings)
-        address = self._listener.getsockname()
-        _log.info("listening", extra={"host": address[0], "port": address[1]})
+        _log.info("listening", extra={"host": self._address[0], "port": self._address[1]})
         return app
 
 
