@@ -1,0 +1,174 @@
+"""callbackUrl and callbackSecret, with a real receiver."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from tests.integration.conftest import StartServer
+from tests.support.receiver import SIGNATURE, Answer, Received, Receiver, signature
+from tests.support.server import Server, free_port
+
+SECRET = "callback-canary-0123456789"
+
+
+def test_the_final_state_is_posted(server: Server, receiver: Receiver) -> None:
+    run_id = server.start(
+        entrypoint="echo line; echo x > out", extract=["out"], callbackUrl=f"{receiver.url}/hook?a=b"
+    )
+    (request,) = receiver.wait()
+    assert (request.method, request.path) == ("POST", "/hook?a=b")
+    assert (request.header("content-type") or "").startswith("application/json")
+    assert request.header(SIGNATURE) is None
+    state = server.wait_done(run_id)
+    body = request.json()
+    for name in (
+        "id",
+        "status",
+        "startedAt",
+        "finishedAt",
+        "exitCode",
+        "durationMs",
+        "artifacts",
+        "logs",
+        "reason",
+    ):
+        assert body[name] == state[name], name
+    assert body["logs"] == ["line"]
+
+
+def test_after_a_synchronous_run_too(server: Server, receiver: Receiver) -> None:
+    state = server.run(callbackUrl=f"{receiver.url}/hook")
+    (request,) = receiver.wait()
+    assert request.json()["id"] == state["id"]
+
+
+@pytest.mark.parametrize("secret", [SECRET, "\u00fcnicode-\u4e2d-secret-with-32-chars!!", "s" * 200])
+def test_a_secret_signs_the_raw_body(server: Server, receiver: Receiver, secret: str) -> None:
+    server.run(
+        callbackUrl=f"{receiver.url}/hook",
+        callbackSecret=secret,
+        entrypoint="printf '\u00fc\\n \\\"quoted\\\"'",
+    )
+    (request,) = receiver.wait()
+    assert request.header(SIGNATURE) == signature(secret, request.body)
+    assert secret.encode() not in request.body
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "reason"),
+    [
+        ({"entrypoint": "exit 3"}, "failed", "exit"),
+        ({"entrypoint": "sleep 60", "timeout": 300}, "failed", "timeout"),
+        ({"image": "127.0.0.1:1/no/image:1"}, "failed", "pull_failed"),
+    ],
+)
+def test_after_every_end(
+    server: Server, receiver: Receiver, fields: dict[str, object], status: str, reason: str
+) -> None:
+    server.start(**fields, callbackUrl=f"{receiver.url}/hook", callbackSecret=SECRET)
+    (request,) = receiver.wait()
+    assert (request.json()["status"], request.json()["reason"]) == (status, reason)
+    assert request.header(SIGNATURE) == signature(SECRET, request.body)
+
+
+def test_after_a_cancel(server: Server, receiver: Receiver) -> None:
+    run_id = server.start(entrypoint="echo up; sleep 60", callbackUrl=f"{receiver.url}/hook")
+    server.wait_output(run_id, "up")
+    server.cancel(run_id)
+    (request,) = receiver.wait()
+    assert request.json()["status"] == "cancelled"
+
+
+def test_a_success_is_sent_once(server: Server, receiver: Receiver) -> None:
+    for number in range(3):
+        server.run(callbackUrl=f"{receiver.url}/{number}")
+    receiver.wait(3)
+    # By the time a later one has arrived, a second try of the first would have too.
+    server.run(callbackUrl=f"{receiver.url}/last")
+    receiver.wait(1, path="/last")
+    assert sorted(request.path for request in receiver.received) == ["/0", "/1", "/2", "/last"]
+
+
+def test_a_failure_is_tried_again_with_the_same_body(server: Server, receiver: Receiver) -> None:
+    receiver.answer = lambda request, number: Answer(200 if number == 2 else (500, 404)[number])
+    server.run(callbackUrl=f"{receiver.url}/hook", callbackSecret=SECRET)
+    requests = receiver.wait(3)
+    assert len({request.body for request in requests}) == 1
+    assert all(request.header(SIGNATURE) == signature(SECRET, request.body) for request in requests)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(server: Server, receiver: Receiver, status: int) -> None:
+    receiver.answer = lambda request, number: (
+        Answer(status, {"Location": f"{receiver.url}/elsewhere"}) if number == 0 else Answer()
+    )
+    server.run(callbackUrl=f"{receiver.url}/hook")
+    # It counts as a failure: the next try goes to the first address again.
+    receiver.wait(2)
+    assert [request.path for request in receiver.received] == ["/hook", "/hook"]
+    assert {request.method for request in receiver.received} == {"POST"}
+
+
+def test_a_receiver_that_comes_up_later_is_reached(server: Server) -> None:
+    # Nobody listens there: nothing more than that the run is not held up, nor failed.
+    state = server.run(callbackUrl=f"http://127.0.0.1:{free_port()}/hook")
+    assert state["status"] == "succeeded"
+    assert server.state(state["id"])["status"] == "succeeded"
+
+
+def test_a_slow_receiver_holds_no_slot(start_server: StartServer, receiver: Receiver) -> None:
+    server = start_server(settings={"LIGHT_RUN_MAX_CONCURRENCY": "1"})
+    release = threading.Event()
+
+    def answer(request: Received, number: int) -> Answer:
+        if request.path == "/slow":
+            release.wait(60)
+        return Answer()
+
+    receiver.answer = answer
+    try:
+        first = server.start(callbackUrl=f"{receiver.url}/slow")
+        receiver.wait(1, path="/slow")
+        assert server.state(first)["status"] == "succeeded"
+        assert server.run(entrypoint="echo free")["logs"] == ["free"]
+        server.run(callbackUrl=f"{receiver.url}/quick")
+        receiver.wait(1, path="/quick", within=10)
+    finally:
+        release.set()
+
+
+def test_a_receiver_that_never_answers_does_not_hold_up_the_stop(
+    start_server: StartServer, receiver: Receiver
+) -> None:
+    server = start_server()
+    release = threading.Event()
+
+    def answer(request: Received, number: int) -> Answer:
+        release.wait(60)
+        return Answer()
+
+    receiver.answer = answer
+    try:
+        server.run(callbackUrl=f"{receiver.url}/slow")
+        receiver.wait(1)
+        assert server.stop() == 0
+    finally:
+        release.set()
+
+
+def test_many_callbacks_all_arrive(server: Server, receiver: Receiver) -> None:
+    ids = {
+        server.start(entrypoint=f"echo {number}", callbackUrl=f"{receiver.url}/{number}")
+        for number in range(12)
+    }
+    requests = receiver.wait(12)
+    assert {request.json()["id"] for request in requests} == ids
+
+
+def test_the_state_has_arrived_only_after_the_end(server: Server, receiver: Receiver) -> None:
+    run_id = server.start(entrypoint="sleep 0.5", callbackUrl=f"{receiver.url}/hook")
+    (request,) = receiver.wait()
+    assert request.json()["finishedAt"]
+    assert server.state(run_id)["status"] == "succeeded"

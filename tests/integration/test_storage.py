@@ -1,0 +1,159 @@
+"""Artifact folders: where they are, and which go when there are too many bytes."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from tests.integration.conftest import StartServer
+from tests.support.poll import eventually
+from tests.support.server import Server
+
+KIB = 1024
+
+
+def settings(cap: int, interval: str = "3600") -> dict[str, str]:
+    """A cap on all artifacts, and how often the sweeper looks."""
+    return {"LIGHT_RUN_MAX_ARTIFACTS_BYTES": str(cap), "LIGHT_RUN_SWEEP_INTERVAL": interval}
+
+
+def leave(server: Server, kib: int, **fields: object) -> str:
+    """The id of a run that left an artifact of so many KiB."""
+    state = server.run(entrypoint=f"head -c {kib * KIB} /dev/urandom > out", extract=["out"], **fields)
+    assert state["status"] == "succeeded", state
+    return str(state["id"])
+
+
+def kept(server: Server, ids: list[str]) -> list[bool]:
+    """Which of the runs are still known; both the state and the folder say the same."""
+    answers = []
+    for run_id in ids:
+        known = server.get(f"/runs/{run_id}").status_code == 200
+        assert (server.artifacts_dir / run_id).exists() == known
+        answers.append(known)
+    return answers
+
+
+def test_artifacts_lie_in_a_folder_named_by_the_run(server: Server) -> None:
+    run_id = server.run(entrypoint="mkdir d; echo x > d/f; echo y > g", extract=["."])["id"]
+    assert (server.artifacts_dir / run_id / "d" / "f").read_bytes() == b"x\n"
+    assert (server.artifacts_dir / run_id / "g").read_bytes() == b"y\n"
+
+
+def test_a_run_without_artifacts_leaves_no_bytes(server: Server) -> None:
+    run_id = server.run()["id"]
+    folder = server.artifacts_dir / run_id
+    assert not folder.exists() or not list(folder.iterdir())
+
+
+def test_the_oldest_go_first_after_each_run(start_server: StartServer) -> None:
+    server = start_server(settings=settings(1000 * KIB))
+    ids = [leave(server, 300) for _ in range(3)]
+    assert kept(server, ids) == [True, True, True]
+    ids.append(leave(server, 300))
+    eventually(lambda: kept(server, ids) == [False, True, True, True], "the oldest is gone")
+    ids.append(leave(server, 700))
+    eventually(lambda: kept(server, ids) == [False, False, False, True, True], "the next two are gone")
+    assert server.artifact(ids[0], "out").status_code == 404
+    assert server.get(f"/runs/{ids[0]}/artifacts").status_code == 404
+    listed = [run["id"] for run in server.get("/runs").json()]
+    assert listed == [ids[4], ids[3]]
+
+
+def test_the_run_that_just_ended_never_goes(start_server: StartServer) -> None:
+    server = start_server(settings=settings(100 * KIB))
+    first = leave(server, 50)
+    large = leave(server, 500)
+    eventually(lambda: kept(server, [first, large]) == [False, True], "the older one is gone")
+    assert len(server.artifact(large, "out").content) == 500 * KIB
+    small = leave(server, 10)
+    eventually(lambda: kept(server, [large, small]) == [False, True], "the large one is gone")
+
+
+def test_a_running_run_never_goes(start_server: StartServer) -> None:
+    server = start_server(settings=settings(100 * KIB, "0.1"))
+    running = server.start(
+        entrypoint="echo up; cat main.txt; while [ ! -e stop ]; do sleep 0.1; done",
+        timeout=20_000,
+        extract=["."],
+    )
+    server.wait_output(running, "up")
+    older = leave(server, 90)
+    newer = leave(server, 90)
+    eventually(lambda: kept(server, [older, newer]) == [False, True], "the older one is gone")
+    assert server.state(running)["status"] == "running"
+    server.cancel(running)
+    server.wait_done(running, within=20)
+
+
+def test_order_is_by_creation_and_not_by_last_use(start_server: StartServer) -> None:
+    server = start_server(settings=settings(1000 * KIB))
+    ids = [leave(server, 300) for _ in range(3)]
+    now = time.time()
+    os.utime(server.artifacts_dir / ids[0], (now, now))
+    assert server.artifact(ids[0], "out").status_code == 200
+    ids.append(leave(server, 300))
+    eventually(lambda: sum(kept(server, ids)) == 3, "one is gone")
+    assert kept(server, ids) == [False, True, True, True]
+
+
+def test_the_sweeper_works_without_any_run(start_server: StartServer) -> None:
+    server = start_server(settings=settings(500 * KIB, "0.1"))
+    run_id = leave(server, 300)
+    newer = leave(server, 10)
+    # Something grows behind the server's back.
+    with (server.artifacts_dir / newer / "more").open("wb") as grown:
+        grown.write(bytes(400 * KIB))
+    eventually(lambda: kept(server, [run_id, newer])[0] is False, "the oldest is gone")
+
+
+def test_folders_an_earlier_server_left_count(start_server: StartServer, tmp_path: Path) -> None:
+    shared = tmp_path / "kept"
+    place = {"LIGHT_RUN_ARTIFACTS_DIR": str(shared)}
+    first = start_server("first", settings={**settings(10_000 * KIB), **place})
+    ids = []
+    for _ in range(3):
+        state = first.run(entrypoint=f"head -c {300 * KIB} /dev/urandom > out", extract=["out"])
+        ids.append(state["id"])
+    assert first.stop() == 0
+    assert [(shared / run_id / "out").exists() for run_id in ids] == [True] * 3
+
+    second = start_server("second", settings={**settings(1000 * KIB), **place})
+    newest = second.run(entrypoint=f"head -c {300 * KIB} /dev/urandom > out", extract=["out"])["id"]
+    eventually(
+        lambda: [(shared / run_id).exists() for run_id in [*ids, newest]] == [False, True, True, True],
+        "the oldest folder is gone",
+    )
+
+
+def test_a_link_in_the_artifacts_folder_is_not_followed_by_eviction(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("x")
+    server = start_server(settings=settings(100 * KIB, "0.1"))
+    run_id = leave(server, 90)
+    (server.artifacts_dir / run_id / "link").symlink_to(outside)
+    (server.artifacts_dir / "link-run").symlink_to(outside)
+    newer = leave(server, 90)
+    eventually(lambda: kept(server, [run_id, newer]) == [False, True], "the older one is gone")
+    assert (outside / "precious").read_text() == "x"
+
+
+def test_a_deleted_run_makes_room(start_server: StartServer) -> None:
+    server = start_server(settings=settings(1000 * KIB))
+    ids = [leave(server, 300) for _ in range(3)]
+    assert server.request("DELETE", f"/runs/{ids[2]}").status_code == 204
+    ids.append(leave(server, 300))
+    assert kept(server, [ids[0], ids[1], ids[3]]) == [True, True, True]
+
+
+def test_a_run_whose_log_was_kept_is_forgotten_whole(start_server: StartServer) -> None:
+    server = start_server(settings=settings(100 * KIB))
+    first = leave(server, 90)
+    second = leave(server, 90)
+    eventually(lambda: kept(server, [first, second]) == [False, True], "the older one is gone")
+    left = [path for path in server.state_dir.rglob("*") if first in path.name]
+    assert left == []
