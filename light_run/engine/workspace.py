@@ -10,6 +10,7 @@ import contextlib
 import os
 import posixpath
 import shutil
+import stat
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -58,7 +59,7 @@ class Workspace:
                 os.fchmod(descriptor, file.mode | _FOR_ALL)
 
     def _copy(self, folder: Path) -> None:
-        shutil.copytree(folder, self.files, dirs_exist_ok=True)
+        shutil.copytree(folder, self.files, dirs_exist_ok=True, ignore=_not_regular)
         for parent, _, names in os.walk(self.files):
             os.chmod(parent, _ANY_USER)
             for name in names:
@@ -129,6 +130,12 @@ def parts_below(folder: str, path: str) -> tuple[str, ...] | None:
     if path_parts[: len(folder_parts)] != folder_parts:
         return None
     return path_parts[len(folder_parts) :]
+
+
+def _not_regular(folder: str, names: list[str]) -> list[str]:
+    # A link may lead out of the folder, or round in circles; a pipe would never end.
+    kinds = {name: os.lstat(os.path.join(folder, name)).st_mode for name in names}
+    return [name for name, mode in kinds.items() if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))]
 
 
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
