@@ -29,11 +29,11 @@ START_SECONDS = 30
 STOP_SECONDS = 30
 REQUEST_SECONDS = 120
 
-GREET = """\
-name=$(tr -d '"')
-echo "greeting $name"
+COUNT = """\
+read -r number
+echo "counting to $number"
 mkdir out
-echo "Hello $name, from a container." > out/greeting.txt
+seq $number > out/numbers.txt
 """
 
 # Straight to the loopback interface, whatever proxy the environment names.
@@ -57,9 +57,7 @@ def main() -> int:
     except DemoError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
-    print(
-        "\nThe server is stopped and its folder removed. `make serve` starts one to keep."
-    )
+    print("\nThe server is stopped and its folder removed. `make serve` starts one to keep.")
     return 0
 
 
@@ -95,7 +93,7 @@ def running_server(folder: Path, token: str) -> Iterator[str]:
     try:
         wait_until_healthy(url, server)
         yield url
-    except BaseException:
+    except Exception:
         print(
             f"--- what the server said\n{log.read_text(errors='replace')}---",
             file=sys.stderr,
@@ -138,22 +136,22 @@ def stop(server: subprocess.Popen[bytes]) -> None:
 def show_one_run(url: str, token: str, image: str) -> None:
     body = {
         "image": image,
-        "files": {"greet.sh": GREET},
-        "entrypoint": "sh greet.sh",
-        "input": "world",
+        "files": {"count.sh": COUNT},
+        "entrypoint": "sh count.sh",
+        "input": 3,
         "network": "none",
         "timeout": 60_000,
-        "extract": ["out/greeting.txt"],
+        "extract": ["out/numbers.txt"],
     }
     run = json.loads(send(f"{url}/run", token, body))
     print(json.dumps(run, indent=2))
     expect(run, "status", "succeeded")
     expect(run, "exitCode", 0)
-    expect(run, "logs", ["greeting world"])
+    expect(run, "logs", ["counting to 3"])
 
-    artifact = send(f"{url}/runs/{run['id']}/artifacts/greeting.txt", token)
+    artifact = send(f"{url}/runs/{run['id']}/artifacts/numbers.txt", token)
     print(artifact, end="")
-    if artifact != "Hello world, from a container.\n":
+    if artifact != "1\n2\n3\n":
         raise DemoError(f"the artifact holds {artifact!r}")
 
 
