@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,11 @@ class CancelToken:
             subscribers = tuple(self._subscribers)
         for subscriber in subscribers:
             subscriber()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds for a cancel; True where it came."""
+        with self.descriptor() as descriptor:
+            return bool(select.select([descriptor], [], [], timeout)[0])
 
     def check(self) -> None:
         """Raise `Cancelled` once `cancel` was called."""

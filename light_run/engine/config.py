@@ -19,7 +19,8 @@ class RunnerConfig:
     `server_id` labels everything this runner creates, so that what an earlier one left can be found.
     `state_dir` holds workspaces, None is a temporary folder for the runner's life. `workspace` is
     ``auto``, ``bind`` or ``archive``. `limits` are what a run gets that asks for none. `network` names the
-    isolated bridge. Caps are in bytes, times in seconds. `parked_max` 0 turns parking off; `parked_pins`
+    isolated bridge. Caps are in bytes, times in seconds; `engine_patience` is how long a run whose engine
+    went away waits for it to come back. `parked_max` 0 turns parking off; `parked_pins`
     maps an image to how many containers of it are kept parked.
     """
 
@@ -37,6 +38,7 @@ class RunnerConfig:
     extract_entries: int = 100_000
     workspace_cap: int = 0
     build_timeout: float = 1200.0
+    engine_patience: float = 60.0
     parked_max: int = 4
     parked_idle: float = 300.0
     parked_pins: Mapping[str, int] = field(default_factory=dict)

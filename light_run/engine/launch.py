@@ -14,6 +14,7 @@ from light_run.engine.config import RunnerConfig
 from light_run.engine.container import Streams
 from light_run.engine.images import Image, Images
 from light_run.engine.launcher import launch_script, passes_through_shell
+from light_run.engine.leftovers import Leftovers
 from light_run.engine.mounts import Mounts, Placement
 from light_run.engine.network import Networks
 from light_run.engine.pool import ParkKey, Pool
@@ -34,6 +35,7 @@ class House:
     networks: Networks
     mounts: Mounts
     pool: Pool
+    leftovers: Leftovers
 
     def limits(self, spec: RunSpec) -> Limits:
         """What `spec` may use."""
@@ -61,6 +63,13 @@ class Belongings:
         if self.container is None or self.streams is None:
             raise StartFailed("no container was started")
         return self.container, self.streams
+
+    def reconnect(self, streams: Streams) -> Streams:
+        """Put new connections in the place of broken ones."""
+        if self.streams is not None:
+            self.streams.close()
+        self.streams = streams
+        return streams
 
     def take_over(self, found: Mapping[str, Any]) -> None:
         """Fill in what an earlier server had taken, from its container as the engine describes it."""

@@ -15,6 +15,7 @@ from light_run.engine.collect import Collector
 from light_run.engine.container import Execution, Exit, Streams
 from light_run.engine.extract import ArtifactFolder
 from light_run.engine.launch import Belongings, House, Launch, prepare_image
+from light_run.engine.leftovers import Leftover
 from light_run.engine.output import Demultiplexer, LogWriter
 from light_run.engine.spec import Observer, Phase, Reason, RunResult, RunSpec, Timings
 from light_run.engine.workspace import Workspace
@@ -71,6 +72,7 @@ class Life:
         self._started_at: datetime | None = None
         self._begun: float | None = None
         self._ended: float | None = None
+        self._truncated = False
 
     def run(self) -> RunResult:
         """Live the run; the observer has its result before the container is removed, the caller after."""
@@ -135,17 +137,18 @@ class Life:
         with contextlib.closing(LogWriter.resume(self._log, self._house.config.log_cap)) as log:
             self._own.streams = Streams.replayed(self._engine, container)
             result = self._follow(log, None, time.monotonic() + (deadline - now).total_seconds())
-        return replace(result, logs_truncated=self._read_last_lines(container) or result.logs_truncated)
+        self._read_last_lines(container)
+        return replace(result, logs_truncated=self._truncated)
 
-    def _read_last_lines(self, container: str) -> bool:
-        # A log that is followed may lose a last line without a newline; True where the cap was reached.
+    def _read_last_lines(self, container: str) -> None:
+        # A log that is followed may lose a last line without a newline.
         with contextlib.closing(LogWriter.resume(self._log, self._house.config.log_cap)) as log:
             with contextlib.suppress(EngineRefused), self._engine.whole_log(container) as chunks:
                 demultiplexer = Demultiplexer()
                 for chunk in chunks:
                     for stream, payload in demultiplexer.feed(chunk):
                         log.write(stream, payload)
-            return log.truncated
+            self._truncated |= log.truncated
 
     def _follow(self, log: LogWriter, stdin: bytes | None, deadline: float) -> RunResult:
         container, streams = self._own.taken
@@ -154,21 +157,56 @@ class Life:
             execution = Execution(
                 self._engine, container, streams, log=log, deadline=deadline, cancel=self._cancel
             )
-            ended = execution.run(stdin, self._delivered)
+            try:
+                ended = execution.run(stdin, self._delivered)
+            except EngineUnavailable:
+                ended = self._find_again(container, deadline)
+            finally:
+                self._truncated |= log.truncated
             self._ended = time.monotonic()
         if ended.killed is Reason.CANCELLED:
-            return self._cancelled(log)
-        result = self._describe(container, ended, log)
+            return self._cancelled()
+        result = self._describe(container, ended)
         with self._step("extract"):
             result = self._extract(container, result)
         return replace(result, timings=self._timings())
+
+    def _find_again(self, container: str, deadline: float) -> Exit:
+        # The engine went away under a command that may go on without it.
+        found = self._await_engine(container)
+        with contextlib.closing(LogWriter.resume(self._log, self._house.config.log_cap)) as log:
+            if found["State"].get("Running"):
+                streams = self._own.reconnect(Streams.replayed(self._engine, container))
+                again = Execution(
+                    self._engine, container, streams, log=log, deadline=deadline, cancel=self._cancel
+                )
+                ended = again.run(None)
+                self._truncated |= log.truncated
+                return ended
+        if not self._engine.info().get("LiveRestoreEnabled"):
+            raise ContainerGone("the container engine was stopped and took the container with it")
+        self._read_last_lines(container)
+        return Exit(int(found["State"]["ExitCode"]), None)
+
+    def _await_engine(self, container: str) -> dict[str, Any]:
+        until = time.monotonic() + self._house.config.engine_patience
+        pause = 0.1
+        while True:
+            try:
+                return self._inspect(container)
+            except EngineUnavailable:
+                if time.monotonic() > until:
+                    raise
+            if self._cancel.wait(pause):
+                raise Cancelled("the run was cancelled")
+            pause = min(2 * pause, 2.0)
 
     def _delivered(self) -> None:
         self._observer.launched(self._started_at or datetime.now(timezone.utc))
 
     # -- what became of it
 
-    def _describe(self, container: str, ended: Exit, log: LogWriter) -> RunResult:
+    def _describe(self, container: str, ended: Exit) -> RunResult:
         reason, error, code = ended.killed or Reason.EXIT, None, None
         if reason is Reason.TIMEOUT:
             error = f"killed after its timeout of {self._spec.timeout:g} s"
@@ -178,7 +216,7 @@ class Life:
                 reason = Reason.OUT_OF_MEMORY
                 limit = self._house.limits(self._spec).memory
                 error = f"out of memory: a process was killed at the limit of {limit} bytes"
-        return replace(self._result(reason, error=error), exit_code=code, logs_truncated=log.truncated)
+        return replace(self._result(reason, error=error), exit_code=code)
 
     def _inspect(self, container: str) -> dict[str, Any]:
         try:
@@ -198,9 +236,8 @@ class Life:
         extracted = collector.collect(self._cancel)
         return replace(result, artifacts=folder.artifacts, extracted=extracted)
 
-    def _cancelled(self, log: LogWriter | None = None) -> RunResult:
-        cancelled = self._result(Reason.CANCELLED, error="the run was cancelled")
-        return replace(cancelled, logs_truncated=log is not None and log.truncated)
+    def _cancelled(self) -> RunResult:
+        return self._result(Reason.CANCELLED, error="the run was cancelled")
 
     def _result(self, reason: Reason, error: str | None = None) -> RunResult:
         begun = self._begun
@@ -210,6 +247,7 @@ class Life:
             started_at=self._started_at,
             duration=0.0 if begun is None else (self._ended or time.monotonic()) - begun,
             timings=self._timings(),
+            logs_truncated=self._truncated,
             parked=self._own.was_parked,
         )
 
@@ -230,13 +268,9 @@ class Life:
         own = self._own
         if own.streams is not None:
             own.streams.close()
-        if own.container is not None:
-            # An engine that is away keeps the container; it bears our label and is found when we look again.
-            with contextlib.suppress(EngineError):
-                self._engine.remove(own.container)
-        for workspace in own.workspaces:
-            if not workspace.remove():
-                self._house.mounts.remove_by_container(workspace, self._spec.image)
+        left = Leftover(own.container, tuple(own.workspaces), self._spec.image)
+        if not self._house.leftovers.remove(left):
+            self._house.leftovers.remember(left)
 
 
 def _engine_time(text: str) -> datetime:

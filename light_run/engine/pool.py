@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import select
 import threading
@@ -17,6 +16,7 @@ from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
 from light_run.engine.container import Streams
 from light_run.engine.launcher import waiting_command
+from light_run.engine.leftovers import Leftover
 from light_run.engine.mounts import Mounts, Placement
 from light_run.engine.sandbox import Sandbox, container_config
 from light_run.engine.spec import Limits
@@ -27,6 +27,8 @@ from light_run.errors import EngineError
 _USES, _WITHIN = 2, 60.0
 # So many failures in a row, and a kind is left alone for so long.
 _FAILURES, _LEFT_ALONE = 3, 300.0
+# Seconds between tries to remove what could not be removed.
+_RETRY = 10.0
 
 
 class ParkKey(NamedTuple):
@@ -89,11 +91,17 @@ class Pool:
     """Keeps parked containers, at most `config.parked_max` unpinned ones; `step` is one turn of its thread."""
 
     def __init__(
-        self, engine: Engine, config: RunnerConfig, mounts: Mounts, folder: Callable[[], Path]
+        self,
+        engine: Engine,
+        config: RunnerConfig,
+        mounts: Mounts,
+        leftovers: Leftovers,
+        folder: Callable[[], Path],
     ) -> None:
         self._engine = engine
         self._config = config
         self._mounts = mounts
+        self._leftovers = leftovers
         self._folder = folder
         self._lock = threading.Lock()
         self._kinds: dict[ParkKey, _Kind] = {}
@@ -101,6 +109,7 @@ class Pool:
         self._news = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._retried = float("-inf")
 
     # -- what a run does with it
 
@@ -182,6 +191,9 @@ class Pool:
         """Discard what is dead or idle, park one container where one is wanted; True where it parked one."""
         for parked in self._take_stale(now):
             self._discard(parked)
+        if now - self._retried > _RETRY:
+            self._retried = now
+            self._leftovers.retry()
         key = self._next_key(now)
         if key is None:
             return False
@@ -259,8 +271,6 @@ class Pool:
 
     def _discard(self, parked: Parked) -> None:
         parked.streams.close()
-        # An engine that is away keeps it; it bears our label and is found at the next start.
-        with contextlib.suppress(EngineError):
-            self._engine.remove(parked.container)
-        if parked.workspace is not None:
-            parked.workspace.remove()
+        left = Leftover(parked.container, [parked.workspace] if parked.workspace is not None else [])
+        if not self._leftovers.remove(left):
+            self._leftovers.remember(left)

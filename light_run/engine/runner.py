@@ -7,7 +7,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +18,9 @@ from light_run.engine.cancel import CancelToken
 from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
 from light_run.engine.images import Images
+from light_run.engine.inventory import Found, Inventory
 from light_run.engine.launch import House
+from light_run.engine.leftovers import Leftovers
 from light_run.engine.life import Life
 from light_run.engine.mounts import Mounts
 from light_run.engine.network import Networks
@@ -43,16 +45,6 @@ class Health:
     docker: bool
     workspace: str | None
     runtimes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A container of an earlier server with the same id: `kind` is run, parked, build or probe."""
-
-    container: str
-    kind: str
-    run_id: str
-    running: bool
 
 
 class _Silent:
@@ -91,6 +83,8 @@ class Runner:
         images = Images(self._engine)
         networks = Networks(self._engine, self.config.network)
         mounts = Mounts(self._engine, self.config, self._workspaces)
+        leftovers = Leftovers(self._engine, mounts)
+        self._inventory = Inventory(self._engine, leftovers, self.config.server_id)
         self._house = House(
             engine=self._engine,
             config=self.config,
@@ -98,7 +92,8 @@ class Runner:
             builder=Builder(self._engine, images, networks, self.config),
             networks=networks,
             mounts=mounts,
-            pool=Pool(self._engine, self.config, mounts, self._workspaces),
+            pool=Pool(self._engine, self.config, mounts, leftovers, self._workspaces),
+            leftovers=leftovers,
         )
 
     def __enter__(self) -> Self:
@@ -237,21 +232,16 @@ class Runner:
 
     def find(self) -> list[Found]:
         """The containers that bear this runner's server id. Raises EngineError."""
-        found = []
-        for container in self._engine.containers(f"light-run.server={self.config.server_id}"):
-            labels = container.get("Labels") or {}
-            running = container.get("State") == "running"
-            kind, run_id = labels.get("light-run.kind", ""), labels.get("light-run.run", "")
-            found.append(Found(str(container["Id"]), kind, run_id, running))
-        return found
+        return self._inventory.find()
 
-    def remove(self, container: str) -> None:
-        """Remove one of the containers that `find` gave. Raises EngineError."""
-        self._engine.remove(container)
+    def clear(self, keep: Collection[str] = ()) -> None:
+        """Remove what an earlier runner with the same server id left and `keep` does not name; see `Inventory`."""
+        self._inventory.clear(self._workspaces(), keep)
 
     def close(self) -> None:
         """Remove parked containers, stop the keeper, close connections. Runs under way must have ended."""
         self._house.pool.close()
+        self._house.leftovers.retry()
         self._engine.close()
         if self._temporary is not None and self._folder is not None:
             with contextlib.suppress(OSError):

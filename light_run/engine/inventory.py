@@ -1,0 +1,76 @@
+"""What an earlier server left at the engine and on the disk, and its removal."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from light_run.engine.client import Engine
+from light_run.engine.leftovers import Leftover, Leftovers
+from light_run.engine.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A container that bears a server's id.
+
+    `kind` is run, parked, build or probe; `run_id` is empty where it was not made for one run; `mounted`
+    are the host folders it sees.
+    """
+
+    container: str
+    kind: str
+    run_id: str
+    running: bool
+    image: str
+    mounted: tuple[str, ...]
+
+
+class Inventory:
+    """Knows things by the label of `server_id`, and touches none that does not bear it."""
+
+    def __init__(self, engine: Engine, leftovers: Leftovers, server_id: str) -> None:
+        self._engine = engine
+        self._leftovers = leftovers
+        self._server_id = server_id
+
+    def find(self) -> list[Found]:
+        """The containers that bear the server's id. Raises EngineError."""
+        found = []
+        for container in self._engine.containers(f"light-run.server={self._server_id}"):
+            labels = container.get("Labels") or {}
+            found.append(
+                Found(
+                    container=str(container["Id"]),
+                    kind=labels.get("light-run.kind", ""),
+                    run_id=labels.get("light-run.run", ""),
+                    running=container.get("State") == "running",
+                    image=str(container.get("ImageID")),
+                    mounted=tuple(str(mount.get("Source")) for mount in container.get("Mounts") or []),
+                )
+            )
+        return found
+
+    def clear(self, workspaces: Path, keep: Collection[str]) -> None:
+        """Remove containers, folders of `workspaces` and unnamed step images that nothing needs.
+
+        `keep` has container ids and run ids that are still needed. Call it before anything runs. Raises
+        EngineError.
+        """
+        found = self.find()
+        kept = [one for one in found if one.container in keep or one.run_id in keep]
+        for one in found:
+            if one not in kept:
+                self._engine.remove(one.container)
+        mounted = {source for one in kept for source in one.mounted}
+        image = found[0].image if found else None
+        for folder in workspaces.iterdir():
+            workspace = Workspace(folder)
+            if folder.name not in keep and str(workspace.files) not in mounted:
+                left = Leftover(None, [workspace], image)
+                if not self._leftovers.remove(left):
+                    self._leftovers.remember(left)
+        for step_image in self._engine.images(f"light-run.cache={self._server_id}"):
+            if not step_image.get("RepoTags"):
+                self._engine.remove_image(str(step_image["Id"]))
