@@ -16,7 +16,7 @@ from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
 from light_run.engine.container import Streams
 from light_run.engine.launcher import waiting_command
-from light_run.engine.leftovers import Leftover
+from light_run.engine.leftovers import Leftover, Leftovers
 from light_run.engine.mounts import Mounts, Placement
 from light_run.engine.sandbox import Sandbox, container_config
 from light_run.engine.spec import Limits
