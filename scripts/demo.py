@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Show light-run at work: start a server, run one container by HTTP, fetch its artifact, clean up.
 
-    .venv/bin/python scripts/demo.py IMAGE      (IMAGE: any with a shell, `make demo` finds one)
+    .venv/bin/python scripts/demo.py IMAGE      IMAGE: any with a shell, `make demo` finds one
 
 Every request is printed as the curl command that would send it. The exit code is not 0 if anything went wrong.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import secrets
@@ -45,15 +46,17 @@ class DemoError(Exception):
 
 
 def main() -> int:
-    if len(sys.argv) != 2:
-        print("usage: scripts/demo.py IMAGE", file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("image")
+    image = parser.parse_args().image
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         with tempfile.TemporaryDirectory(prefix="light-run-demo-") as folder:
             token = secrets.token_urlsafe(12)
             with running_server(Path(folder), token) as url:
-                show_one_run(url, token, image=sys.argv[1])
+                show_one_run(url, token, image)
     except DemoError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
