@@ -8,14 +8,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from pathlib import Path
 
 from light_run.errors import SettingsError
 
 _SIZE = re.compile(r"([0-9]{1,18})\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _FACTORS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
-_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_TIME = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*(ms|s|m|h|d)?")
+_SECONDS: dict[str, Fraction | int] = {"ms": Fraction(1, 1000), "s": 1, "m": 60, "h": 3600, "d": 86400}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _USER = re.compile(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)?")
 _PRINTABLE = re.compile(r"[!-~]+")
@@ -72,7 +73,7 @@ def seconds(least: float, most: float) -> Callable[[object], float]:
 
     def read(value: object) -> float:
         match = _TIME.fullmatch(str(value).strip())
-        found = float(match[1]) * _SECONDS[match[2] or "s"] if match else math.nan
+        found = float(Fraction(match[1]) * _SECONDS[match[2] or "s"]) if match else math.nan
         if least <= found <= most:
             return found
         raise ValueError(f"give seconds from {least:g} to {most:g}, or a time such as 90s, 5m or 7d")
@@ -85,9 +86,10 @@ def milliseconds(least: int, most: int) -> Callable[[object], int]:
 
     def read(value: object) -> int:
         match = _TIME.fullmatch(str(value).strip())
-        found = float(match[1]) * _SECONDS[match[2] or "ms"] * 1000 if match else math.nan
-        if least <= found <= most and found == round(found):
-            return round(found)
+        # Exact: 700 * 0.001 * 1000 is not 700 in floating point.
+        found = Fraction(match[1]) * _SECONDS[match[2] or "ms"] * 1000 if match else Fraction(-1)
+        if least <= found <= most and found.denominator == 1:
+            return int(found)
         raise ValueError(f"give milliseconds from {least} to {most}, or a time such as 90s, 5m or 1h")
 
     return read

@@ -38,7 +38,6 @@ def create_api(
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     # A redirect to another spelling of a path helps no API client, and loses the body of a POST.
     app.url_map.merge_slashes = False
-    app.url_map.strict_slashes = False
     app.url_map.converters["anything"] = _Anything
     errors.register(app)
     auth.register(app, token)

@@ -9,7 +9,7 @@ from light_run.api.requestlog import RUN
 from light_run.api.responses import json_response
 from light_run.artifacts.paths import segments
 from light_run.artifacts.store import OpenFile
-from light_run.errors import Fault, InvalidSpec
+from light_run.errors import ArtifactNotFound, Fault, InvalidSpec
 from light_run.runs.service import RunService
 
 
@@ -39,6 +39,9 @@ def blueprint(service: RunService, *, accel: str | None) -> Blueprint:
         service.get(run_id)
         found = service.artifacts.open(run_id, path)
         if isinstance(found, OpenFile):
+            if path.endswith("/"):
+                found.handle.close()
+                raise ArtifactNotFound("the path names a folder, and there is a file")
             return download.response(found, accel)
         return json_response([{"path": each.path, "type": each.type} for each in found])
 

@@ -18,8 +18,8 @@ from light_run.artifacts.store import OpenFile
 
 _TYPE = "application/octet-stream"
 _BLOCK = 256 * 1024
-# Header values are Latin-1 without control characters; a quote and a backslash would need escaping.
-_UNFIT = re.compile(r"[^ !#-\[\]-~]")
+_UNFIT = re.compile(r"[^ -~]")
+_ESCAPED = re.compile(r'["\\]')
 
 
 def response(file: OpenFile, accel: str | None) -> Response:
@@ -33,7 +33,8 @@ def response(file: OpenFile, accel: str | None) -> Response:
 
 def disposition(name: str) -> str:
     """The Content-Disposition of a download called `name` (RFC 6266)."""
-    plain = f'attachment; filename="{_UNFIT.sub("_", name)}"'
+    quoted = _ESCAPED.sub(r"\\\g<0>", _UNFIT.sub("_", name))
+    plain = f'attachment; filename="{quoted}"'
     if not _UNFIT.search(name):
         return plain
     return f"{plain}; filename*=UTF-8''{quote(name, safe='', errors='surrogateescape')}"
@@ -70,27 +71,25 @@ def _sent(file: OpenFile) -> Response:
         answer = Response(status=304, headers=headers)
         del answer.headers["Content-Type"]
         return answer
-    start, stop = _range(file, modified)
-    if (start, stop) != (0, file.bytes):
+    part = _range(file, modified)
+    start, stop = part or (0, file.bytes)
+    if part is not None:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{file.bytes}"
     body = wrap_file(request.environ, cast("IO[bytes]", _Part(file, start, stop - start)), _BLOCK)
-    answer = Response(
-        body, 206 if "Content-Range" in headers else 200, headers=headers, direct_passthrough=True
-    )
+    answer = Response(body, 200 if part is None else 206, headers=headers, direct_passthrough=True)
     answer.content_length = stop - start
     return answer
 
 
-def _range(file: OpenFile, modified: datetime) -> tuple[int, int]:
-    # What to send: one range where one is asked for, everything otherwise.
-    whole = (0, file.bytes)
+def _range(file: OpenFile, modified: datetime) -> tuple[int, int] | None:
+    # The one range that is asked for; None, for everything, also where it is not understood.
     wanted = parse_range_header(request.headers.get("Range"))
     if wanted is None or wanted.units != "bytes" or len(wanted.ranges) != 1:
-        return whole
+        return None
     if "If-Range" in request.headers and is_resource_modified(
         request.environ, etag=file.etag, last_modified=modified, ignore_if_range=False
     ):
-        return whole
+        return None
     found = wanted.range_for_length(file.bytes)
     if found is None:
         raise RequestedRangeNotSatisfiable(file.bytes)
