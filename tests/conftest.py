@@ -7,12 +7,13 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 SETTLE_SECONDS = 10.0
+FAILED: pytest.StashKey[bool] = pytest.StashKey()
 
 
 def open_descriptors() -> Counter[str]:
@@ -35,11 +36,22 @@ def left_behind(threads: set[threading.Thread], descriptors: Counter[str]) -> li
     return left
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep in mind which tests have failed."""
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
+
+
 @pytest.fixture(autouse=True)
-def nothing_left_in_this_process() -> Iterator[None]:
+def nothing_left_in_this_process(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a thread or a descriptor in the test process."""
     threads, descriptors = set(threading.enumerate()), open_descriptors()
     yield
+    if FAILED in request.node.stash:
+        return  # its traceback holds on to whatever it had open
     deadline = time.monotonic() + SETTLE_SECONDS
     while left := left_behind(threads, descriptors):
         gc.collect()

@@ -25,7 +25,6 @@ NOT_FOUND = [
     ("GET", "/"),
     ("GET", "/nothing"),
     ("POST", "/runs/x/nothing"),
-    ("GET", "/run/"),
     ("GET", "/health/more"),
     ("GET", "/static/x.css"),
     ("GET", f"/runs/{UNKNOWN}"),

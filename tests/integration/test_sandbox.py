@@ -18,11 +18,10 @@ NEVER = {"SYS_ADMIN": 21, "SYS_PTRACE": 19, "NET_ADMIN": 12, "SYS_MODULE": 16, "
 
 
 def inspected(server: Server, **fields: Any) -> dict[str, Any]:
-    """What the engine says about the container of a run."""
-    run_id = server.start(entrypoint="echo up; sleep 60", **fields)
+    """What the engine says about the container of a run, which goes by the first digits of its id inside."""
+    run_id = server.start(entrypoint="hostname; echo up; sleep 60", **fields)
     server.wait_output(run_id, "up")
-    (container,) = server.containers()
-    found = inspect_container(container["Id"], server.engine)
+    found = inspect_container(server.state(run_id)["logs"][0], server.engine)
     server.cancel(run_id)
     server.wait_done(run_id, within=20)
     server.wait_clean()

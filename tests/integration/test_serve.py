@@ -314,21 +314,24 @@ def test_two_workers_are_refused_with_a_reason(tmp_path: Path, way: str) -> None
 # --- the way it stops -----------------------------------------------------------------------------------
 
 
+def at_work(server: Server) -> int:
+    """How many runs have written that they are up."""
+    running = server.get("/runs?status=running").json()
+    return sum("up" in server.state(run["id"]).get("logs", ()) for run in running)
+
+
 @contextmanager
-def sync_runs(server: Server, count: int, **fields: object) -> Iterator[None]:
+def sync_runs(server: Server, count: int) -> Iterator[None]:
     """So many synchronous runs, under way when this enters; what becomes of their requests is not looked at."""
 
     def send() -> None:
-        with suppress(requests.RequestException, AssertionError):
-            server.post_run(**{"entrypoint": "sleep 60", **fields})
+        with suppress(requests.RequestException):
+            server.post_run(entrypoint="echo up; sleep 60")
 
     threads = [threading.Thread(target=send) for _ in range(count)]
     for thread in threads:
         thread.start()
-    eventually(
-        lambda: sum(found["State"] == "running" for found in server.containers()) >= count,
-        "the containers of all synchronous runs are running",
-    )
+    eventually(lambda: at_work(server) >= count, "all synchronous runs are at work")
     yield
     for thread in threads:
         thread.join()
@@ -349,7 +352,7 @@ def test_a_stop_lets_a_short_run_end(start_server: StartServer) -> None:
     server = start_server(settings={"LIGHT_RUN_GRACE": "20"})
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(server.run, entrypoint="echo up; sleep 2; echo end")
-        eventually(lambda: any(found["State"] == "running" for found in server.containers()), "it is running")
+        eventually(lambda: at_work(server), "it is at work")
         assert server.stop() == 0
         assert answer.result()["logs"] == ["up", "end"]
     server.assert_nothing_left()
@@ -392,16 +395,7 @@ def test_what_a_killed_server_left_is_removed_by_the_next(start_server: StartSer
     place = {"LIGHT_RUN_STATE_DIR": str(tmp_path / "state"), "LIGHT_RUN_GRACE": "0.5"}
     first = start_server("first", settings=place)
     server_id = (tmp_path / "state" / "server-id").read_text().strip()
-    with ThreadPoolExecutor(1) as pool:
-
-        def send() -> None:
-            with suppress(requests.RequestException, AssertionError):
-                first.post_run(entrypoint="sleep 600")
-
-        pool.submit(send)
-        eventually(
-            lambda: any(found["State"] == "running" for found in containers_of(server_id)), "it is running"
-        )
+    with sync_runs(first, 2):
         first.kill()
     start_server("second", settings=place)
     assert (tmp_path / "state" / "server-id").read_text().strip() == server_id

@@ -46,8 +46,8 @@ def containers_of(server_id: str, address: str | None = None) -> list[Container]
 
 
 def is_parked(container: Container) -> bool:
-    """Whether `container` was created ahead of any request and waits for one."""
-    return bool(container["Labels"].get(KIND) == PARKED)
+    """Whether `container` was created ahead of any request; one that has ended had its run and is none any more."""
+    return bool(container["Labels"].get(KIND) == PARKED and container["State"] in ("created", "running"))
 
 
 def inspect_container(container_id: str, address: str | None = None) -> dict[str, Any]:
