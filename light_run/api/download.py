@@ -56,6 +56,10 @@ class _Part(io.RawIOBase):
         self._left -= len(found)
         return found
 
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        # socket.sendfile leaves the file where it stopped; refused that, gunicorn drops the connection.
+        return os.lseek(self._handle.fileno(), offset, whence)
+
     def close(self) -> None:
         self._handle.close()
         super().close()
