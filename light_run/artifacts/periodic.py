@@ -19,6 +19,7 @@ class Periodic:
         self._interval = interval
         self._wake = threading.Event()
         self._stop = threading.Event()
+        self._due: float | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -30,6 +31,10 @@ class Periodic:
         """Have the next step now."""
         self._wake.set()
 
+    def wake_in(self, seconds: float) -> None:
+        """From within a step: have the next one after so many seconds, if it would not come before anyway."""
+        self._due = seconds
+
     def close(self) -> None:
         """Wait for a step under way, then stop the thread."""
         self._stop.set()
@@ -40,9 +45,10 @@ class Periodic:
     def _loop(self) -> None:
         while not self._stop.is_set():
             self._wake.clear()
+            self._due = None
             try:
                 self._step(time.time())
             except Exception:  # noqa: BLE001
                 # One bad step (a full disk, say) must not end all that would follow.
                 _log.exception("%s: a step failed", self._name)
-            self._wake.wait(self._interval)
+            self._wake.wait(self._interval if self._due is None else min(self._due, self._interval))

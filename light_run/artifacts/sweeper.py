@@ -42,7 +42,8 @@ class Sweeper:
     """Evicts folders of `store` until they are at most `cap` bytes in all.
 
     `protected` gives the ids that must stay (runs that have not ended); `evicted` is told each id before
-    its folder goes. Sizes of folders that have settled are counted once and remembered.
+    its folder goes. `created` knows when a run's folder was made, in seconds since the epoch; None for one
+    of an earlier server, whose own time counts. A folder that has settled is looked into once.
     """
 
     def __init__(
@@ -52,14 +53,18 @@ class Sweeper:
         *,
         protected: Callable[[], Collection[str]],
         evicted: Callable[[str], None],
+        created: Callable[[str], float | None] | None = None,
         interval: float = INTERVAL,
     ) -> None:
         self._store = store
         self._cap = cap
         self._protected = protected
         self._evicted = evicted
+        self._created = created or _unknown
         self._lock = threading.Lock()
         self._folders: dict[str, Folder] = {}
+        # When each folder was last changed, as far as it was looked at.
+        self._changed: dict[str, float] = {}
         self._total = 0
         self._periodic = Periodic("light-run-sweeper", self.step, interval)
 
@@ -74,17 +79,23 @@ class Sweeper:
     def step(self, now: float) -> list[str]:
         """Look at every folder, evict what must go, empty the trash; the ids evicted."""
         with self._lock:
-            known = frozenset(self._folders)
+            known = self._folders.copy()
+            changed = self._changed.copy()
         there = self._store.run_ids()
         # Asked for after the folders: a run that begins in between has none among them.
         protected = frozenset(self._protected())
         # A folder whose run has not ended still grows: its size now would be wrong soon.
-        new = {run_id: self._store.size(run_id) for run_id in there.keys() - known - protected}
+        new = [
+            self._look(run_id, known.get(run_id), min(now, there[run_id]))
+            for run_id in there.keys() - protected
+            if changed.get(run_id) != there[run_id]
+        ]
         with self._lock:
-            for gone in known - there.keys():
+            for gone in known.keys() - there.keys():
                 self._drop(gone)
-            for run_id, size in new.items():
-                self._keep(Folder(run_id, min(there[run_id], now), size))
+            for folder in new:
+                self._keep(folder)
+                self._changed[folder.run_id] = there[folder.run_id]
         evicted = self._evict(protected)
         self._store.empty_trash()
         return evicted
@@ -95,8 +106,9 @@ class Sweeper:
         Quick where nothing must go: no folder is looked at. What goes is out of sight when this returns,
         its room is freed by the thread.
         """
+        created = self._created(run_id)
         with self._lock:
-            self._keep(Folder(run_id, now, size))
+            self._keep(Folder(run_id, now if created is None else created, size))
             if self._total <= self._cap:
                 return []
         evicted = self._evict(frozenset({run_id, *self._protected()}))
@@ -114,6 +126,10 @@ class Sweeper:
         """Bytes of all folders counted so far."""
         with self._lock:
             return self._total
+
+    def _look(self, run_id: str, known: Folder | None, changed: float) -> Folder:
+        created = known.created if known is not None else self._created(run_id)
+        return Folder(run_id, changed if created is None else created, self._store.size(run_id))
 
     def _evict(self, protected: Collection[str]) -> list[str]:
         with self._lock:
@@ -134,6 +150,11 @@ class Sweeper:
         self._total += folder.bytes
 
     def _drop(self, run_id: str) -> None:
+        self._changed.pop(run_id, None)
         folder = self._folders.pop(run_id, None)
         if folder is not None:
             self._total -= folder.bytes
+
+
+def _unknown(_: str) -> None:
+    return None

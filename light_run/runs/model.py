@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
+from light_run.artifacts.paths import printable
 from light_run.engine.spec import Artifact, Extracted, Phase, Reason, RunResult, RunSpec, Timings
 
 
@@ -126,7 +127,8 @@ def concluded(run: Run, result: RunResult, *, elapsed: float, wish: Reason | Non
 
     `wish` is why it was told to stop: a run that somebody cancelled stays cancelled whatever its container
     did afterwards; one that a stopping server killed was ``interrupted``. The end is counted from the
-    start: a clock that was put back meanwhile does not make a run end before it began.
+    start: a clock that was put back meanwhile does not make a run end before it began. Artifacts get names
+    that are fit for JSON.
     """
     result = _wished(result, wish)
     if result.reason is Reason.CANCELLED:
@@ -144,12 +146,16 @@ def concluded(run: Run, result: RunResult, *, elapsed: float, wish: Reason | Non
         exit_code=result.exit_code,
         reason=result.reason,
         error=result.error,
-        artifacts=result.artifacts,
+        artifacts=tuple(_printable(artifact) for artifact in result.artifacts),
         extracted=result.extracted,
         timings=result.timings,
         logs_truncated=result.logs_truncated,
         parked=result.parked,
     )
+
+
+def _printable(artifact: Artifact) -> Artifact:
+    return artifact if artifact.path.isascii() else replace(artifact, path=printable(artifact.path))
 
 
 def _wished(result: RunResult, wish: Reason | None) -> RunResult:

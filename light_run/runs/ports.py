@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 from light_run.engine.cancel import CancelToken
-from light_run.engine.spec import Destinations, File, Observer, RunResult, RunSpec
+from light_run.engine.spec import Destinations, Files, Observer, RunResult, RunSpec
 
 
 class LogLine(Protocol):
@@ -36,7 +36,7 @@ class Health(Protocol):
 class Runner(Protocol):
     """Runs containers; no call raises for what becomes of a run."""
 
-    def stage(self, run_id: str, files: Mapping[str, File | bytes | str]) -> object:
+    def stage(self, run_id: str, files: Files) -> object:
         """Write `files` where `run` will find them. Raises OSError, and leaves nothing behind then."""
 
     def discard(self, run_id: str) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from typing import Any
 
-from light_run.artifacts.paths import printable
 from light_run.engine.spec import Artifact, Extracted, Timings
 from light_run.runs.model import CallbackState, Run
 from light_run.runs.ports import LogLine
@@ -88,7 +87,7 @@ def _encode(text: str) -> bytes:
 
 
 def _artifact(artifact: Artifact) -> dict[str, Any]:
-    return {"path": printable(artifact.path), "bytes": artifact.bytes, "type": artifact.type}
+    return {"path": artifact.path, "bytes": artifact.bytes, "type": artifact.type}
 
 
 def _extracted(entry: Extracted) -> dict[str, Any]:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from pathlib import Path
 
 from light_run.engine.cancel import CancelToken
-from light_run.engine.spec import Destinations, File, Observer, Phase, Reason, RunResult, RunSpec, Timings
+from light_run.engine.spec import (
+    Destinations,
+    File,
+    Files,
+    Observer,
+    Phase,
+    Reason,
+    RunResult,
+    RunSpec,
+    Timings,
+)
 
 OK = RunResult(reason=Reason.EXIT, exit_code=0, timings=Timings(image=1, start=2, run=3, extract=4))
 KILLED = RunResult(reason=Reason.CANCELLED, error="the run was cancelled")
@@ -70,10 +80,11 @@ class FakeRunner:
         script.result = result or script.result
         script.go.set()
 
-    def stage(self, run_id: str, files: Mapping[str, File | bytes | str]) -> None:
+    def stage(self, run_id: str, files: Files) -> None:
         """See `Runner`."""
         if self.stage_error is not None:
             raise self.stage_error
+        assert not isinstance(files, Path)
         self.staged[run_id] = dict(files)
 
     def discard(self, run_id: str) -> None:

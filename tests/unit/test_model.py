@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 
-from light_run.engine.spec import Reason, RunResult, RunSpec
+from light_run.engine.spec import Artifact, Reason, RunResult, RunSpec
 from light_run.runs.model import TRANSITIONS, Run, RunRequest, Status, advance, concluded, started
 
 NOW = datetime(2026, 4, 20, 10, tzinfo=timezone.utc)
@@ -64,6 +64,12 @@ def test_how_a_run_ends(
     assert (run.status, run.reason, run.exit_code) == (status, final_reason, exit_code)
     assert (run.duration_ms, run.finished_at) == (2000, NOW + timedelta(seconds=2))
     assert (run.error is None) == (final_reason is reason)
+
+
+def test_artifacts_get_names_fit_for_json() -> None:
+    artifacts = (Artifact("grün", 1, "file"), Artifact("caf\udce9", 2, "file"))
+    run = concluded(a_run(), RunResult(reason=Reason.EXIT, exit_code=0, artifacts=artifacts), elapsed=1)
+    assert [artifact.path for artifact in run.artifacts] == ["grün", "caf%E9"]
 
 
 def test_a_run_that_never_began_has_no_duration() -> None:

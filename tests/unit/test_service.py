@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,9 +16,11 @@ from light_run.engine.output import STDERR, STDOUT, LogWriter
 from light_run.engine.spec import Artifact, Reason, RunResult, RunSpec
 from light_run.errors import InsufficientStorage, Overloaded, RunActive, RunNotActive, RunNotFound
 from light_run.runs import service as module
-from light_run.runs.model import Run, RunRequest, Status
+from light_run.runs.model import CallbackState, Delivery, Run, RunRequest, Status
 from light_run.runs.service import RunService
+from light_run.runs.state import run_state
 from tests.support.poll import eventually
+from tests.support.receiver import SIGNATURE, Answer, Received, Receiver, receiving, signature
 from tests.unit.fake_runner import OK, FakeRunner
 
 REQUEST = RunRequest(spec=RunSpec(image="alpine", files={"a": "1"}), detached=True)
@@ -33,7 +36,7 @@ class Scene:
         self.artifacts = ArtifactStore(tmp_path / "artifacts")
         self.service = self.make()
 
-    def make(self, concurrency: int = 2, max_queue: int = 10, **settings: int) -> RunService:
+    def make(self, concurrency: int = 2, max_queue: int = 10, **settings: Any) -> RunService:
         return RunService(
             self.runner,
             self.artifacts,
@@ -292,3 +295,99 @@ def test_health_is_the_runners(scene: Scene) -> None:
     assert scene.service.health().docker is True
     scene.runner.health_now.docker = False
     assert scene.service.health().docker is False
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+def asking(receiver: Receiver, secret: str | None = None) -> RunRequest:
+    return replace(REQUEST, callback_url=f"{receiver.url}/hook", callback_secret=secret)
+
+
+def test_the_final_state_is_called_back_with_its_logs(scene: Scene, receiver: Receiver) -> None:
+    scene.runner.hold()
+    run = scene.submit(asking(receiver, "secret-of-sixteen"))
+    assert run.callback == CallbackState()
+    scene.began(run.id)
+    write_log(scene, run.id, b"one\ntwo")
+    scene.runner.end(run.id, FAILED)
+    (request,) = receiver.wait()
+    final = scene.service.get(run.id)
+    assert request.json() == {**run_state(final, callback=False), "logs": ["one", "two"]}
+    assert request.header(SIGNATURE) == signature("secret-of-sixteen", request.body)
+    eventually(
+        lambda: scene.service.get(run.id).callback == CallbackState(Delivery.DELIVERED, 1, 204),
+        "the run shows that it was taken",
+    )
+
+
+def test_a_cancelled_run_is_called_back_too(scene: Scene, receiver: Receiver) -> None:
+    scene.runner.hold()
+    scene.submit()
+    scene.submit()
+    queued = scene.submit(asking(receiver))
+    scene.service.cancel(queued.id)
+    (request,) = receiver.wait()
+    assert request.json()["status"] == "cancelled"
+
+
+def test_a_callback_under_way_holds_no_slot(tmp_path: Path, receiver: Receiver) -> None:
+    release = threading.Event()
+
+    def hang(request: Received, number: int) -> Answer:
+        release.wait(30)
+        return Answer()
+
+    receiver.answer = hang
+    scene = Scene(tmp_path)
+    scene.service = scene.make(concurrency=1)
+    scene.service.start()
+    scene.submit(asking(receiver))
+    receiver.wait()
+    assert scene.service.wait(scene.submit().id, 10).ended
+    scene.service.close(grace=0)
+    release.set()
+
+
+def test_a_deleted_run_is_called_back_with_its_logs_all_the_same(scene: Scene, receiver: Receiver) -> None:
+    scene.runner.hold()
+    run = scene.submit(asking(receiver))
+    scene.began(run.id)
+    write_log(scene, run.id, b"line\n")
+    gate = threading.Event()
+
+    def late(request: Received, number: int) -> Answer:
+        gate.wait(30)
+        return Answer(503 if number == 0 else 204)
+
+    receiver.answer = late
+    scene.runner.end(run.id)
+    receiver.wait()
+    scene.service.delete(run.id)
+    gate.set()
+    assert receiver.wait(2)[1].json()["logs"] == ["line"]
+    eventually(lambda: not (scene.path / "logs" / run.id).exists(), "the log goes with the callback")
+
+
+def test_a_callback_is_sent_again_on_demand(scene: Scene, receiver: Receiver) -> None:
+    plain = scene.service.wait(scene.submit().id)
+    with pytest.raises(RunNotFound):
+        scene.service.redeliver(plain.id)
+    scene.runner.hold()
+    run = scene.submit(asking(receiver))
+    with pytest.raises(RunActive):
+        scene.service.redeliver(run.id)
+    scene.runner.end(run.id)
+    eventually(lambda: delivered(scene, run.id) == 1, "it was taken")
+    scene.service.redeliver(run.id)
+    receiver.wait(2)
+    eventually(lambda: delivered(scene, run.id) == 2, "it was taken again")
+
+
+def delivered(scene: Scene, run_id: str) -> int:
+    """How many tries a delivered callback took; 0 for one that is pending."""
+    callback = scene.service.get(run_id).callback
+    return callback.attempts if callback and callback.state is Delivery.DELIVERED else 0

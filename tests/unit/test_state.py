@@ -26,7 +26,7 @@ FULL = Run(
     duration_ms=0,
     reason=Reason.OUT_OF_MEMORY,
     error="out of memory",
-    artifacts=(Artifact("d/caf\udce9", 3, "file"), Artifact("grün", 0, "directory")),
+    artifacts=(Artifact("d/caf%E9", 3, "file"), Artifact("grün", 0, "directory")),
     extracted=(Extracted("d", "ok", 3), Extracted("x", "error", 0, "too big")),
     queued_ms=1.26,
     timings=Timings(image=2, start=3.333, run=4, extract=5),

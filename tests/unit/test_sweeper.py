@@ -125,6 +125,28 @@ def test_settled_folders_are_counted_once(scene: Scene, monkeypatch: pytest.Monk
     assert scene.sweeper.total == 10
 
 
+def test_a_folder_that_grew_is_counted_again_and_keeps_its_age(scene: Scene) -> None:
+    scene.folder("a", 100, age=20)
+    scene.folder("b", 100, age=10)
+    assert scene.sweeper.step(NOW) == []
+    (scene.store.folder("a") / "more").write_bytes(b"x" * 100)
+    os.utime(scene.store.folder("a"), (NOW, NOW))
+    assert scene.sweeper.step(NOW) == ["a"]
+    assert scene.sweeper.total == 100
+
+
+def test_a_run_knows_better_than_its_folder_how_old_it_is(scene: Scene) -> None:
+    ages = {"a": NOW - 5, "b": NOW - 50}
+    sweeper = Sweeper(
+        scene.store, 150, protected=tuple, evicted=scene.evicted.append, created=ages.get, interval=60
+    )
+    scene.folder("a", 100, age=50)
+    scene.folder("b", 100, age=5)
+    assert sweeper.step(NOW) == ["b"]
+    scene.folder("c", 100)
+    assert sweeper.ended("c", 100, NOW) == ["a"]
+
+
 def test_what_others_removed_counts_no_longer(scene: Scene) -> None:
     scene.folder("a", 10)
     scene.folder("b", 20)

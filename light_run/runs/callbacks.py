@@ -1,0 +1,305 @@
+"""Callbacks: final run states on their way to who asked for them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import logging
+import math
+import random
+import tempfile
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from heapq import heappop, heappush
+from pathlib import Path
+from typing import IO
+
+from light_run.artifacts.periodic import Periodic
+from light_run.runs.model import CallbackState, Delivery, Run
+from light_run.runs.post import FAILURES, NO_ANSWER, Answer, Deadline, post
+from light_run.runs.schedule import Schedule, judge
+from light_run.runs.targets import Target, TargetRefused, parse, resolve
+
+_log = logging.getLogger(__name__)
+
+TIMEOUT = 15.0
+# Threads in all, and for one receiver; those whose last answer took longer than SLOW share half of them.
+THREADS = 32
+PER_RECEIVER = 2
+SLOW = 3.0
+MOST_SLOW = 10_000
+# A body up to this size is kept in memory while it is sent, a larger one on disk.
+IN_MEMORY = 1 << 20
+CLOSE_WAIT = 5.0
+# Sleeping longer than this brings nothing.
+INTERVAL = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """Who asked for a callback: where to, and the secret to sign it with."""
+
+    url: str = field(repr=False)
+    secret: str | None = field(default=None, repr=False)
+
+
+@dataclass(slots=True)
+class Parcel:
+    """A callback under way: `run` as it ended, `since` and `due` in seconds since the epoch."""
+
+    run: Run
+    recipient: Recipient
+    target: Target
+    since: float
+    due: float = math.inf
+    attempts: int = 0
+    last_status: int | None = None
+    under_way: bool = False
+    forgotten: bool = False
+
+
+class Courier:
+    """Delivers callbacks, each again and again until a receiver takes it or `schedule` gives it up.
+
+    `content` gives the pieces of a body; `record` is told how each callback goes, and `dropped` that one
+    is over whose run was forgotten meanwhile. Large bodies wait in files below `spool`. `private` allows
+    loopback and private addresses.
+    """
+
+    def __init__(
+        self,
+        *,
+        content: Callable[[Run], Iterable[bytes]],
+        record: Callable[[str, CallbackState], None],
+        dropped: Callable[[str], None],
+        schedule: Schedule,
+        spool: Path,
+        private: bool = True,
+        timeout: float = TIMEOUT,
+    ) -> None:
+        self._content = content
+        self._record = record
+        self._dropped = dropped
+        self._schedule = schedule
+        self._spool = spool
+        self._private = private
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._parcels: dict[str, Parcel] = {}
+        # (due, tie-breaker, run id); entries whose parcel has another due time by now are passed over.
+        self._later: list[tuple[float, int, str]] = []
+        self._entries = 0
+        self._ready: dict[str, deque[Parcel]] = {}
+        self._at_work: Counter[str] = Counter()
+        self._slow: set[str] = set()
+        self._threads: dict[threading.Thread, Deadline] = {}
+        self._closed = False
+        self._periodic = Periodic("light-run-courier", self.step, INTERVAL)
+
+    def start(self) -> None:
+        """Start the thread that sends what is due."""
+        self._periodic.start()
+
+    def close(self) -> None:
+        """Send nothing more, cut off what is being sent, and wait for it. What was not taken stays pending."""
+        with self._lock:
+            self._closed = True
+            deadlines = list(self._threads.values())
+        self._periodic.close()
+        for deadline in deadlines:
+            deadline.cut()
+        for thread in list(self._threads):
+            # A name server that does not answer is all that can take longer, and ends with the process.
+            thread.join(CLOSE_WAIT)
+
+    def add(self, run: Run, recipient: Recipient, *, since: float, state: CallbackState) -> None:
+        """Take the callback of `run`, which has ended; `send` says when. Tries go on until long after `since`."""
+        try:
+            target = parse(recipient.url)
+        except TargetRefused as error:
+            _log.warning("run %s: its callback cannot be sent: %s", run.id, error)
+            self._record(run.id, CallbackState(Delivery.FAILED, state.attempts, state.last_status))
+            return
+        parcel = Parcel(run, recipient, target, since, attempts=state.attempts, last_status=state.last_status)
+        with self._lock:
+            known = self._parcels.get(run.id)
+            if known is None or not known.under_way:
+                self._parcels[run.id] = parcel
+
+    def send(self, run_id: str, due: float) -> None:
+        """Send what was taken for `run_id` at `due`, seconds since the epoch; nothing where there is nothing."""
+        with self._lock:
+            parcel = self._parcels.get(run_id)
+            if parcel is None or parcel.under_way:
+                return
+            parcel.due = due
+            self._enter(parcel)
+        self._periodic.wake()
+
+    def forget(self, run_id: str) -> bool:
+        """True where the run's callback is still to be delivered; `dropped` is called once it is over."""
+        with self._lock:
+            parcel = self._parcels.get(run_id)
+            if parcel is None:
+                return False
+            parcel.forgotten = True
+            return True
+
+    def step(self, now: float) -> int:
+        """Begin to send what is due, as far as there are threads for it; how many that were."""
+        begun = 0
+        with self._lock:
+            while self._later and self._later[0][0] <= now:
+                due, _, run_id = heappop(self._later)
+                parcel = self._parcels.get(run_id)
+                if parcel is not None and parcel.due == due and not parcel.under_way:
+                    parcel.under_way = True
+                    self._ready.setdefault(parcel.target.origin, deque()).append(parcel)
+            while (parcel := self._next()) is not None:
+                self._begin(parcel)
+                begun += 1
+            if self._later:
+                self._periodic.wake_in(max(0.0, self._later[0][0] - now))
+        return begun
+
+    def _enter(self, parcel: Parcel) -> None:
+        self._entries += 1
+        heappush(self._later, (parcel.due, self._entries, parcel.run.id))
+
+    def _next(self) -> Parcel | None:
+        # The receiver with the fewest threads at work comes first, so that none is served at another's cost.
+        if self._closed or len(self._threads) >= THREADS:
+            return None
+        slow_at_work = sum(self._at_work[origin] for origin in self._slow)
+        for origin in sorted(self._ready, key=self._at_work.__getitem__):
+            if self._at_work[origin] >= PER_RECEIVER:
+                return None
+            if origin in self._slow and slow_at_work >= THREADS // 2:
+                continue
+            parcel = self._ready[origin].popleft()
+            if not self._ready[origin]:
+                del self._ready[origin]
+            return parcel
+        return None
+
+    def _begin(self, parcel: Parcel) -> None:
+        deadline = Deadline(self._timeout)
+        thread = threading.Thread(
+            target=self._deliver, args=(parcel, deadline), name="light-run-callback", daemon=True
+        )
+        self._threads[thread] = deadline
+        self._at_work[parcel.target.origin] += 1
+        thread.start()
+
+    def _deliver(self, parcel: Parcel, deadline: Deadline) -> None:
+        begun = time.monotonic()
+        answer = self._attempt(parcel, deadline)
+        slow = time.monotonic() - begun > SLOW
+        try:
+            # Cut off by `close`, it was no try; taken at the last moment, it was.
+            if answer is not NO_ANSWER or not self._closed:
+                self._judge(parcel, answer, time.time())
+        finally:
+            self._done(parcel.target.origin, slow=slow)
+
+    def _attempt(self, parcel: Parcel, deadline: Deadline) -> Answer:
+        try:
+            addresses = resolve(parcel.target, private=self._private)
+            with tempfile.SpooledTemporaryFile(IN_MEMORY, dir=str(self._spool)) as body:
+                headers = _write(parcel, self._content(parcel.run), body, int(time.time()))
+                body.seek(0)
+                return post(parcel.target, addresses, headers, body, deadline)
+        except (TargetRefused, *FAILURES) as error:
+            _log.info("run %s: its callback was not taken: %s", parcel.run.id, error)
+        except Exception:  # noqa: BLE001
+            _log.exception("run %s: its callback could not be sent", parcel.run.id)
+        return NO_ANSWER
+
+    def _judge(self, parcel: Parcel, answer: Answer, now: float) -> None:
+        parcel.attempts += 1
+        parcel.last_status = answer.status
+        verdict = judge(
+            self._schedule,
+            attempts=parcel.attempts,
+            age=now - parcel.since,
+            status=answer.status,
+            retry_after=answer.retry_after,
+            random=random.random,
+        )
+        due = None if verdict.again is None else now + verdict.again
+        if due is not None:
+            state = Delivery.PENDING
+        elif verdict.delivered:
+            state = Delivery.DELIVERED
+        else:
+            state = Delivery.FAILED
+            _log.warning("run %s: its callback is given up after %d tries", parcel.run.id, parcel.attempts)
+        next_attempt = None if due is None else datetime.fromtimestamp(due, timezone.utc)
+        self._record(parcel.run.id, CallbackState(state, parcel.attempts, parcel.last_status, next_attempt))
+        self._put_back(parcel, due)
+
+    def _put_back(self, parcel: Parcel, due: float | None) -> None:
+        with self._lock:
+            parcel.under_way = False
+            if due is not None:
+                parcel.due = due
+                self._enter(parcel)
+                return
+            del self._parcels[parcel.run.id]
+            forgotten = parcel.forgotten
+        if forgotten:
+            self._dropped(parcel.run.id)
+
+    def _done(self, origin: str, *, slow: bool) -> None:
+        with self._lock:
+            del self._threads[threading.current_thread()]
+            self._at_work[origin] -= 1
+            if not self._at_work[origin]:
+                del self._at_work[origin]
+            self._slow.discard(origin)
+            if slow and len(self._slow) < MOST_SLOW:
+                self._slow.add(origin)
+        self._periodic.wake()
+
+
+def _write(parcel: Parcel, pieces: Iterable[bytes], body: IO[bytes], timestamp: int) -> dict[str, str]:
+    # Fills `body`; the headers that go with it.
+    run_id, secret = parcel.run.id, parcel.recipient.secret
+    plain = hmac.new((secret or "").encode(), digestmod=hashlib.sha256)
+    standard = hmac.new(_standard_key(secret or ""), f"{run_id}.{timestamp}.".encode(), hashlib.sha256)
+    length = 0
+    for piece in pieces:
+        body.write(piece)
+        plain.update(piece)
+        standard.update(piece)
+        length += len(piece)
+    headers = {
+        "Content-Type": "application/json",
+        "Content-Length": str(length),
+        "User-Agent": "light-run",
+        "Connection": "close",
+        "webhook-id": run_id,
+        "webhook-timestamp": str(timestamp),
+    }
+    if parcel.target.authorization is not None:
+        headers["Authorization"] = parcel.target.authorization
+    if secret is not None:
+        headers["X-Light-Run-Signature"] = f"sha256={plain.hexdigest()}"
+        headers["webhook-signature"] = "v1," + base64.b64encode(standard.digest()).decode()
+    return headers
+
+
+def _standard_key(secret: str) -> bytes:
+    # Standard Webhooks writes keys as `whsec_` and base64; any other secret is taken by its bytes.
+    if secret.startswith("whsec_"):
+        try:
+            return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+        except binascii.Error:
+            pass
+    return secret.encode()

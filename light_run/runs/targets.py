@@ -1,0 +1,138 @@
+"""Where a callback may go: its URL taken apart, and every address behind it checked."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import socket
+from dataclasses import dataclass, field
+from urllib.parse import quote, unquote, urlsplit
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _networks(*texts: str) -> tuple[Network, ...]:
+    return tuple(ipaddress.ip_network(text) for text in texts)
+
+
+# Nobody's callback is there: nothing at all, link-local (and with it most clouds' metadata), groups, reserved,
+# and metadata services that lie elsewhere (Amazon's and Google's IPv6, Alibaba, Azure, Oracle).
+_NEVER = _networks(
+    "0.0.0.0/8",
+    "169.254.0.0/16",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+    "::/128",
+    "fe80::/10",
+    "ff00::/8",
+    "fd00:ec2::254/128",
+    "fd20:ce::254/128",
+    "100.100.100.200/32",
+    "168.63.129.16/32",
+    "192.0.0.192/32",
+)
+
+# Not the public internet (IANA's special-purpose registries); an operator may want callbacks to stay in here.
+_PRIVATE = _networks(
+    "127.0.0.0/8",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",
+    "192.0.0.0/24",
+    "198.18.0.0/15",
+    "::1/128",
+    "fc00::/7",
+    "fec0::/10",
+)
+
+# NAT64 reaches the IPv4 address in the last four bytes, RFC 6052.
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# So does this, deprecated, on some stacks, RFC 4291 section 2.5.5.1; ``::`` and ``::1`` are none of it.
+_COMPATIBLE = ipaddress.IPv6Network("::/96")
+
+_VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
+_PORTS = {"http": 80, "https": 443}
+
+
+class TargetRefused(Exception):
+    """A callback may not go there; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A callback URL's parts; `path` has the query too, `authorization` is a header made of user and password."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str = field(repr=False)
+    authorization: str | None = field(default=None, repr=False)
+
+    @property
+    def origin(self) -> str:
+        """What shares a receiver: ``https://example.com:443``."""
+        return f"{self.scheme}://{self.host}:{self.port}"
+
+
+def parse(url: str) -> Target:
+    """The parts of `url`. Raises `TargetRefused` where it is no http or https URL with a host."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+        host = (parts.hostname or "").encode("idna").decode("ascii") if parts.hostname else ""
+    except ValueError as error:
+        raise TargetRefused(f"the callback URL cannot be read: {error}") from None
+    if parts.scheme not in _PORTS or not host:
+        raise TargetRefused("the callback URL must be http or https and name a host")
+    authorization = None
+    if parts.username is not None:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        authorization = "Basic " + base64.b64encode(pair.encode()).decode()
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return Target(parts.scheme, host, port or _PORTS[parts.scheme], _ascii(path), authorization)
+
+
+def resolve(target: Target, *, private: bool) -> list[str]:
+    """The addresses of `target`, each of them one that a callback may go to.
+
+    `private` allows loopback and private networks. Raises `TargetRefused` where a single one is not
+    allowed, OSError where the name has none. Connect to these, do not resolve again: the next answer
+    may be another.
+    """
+    found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    for address in addresses:
+        check(address, private=private)
+    return addresses
+
+
+def check(text: str, *, private: bool) -> None:
+    """Raise `TargetRefused` where a callback may not go to the address `text`."""
+    # A zone (`fe80::1%eth0`) says only which link.
+    for address in _meanings(ipaddress.ip_address(text.partition("%")[0])):
+        if _within(address, _NEVER):
+            raise TargetRefused(f"callbacks never go to {address}")
+        if not private and _within(address, _PRIVATE):
+            raise TargetRefused(f"callbacks do not go to private addresses here, and {address} is one")
+
+
+def _within(address: Address, networks: tuple[Network, ...]) -> bool:
+    return any(address in network for network in networks if network.version == address.version)
+
+
+def _meanings(address: Address) -> list[Address]:
+    # The address, and the IPv4 ones that reach the same machine through it.
+    meanings: list[Address] = [address]
+    if isinstance(address, ipaddress.IPv6Address):
+        embedded = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+        if address in _NAT64 or (address in _COMPATIBLE and int(address) > 1):
+            embedded.append(ipaddress.IPv4Address(address.packed[-4:]))
+        meanings += [meaning for meaning in embedded if meaning is not None]
+    return meanings
+
+
+def _ascii(path: str) -> str:
+    # What is not ASCII goes percent-encoded; what is percent-encoded already stays as it is.
+    return quote(path, safe=_VISIBLE, errors="surrogatepass")
