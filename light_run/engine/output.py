@@ -8,6 +8,8 @@ spool is read, so that the container never waits for us, and a run of any output
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
 import time
 from collections.abc import Iterator
@@ -77,7 +79,7 @@ class LogWriter:
         if already:
             self._skip[stream] -= already
             data = data[already:]
-        room = self._cap - self._kept
+        room = max(0, self._cap - self._kept)
         if len(data) > room:
             self.truncated = True
             data = data[:room]
@@ -85,11 +87,19 @@ class LogWriter:
             return
         self._kept += len(data)
         try:
-            self._file.write(_RECORD.pack(stream, time.time_ns() // 1_000_000, len(data)) + data)
+            self._append(_RECORD.pack(stream, time.time_ns() // 1_000_000, len(data)) + data)
         except OSError as error:
             self.failed = error
             self.truncated = True
             self._cap = 0
+
+    def _append(self, record: bytes) -> None:
+        written = self._file.write(record)
+        if written < len(record):
+            # A disk with room for a part takes that part: cut it off, or nothing behind it could be read.
+            self._file.seek(-written, os.SEEK_CUR)
+            self._file.truncate()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         """Close the spool."""
