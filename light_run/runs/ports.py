@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -16,13 +17,6 @@ class LogLine(Protocol):
     @property
     def text(self) -> str:
         """The line without its newline."""
-
-
-class ReadLog(Protocol):
-    """Reads a spool that a run wrote."""
-
-    def __call__(self, path: Path, *, ended: bool) -> Iterator[LogLine]:
-        """The lines at `path`, none where there is no file; an unfinished last one only where `ended`."""
 
 
 class Health(Protocol):
@@ -60,7 +54,57 @@ class Runner(Protocol):
         """The engine's state, quickly, without raising."""
 
     def start(self) -> None:
-        """Start what runs beside the runs."""
+        """Start what runs beside the runs; called after `clear`."""
 
     def close(self) -> None:
         """Stop and remove it."""
+
+
+class RecoveringRunner(Runner, Protocol):
+    """Takes up what an earlier server with the same id left."""
+
+    def staged(self, run_id: str) -> bool:
+        """True where `run_id`'s files are as `stage` wrote them."""
+
+    def adopt(
+        self,
+        container: str,
+        spec: RunSpec,
+        *,
+        run_id: str,
+        deadline: datetime,
+        log: Path,
+        artifacts: Path,
+        cancel: CancelToken | None = None,
+        observer: Observer | None = None,
+    ) -> RunResult:
+        """Take up a run that an earlier server launched in `container`, to its end and clean-up.
+
+        Its log in `log` goes on where it broke off; `deadline` (UTC) is as it was. A container that is gone
+        ends the run as ``interrupted``. The engine answered a moment ago; where it goes away again, the
+        run waits for it.
+        """
+
+    def unassign(self, container: str, run_id: str) -> bool:
+        """Undo what an earlier server did for `run_id` up to `Observer.assigned`: nothing of it was launched.
+
+        Removes `container` (one that is gone is fine) and has the run's files again as `stage` wrote them:
+        those moved to a parked container's workspace come back. False where they are lost. Raises
+        EngineError where the engine does not answer; a later call does the rest.
+        """
+
+    def leave(self, run_id: str) -> None:
+        """Let go of a run under way, as this server stops: its container lives on for the next one.
+
+        `run` or `adopt` returns soon after, from whichever step it is in. Where the command was launched,
+        `Observer.ended` is not called, and container, workspace and log stay for `adopt`; a launch that
+        has begun is either completed, `Observer.launched` included, or not begun. Where it was not, the
+        container may go or stay, the staged files stay: the run will begin anew. A run that is unknown or
+        over is fine. What `run` returns then counts for nothing.
+        """
+
+    def clear(self, keep: Collection[str]) -> None:
+        """Remove everything of this server's id that nobody owns, before anything runs. Raises EngineError.
+
+        `keep` is asked, once the engine has said what there is, for the ids of runs and of containers.
+        """
