@@ -15,6 +15,7 @@ from light_run.api import Policy, create_api
 from light_run.artifacts.store import ArtifactStore
 from light_run.engine import DROPPED_CAPABILITIES, Limits, Runner, RunnerConfig
 from light_run.errors import SettingsError
+from light_run.runs.schedule import Schedule
 from light_run.runs.service import RunService
 from light_run.settings import Settings
 
@@ -83,6 +84,9 @@ def _create(settings: Settings, host: worker.Worker | None) -> Flask:
         concurrency=settings.max_concurrency,
         max_queue=settings.max_queue,
         max_artifacts_bytes=settings.max_artifacts_bytes,
+        sweep_interval=settings.sweep_interval,
+        callback_schedule=Schedule(first=settings.callback_pause, lifetime=settings.callback_lifetime),
+        callback_private=settings.callback_private,
     )
     app = create_api(
         service,

@@ -139,9 +139,15 @@ class _Server(BaseApplication):  # type: ignore[misc,unused-ignore]
 
 
 def _warn_of_openness(settings: Settings) -> None:
+    loopback = _is_loopback(settings.host)
+    if settings.callback_private and not loopback:
+        _log.warning(
+            "callbacks may go to private addresses, and clients from elsewhere may ask for them; "
+            "set LIGHT_RUN_CALLBACK_PRIVATE to false where that matters"
+        )
     if settings.token is not None:
         return
-    if _is_loopback(settings.host):
+    if loopback:
         _log.warning("no token is set: whoever reaches this address may run containers; set LIGHT_RUN_TOKEN")
     else:
         _log.critical(

@@ -188,6 +188,16 @@ class Settings:
         "prefix of nginx's internal location for the artifacts (X-Accel-Redirect)",
         shown="unset: files are sent by the server itself",
     )
+    callback_private: bool = setting(True, parse.boolean, "allow callbacks to loopback and private addresses")
+    callback_pause: float = setting(
+        2.0, parse.seconds(0.01, 3600), "seconds before a callback's second try; later pauses grow", shown="2"
+    )
+    callback_lifetime: float = setting(
+        86_400.0,
+        parse.seconds(0, 604_800),
+        "seconds after a run's end in which its callback is tried",
+        shown="86400",
+    )
     sweep_interval: float = setting(
         60.0, parse.seconds(0.1, 86_400), "seconds between two looks of the sweeper", shown="60"
     )
