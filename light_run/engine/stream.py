@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import select
 import socket
 import ssl
@@ -45,12 +46,24 @@ class EngineStream:
 
     @property
     def buffered(self) -> bool:
-        """True where `read` has bytes that no poll will announce."""
-        return bool(self._early) or (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0)
+        """True where `read` has something that no poll will announce."""
+        if self._ended:
+            return False
+        return (
+            bool(self._early)
+            or self._at_end
+            or (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0)
+        )
+
+    @property
+    def _at_end(self) -> bool:
+        # The connection may stay open behind the last chunk, and then nothing more comes on it.
+        return self._dechunker is not None and self._dechunker.ended
 
     def read(self) -> bytes | None:
         """What has arrived; None where nothing has yet, ``b""`` at the end."""
-        if self._ended:
+        if self._ended or self._at_end:
+            self._ended = True
             return b""
         if self._early:
             data, self._early = self._early, b""
@@ -88,16 +101,25 @@ class EngineStream:
         while True:
             data = self.read()
             if data is None:
-                if not select.select([self._socket], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                if not self._readable(max(0.0, deadline - time.monotonic())):
                     raise EngineUnavailable("the container engine stopped in the middle of an answer")
                 continue
             body += data
             try:
                 # The engine's JSON answers end with a newline; the connection may stay open behind them.
-                return json.loads(body)
+                answer = json.loads(body)
             except ValueError:
                 if not data:
                     raise EngineUnavailable("the container engine hung up") from None
+            else:
+                self._ended = True
+                return answer
+
+    def _readable(self, timeout: float) -> bool:
+        # Not by select, which takes no descriptor beyond 1023.
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(timeout * 1000))
 
     def close(self) -> None:
         """Close the connection; it is never reused."""
@@ -107,6 +129,7 @@ class EngineStream:
 
 
 _LINE_END = b"\r\n"
+_CHUNK_HEAD = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;.*)?", re.DOTALL)
 
 
 class _Dechunker:
@@ -135,8 +158,17 @@ class _Dechunker:
                 line_end = self._pending.find(_LINE_END)
                 if line_end < 0:
                     break
-                size = int(self._pending[:line_end].split(b";")[0], 16)
+                size = _chunk_size(self._pending[:line_end])
                 del self._pending[: line_end + len(_LINE_END)]
                 self._left = size + len(_LINE_END) if size else 0
                 self.ended = size == 0
         return bytes(out)
+
+
+def _chunk_size(line: bytearray) -> int:
+    match = _CHUNK_HEAD.fullmatch(line)
+    if match is None:
+        raise EngineUnavailable(
+            f"the container engine's answer is garbled: {bytes(line[:40])!r} is no chunk's head"
+        )
+    return int(match[1], 16)
