@@ -37,7 +37,10 @@ class CancelToken:
     def wait(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for a cancel; True where it came."""
         with self.descriptor() as descriptor:
-            return bool(select.select([descriptor], [], [], timeout)[0])
+            # Not by select, which takes no descriptor beyond 1023.
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+            return bool(poll.poll(timeout * 1000))
 
     def check(self) -> None:
         """Raise `Cancelled` once `cancel` was called."""
