@@ -21,8 +21,7 @@ LightRunError
 │   ├── PullFailed
 │   ├── BuildFailed            a `run` step failed
 │   ├── StartFailed            create or start was refused
-│   ├── ContainerGone          the container vanished under its run
-│   └── DiskLimit              the workspace grew past its cap
+│   └── ContainerGone          the container vanished under its run
 └── Cancelled                  the run was cancelled while something was under way
 
 What a program inside a container does (exit code, timeout, out of memory) is data in a
@@ -153,10 +152,6 @@ class StartFailed(EngineError):
 
 class ContainerGone(EngineError):
     """The container vanished under its run."""
-
-
-class DiskLimit(EngineError):
-    """The workspace grew past its cap."""
 
 
 class Cancelled(LightRunError):

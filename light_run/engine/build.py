@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from light_run.engine.cancel import CancelToken
+from light_run.engine.cancel import CancelToken, Halt
 from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
 from light_run.engine.container import Execution, Exit, Streams
@@ -114,10 +114,10 @@ class Builder:
                 cancel.check()
                 self._engine.start(container)
                 deadline = time.monotonic() + self._config.build_timeout
-                execution = Execution(
-                    self._engine, container, streams, log=log, deadline=deadline, cancel=cancel
-                )
-                ended = execution.run(b"")
+                halt = Halt()
+                execution = Execution(self._engine, container, streams, log=log, deadline=deadline, halt=halt)
+                with cancel.calling(lambda: halt.kill(Reason.CANCELLED)):
+                    ended = execution.run(b"")
             finally:
                 streams.close()
                 log.close()

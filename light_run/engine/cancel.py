@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from light_run.engine.spec import Reason
 from light_run.errors import Cancelled
 
 
@@ -81,3 +82,41 @@ class CancelToken:
             with lock:
                 open_ = False
                 os.close(descriptor)
+
+
+class Left(Exception):
+    """The run goes on without this process; another one will take it up."""
+
+
+class Halt(CancelToken):
+    """What a run's own thread listens to: a cancel token that also knows why."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reason: Reason | None = None
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why the container is to be killed; None where it is to be left alone."""
+        return self._reason
+
+    def kill(self, reason: Reason) -> None:
+        """Have the container killed; only the first wish counts."""
+        with self._lock:
+            if self._cancelled:
+                return
+            self._reason = reason
+        self.cancel()
+
+    def leave(self) -> None:
+        """Have the container left alone, as this process stops."""
+        self.cancel()
+
+    def check(self) -> None:
+        """Raise `Left` or `Cancelled` where one of them is wished."""
+        if not self._cancelled:
+            return
+        if self._reason is None:
+            raise Left
+        if self._reason is Reason.CANCELLED:
+            super().check()

@@ -72,6 +72,8 @@ class Engine:
                 "http+unix://" + adapter.socket_path, timeout=self._timeout, pool_connections=1
             )
             client.mount("http+docker://", client._custom_adapter)
+            # No proxy and no .netrc has a say on a socket of this host; looking for them costs as much as the call.
+            client.trust_env = False
         with self._lock:
             self._clients.add(client)
         return client
@@ -139,6 +141,13 @@ class Engine:
         """A container's configuration and state."""
         with translated():
             return dict(self.api.inspect_container(container))
+
+    def layer_bytes(self, container: str) -> int:
+        """Bytes of disk that the container's own writable layer takes; the engine walks it to know."""
+        with translated():
+            api = self.api
+            response = api._get(api._url("/containers/{0}/json", container), params={"size": 1})
+            return int(api._result(response, json=True).get("SizeRw") or 0)
 
     def containers(self, label: str) -> list[dict[str, Any]]:
         """The containers that bear `label`, without an inspect each."""

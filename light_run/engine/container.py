@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from light_run.engine.cancel import CancelToken
+from light_run.engine.cancel import Halt, Left
 from light_run.engine.client import Engine
 from light_run.engine.output import Demultiplexer, LogWriter
 from light_run.engine.spec import Reason
@@ -72,7 +72,7 @@ class Execution:
         *,
         log: LogWriter,
         deadline: float,
-        cancel: CancelToken,
+        halt: Halt,
     ) -> None:
         self._engine = engine
         self._container = container
@@ -80,7 +80,7 @@ class Execution:
         self._exit = streams.exit
         self._log = log
         self._deadline = deadline
-        self._cancel = cancel
+        self._halt = halt
         self._demultiplexer = Demultiplexer()
         self._input: memoryview | None = None
         self._output_ended = False
@@ -93,28 +93,28 @@ class Execution:
 
         None delivers nothing, to a command that had its input before.
 
-        Kills the container at the deadline and on a cancel. Raises EngineUnavailable where the engine
-        is lost on the way.
+        Kills the container at the deadline and where `halt` says so. Raises EngineUnavailable where the
+        engine is lost on the way, Left where the command is to go on without us.
         """
         self._input = None if stdin is None else memoryview(stdin)
         self._delivered = delivered
-        with self._cancel.descriptor() as cancelled:
+        with self._halt.descriptor() as halted:
             poll = select.poll()
-            poll.register(cancelled, select.POLLIN)
+            poll.register(halted, select.POLLIN)
             poll.register(self._exit, select.POLLIN)
             poll.register(self._stdio, select.POLLIN)
             self._send()
             if self._sending():
                 poll.modify(self._stdio, select.POLLIN | select.POLLOUT)
             while self._code is None or not self._output_ended:
-                self._step(poll, cancelled)
+                self._step(poll, halted)
                 if self._give_up is not None and time.monotonic() > self._give_up:
                     break
         if self._code is None:
             raise EngineUnavailable("the container engine did not end a container that was killed")
         return Exit(self._code, self._killed)
 
-    def _step(self, poll: select.poll, cancelled: int) -> None:
+    def _step(self, poll: select.poll, halted: int) -> None:
         events = dict(poll.poll(self._patience()))
         if self._sending() and events.get(self._stdio.fileno(), 0) & ~select.POLLIN:
             self._send()
@@ -126,9 +126,11 @@ class Execution:
             self._code = _exit_code(self._exit.json())
             poll.unregister(self._exit)
             self._give_up = time.monotonic() + _DRAIN
-        if cancelled in events:
-            poll.unregister(cancelled)
-            self._kill(Reason.CANCELLED)
+        if halted in events:
+            poll.unregister(halted)
+            if self._halt.reason is None:
+                raise Left
+            self._kill(self._halt.reason)
         elif self._killed is None and time.monotonic() >= self._deadline:
             self._kill(Reason.TIMEOUT)
 
@@ -145,8 +147,7 @@ class Execution:
     def _kill(self, reason: Reason) -> None:
         if self._code is not None:
             return
-        if self._killed is None or reason is Reason.CANCELLED:
-            self._killed = reason
+        self._killed = self._killed or reason
         self._give_up = time.monotonic() + _KILL_PATIENCE
         self._engine.kill(self._container)
 

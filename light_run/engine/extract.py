@@ -118,7 +118,8 @@ class ArtifactFolder:
             for depth, part in enumerate(parts, 1):
                 if parts[:depth] not in self._found:
                     self._count(parts[:depth])
-                    os.mkdir(part, 0o700, dir_fd=descriptor)
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(part, 0o700, dir_fd=descriptor)
                     self._found[parts[:depth]] = Artifact(_name(parts[:depth]), 0, "directory")
                 below = os.open(part, _DIRECTORY, dir_fd=descriptor)
                 os.close(descriptor)

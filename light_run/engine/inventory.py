@@ -52,6 +52,15 @@ class Inventory:
             )
         return found
 
+    def unassign(self, container: str, workspace: Workspace) -> bool:
+        """Undo an assignment that came to nothing; True where `workspace` has its files as they were.
+
+        Raises EngineError where the engine does not answer; a later call does the rest.
+        """
+        self._engine.remove(container)
+        workspace.move_back()
+        return workspace.files.is_dir()
+
     def clear(self, workspaces: Path, keep: Collection[str]) -> None:
         """Remove containers, folders of `workspaces` and unnamed step images that nothing needs.
 

@@ -12,6 +12,7 @@ from light_run.engine.cancel import CancelToken
 from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
 from light_run.engine.container import Streams
+from light_run.engine.disk import DiskWatch
 from light_run.engine.images import Image, Images
 from light_run.engine.launcher import launch_script, passes_through_shell
 from light_run.engine.leftovers import Leftovers
@@ -20,8 +21,11 @@ from light_run.engine.network import Networks
 from light_run.engine.pool import ParkKey, Pool
 from light_run.engine.sandbox import Sandbox, container_config
 from light_run.engine.spec import Limits, Observer, Phase, RunSpec
-from light_run.engine.workspace import Workspace
+from light_run.engine.workspace import Workspace, container_path
 from light_run.errors import EngineRefused, StartFailed
+
+# Mounted over by the runtime when a container starts.
+_KERNEL_FOLDERS = ("dev", "proc", "sys")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class House:
     mounts: Mounts
     pool: Pool
     leftovers: Leftovers
+    disk: DiskWatch
 
     def limits(self, spec: RunSpec) -> Limits:
         """What `spec` may use."""
@@ -134,6 +139,8 @@ class Launch:
     def start(self, image: Image) -> bytes:
         """Start it; what is to be written to the container's stdin. Raises StartFailed, Cancelled, EngineError."""
         self._cancel.check()
+        if container_path("/", self._spec.workdir).split("/")[1] in _KERNEL_FOLDERS:
+            raise StartFailed(f"workdir {self._spec.workdir!r} is the kernel's: files cannot be put there")
         network = self._house.networks.ensure(self._spec.network)
         script = self._take_parked(image, network)
         if script is None:

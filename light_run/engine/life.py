@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from light_run.engine.cancel import CancelToken
+from light_run.engine.cancel import CancelToken, Halt, Left
 from light_run.engine.collect import Collector
 from light_run.engine.container import Execution, Exit, Streams
 from light_run.engine.extract import ArtifactFolder
@@ -23,7 +23,6 @@ from light_run.errors import (
     BuildFailed,
     Cancelled,
     ContainerGone,
-    DiskLimit,
     EngineError,
     EngineRefused,
     EngineUnavailable,
@@ -40,7 +39,6 @@ _REASONS: dict[type[EngineError], Reason] = {
     EngineRefused: Reason.START_FAILED,
     ContainerGone: Reason.INTERRUPTED,
     EngineUnavailable: Reason.ENGINE_UNAVAILABLE,
-    DiskLimit: Reason.DISK_LIMIT,
 }
 
 
@@ -65,6 +63,7 @@ class Life:
         self._run_id = run_id
         self._own = Belongings(workspace)
         self._cancel = cancel
+        self._halt = Halt()
         self._log = log
         self._artifacts = artifacts
         self._observer = observer
@@ -82,13 +81,25 @@ class Life:
         """Take up a run whose command an earlier server launched in `container`; `deadline` is as it was (UTC)."""
         return self._to_the_end(lambda: self._live_on(container, deadline))
 
+    def leave(self) -> None:
+        """Let go of the run, as this process stops: its container and its files stay for `adopt`."""
+        self._halt.leave()
+
     def _to_the_end(self, live: Callable[[], RunResult]) -> RunResult:
+        left = False
         try:
-            result = self._guarded(live)
+            with self._cancel.calling(lambda: self._halt.kill(Reason.CANCELLED)):
+                result = self._guarded(live)
             self._observer.ended(result)
             return result
+        except Left:
+            left = True
+            return self._result(Reason.INTERRUPTED, error="the server was stopped")
         finally:
-            self._clean_up()
+            if self._own.streams is not None:
+                self._own.streams.close()
+            if not left:
+                self._clean_up()
 
     def _guarded(self, live: Callable[[], RunResult]) -> RunResult:
         try:
@@ -105,7 +116,7 @@ class Life:
 
     def _live(self) -> RunResult:
         with self._step("image"):
-            image = prepare_image(self._house, self._spec, self._cancel, self._observer)
+            image = prepare_image(self._house, self._spec, self._halt, self._observer)
         self._house.pool.run_begins()
         try:
             self._observer.phase(Phase.STARTING)
@@ -117,7 +128,7 @@ class Life:
                         self._spec,
                         self._run_id,
                         belongings=self._own,
-                        cancel=self._cancel,
+                        cancel=self._halt,
                         observer=self._observer,
                     )
                     stdin = launch.start(image)
@@ -155,10 +166,11 @@ class Life:
         self._observer.phase(Phase.RUNNING)
         with self._step("run"):
             execution = Execution(
-                self._engine, container, streams, log=log, deadline=deadline, cancel=self._cancel
+                self._engine, container, streams, log=log, deadline=deadline, halt=self._halt
             )
             try:
-                ended = execution.run(stdin, self._delivered)
+                with self._house.disk.watching(container, self._own.mounted, self._halt):
+                    ended = execution.run(stdin, self._delivered)
             except EngineUnavailable:
                 ended = self._find_again(container, deadline)
             finally:
@@ -178,7 +190,7 @@ class Life:
             if found["State"].get("Running"):
                 streams = self._own.reconnect(Streams.replayed(self._engine, container))
                 again = Execution(
-                    self._engine, container, streams, log=log, deadline=deadline, cancel=self._cancel
+                    self._engine, container, streams, log=log, deadline=deadline, halt=self._halt
                 )
                 ended = again.run(None)
                 self._truncated |= log.truncated
@@ -197,8 +209,8 @@ class Life:
             except EngineUnavailable:
                 if time.monotonic() > until:
                     raise
-            if self._cancel.wait(pause):
-                raise Cancelled("the run was cancelled")
+            self._halt.wait(pause)
+            self._halt.check()
             pause = min(2 * pause, 2.0)
 
     def _delivered(self) -> None:
@@ -210,6 +222,8 @@ class Life:
         reason, error, code = ended.killed or Reason.EXIT, None, None
         if reason is Reason.TIMEOUT:
             error = f"killed after its timeout of {self._spec.timeout:g} s"
+        elif reason is Reason.DISK_LIMIT:
+            error = f"killed for filling the disk beyond {self._house.config.workspace_cap} bytes"
         else:
             code = ended.code
             if code and self._inspect(container)["State"].get("OOMKilled"):
@@ -233,7 +247,7 @@ class Life:
         config = self._house.config
         folder = ArtifactFolder(self._artifacts, config.extract_cap, config.extract_entries)
         collector = Collector(self._engine, container, self._spec, self._own.mounted, folder)
-        extracted = collector.collect(self._cancel)
+        extracted = collector.collect(self._halt)
         return replace(result, artifacts=folder.artifacts, extracted=extracted)
 
     def _cancelled(self) -> RunResult:
@@ -266,8 +280,6 @@ class Life:
 
     def _clean_up(self) -> None:
         own = self._own
-        if own.streams is not None:
-            own.streams.close()
         left = Leftover(own.container, tuple(own.workspaces), self._spec.image)
         if not self._house.leftovers.remove(left):
             self._house.leftovers.remember(left)

@@ -53,8 +53,10 @@ class Parked:
     @property
     def waiting(self) -> bool:
         """False once the container or the connection to it has ended."""
-        ended = select.select([self.streams.stdio, self.streams.exit], [], [], 0)[0]
-        return not ended and not self.streams.stdio.buffered and not self.streams.exit.buffered
+        poll = select.poll()
+        poll.register(self.streams.stdio, select.POLLIN)
+        poll.register(self.streams.exit, select.POLLIN)
+        return not poll.poll(0) and not self.streams.stdio.buffered and not self.streams.exit.buffered
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from light_run.engine.build import Builder
 from light_run.engine.cancel import CancelToken
 from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
+from light_run.engine.disk import DiskWatch
 from light_run.engine.images import Images
 from light_run.engine.inventory import Found, Inventory
 from light_run.engine.launch import House
@@ -80,6 +81,7 @@ class Runner:
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._folder: Path | None = None
         self._health: tuple[float, Health] | None = None
+        self._lives: dict[str, Life] = {}
         images = Images(self._engine)
         networks = Networks(self._engine, self.config.network)
         mounts = Mounts(self._engine, self.config, self._workspaces)
@@ -94,6 +96,7 @@ class Runner:
             mounts=mounts,
             pool=Pool(self._engine, self.config, mounts, leftovers, self._workspaces),
             leftovers=leftovers,
+            disk=DiskWatch(self._engine, self.config.workspace_cap),
         )
 
     def __enter__(self) -> Self:
@@ -114,6 +117,10 @@ class Runner:
             workspace.remove()
             raise
         return workspace.files
+
+    def staged(self, run_id: str) -> bool:
+        """True where the files that `stage` wrote for `run_id` are there."""
+        return self._workspace(run_id).files.is_dir()
 
     def discard(self, run_id: str) -> None:
         """Remove what `stage` wrote for a run that will never be."""
@@ -160,7 +167,8 @@ class Runner:
                 artifacts=to.artifacts,
                 observer=observer or _Silent(),
             )
-            result = life.run()
+            with self._registered(run_id, life):
+                result = life.run()
             if to.log is None:
                 result = replace(result, logs=tuple(line.text for line in read_log(log)))
         return result
@@ -192,7 +200,34 @@ class Runner:
             artifacts=artifacts,
             observer=observer or _Silent(),
         )
-        return life.adopt(container, deadline)
+        with self._registered(run_id, life):
+            return life.adopt(container, deadline)
+
+    def leave(self, run_id: str) -> None:
+        """Let go of a run under way, as this process stops: `run` or `adopt` returns soon, from whatever step.
+
+        Container, workspace and log stay for `adopt`, or for `unassign` and another `run` where the command
+        was not launched; the observer is not told of an end, and what `run` returns counts for nothing. A
+        run that is unknown or over is fine.
+        """
+        with self._lock:
+            life = self._lives.get(run_id)
+        if life is not None:
+            life.leave()
+
+    def unassign(self, container: str, run_id: str) -> bool:
+        """Undo what an earlier runner did for `run_id` before it launched anything; see `Inventory.unassign`."""
+        return self._inventory.unassign(container, self._workspace(run_id))
+
+    @contextlib.contextmanager
+    def _registered(self, run_id: str, life: Life) -> Iterator[None]:
+        with self._lock:
+            self._lives[run_id] = life
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._lives[run_id]
 
     # -- the runner itself
 
@@ -241,6 +276,7 @@ class Runner:
     def close(self) -> None:
         """Remove parked containers, stop the keeper, close connections. Runs under way must have ended."""
         self._house.pool.close()
+        self._house.disk.close()
         self._house.leftovers.retry()
         self._engine.close()
         if self._temporary is not None and self._folder is not None:

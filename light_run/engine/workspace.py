@@ -28,6 +28,9 @@ _TAR_IN_MEMORY = 4 * MIB
 _FOR_ALL = 0o666
 _ANY_USER = 0o777
 
+# Names the workspace that a run's files were moved to.
+_MOVED = "moved"
+
 
 class Workspace:
     """One run's folder; `files` is what the container sees at its workdir."""
@@ -79,10 +82,22 @@ class Workspace:
         return path
 
     def move_into(self, other: Workspace) -> None:
-        """Give everything in here to `other`, an empty workspace on the same file system."""
-        with os.scandir(self.files) as entries:
-            for entry in entries:
-                os.rename(entry.path, other.files / entry.name)
+        """Give everything in here to `other`, an empty workspace beside this one."""
+        # Written down first: whoever finds this half done can undo it.
+        (self.folder / _MOVED).write_text(other.folder.name)
+        _move(self.files, other.files)
+
+    def move_back(self) -> None:
+        """Undo `move_into`, also a half done one, and remove the other workspace."""
+        try:
+            name = (self.folder / _MOVED).read_text()
+        except FileNotFoundError:
+            return
+        other = Workspace(self.folder.parent / name)
+        if other.files.is_dir():
+            _move(other.files, self.files)
+            other.remove()
+        (self.folder / _MOVED).unlink()
 
     @contextlib.contextmanager
     def tar(self) -> Iterator[IO[bytes]]:
@@ -100,6 +115,12 @@ class Workspace:
         except OSError:
             return False
         return True
+
+
+def _move(source: Path, target: Path) -> None:
+    with os.scandir(source) as entries:
+        for entry in entries:
+            os.rename(entry.path, target / entry.name)
 
 
 def as_file(content: File | bytes | str) -> File:
