@@ -1,0 +1,1 @@
+"""What the README, the changelog and `.env.example` say, held against what is so."""

@@ -1,0 +1,94 @@
+"""The table of settings in the README and `.env.example`, both made from `light_run.settings`.
+
+    python -m tests.docs.settings_files      writes both; tests fail where they are out of date
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+
+from light_run.settings import Variable, table
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+README = REPOSITORY / "README.rst"
+ENV_EXAMPLE = REPOSITORY / ".env.example"
+
+BEGIN = ".. settings: made by python -m tests.docs.settings_files\n"
+END = ".. settings: end\n"
+
+ENV_HEAD = """\
+# Every setting of light-run, commented out at its default; an empty value is the default, too.
+# Read by `docker compose` and systemd (EnvironmentFile=), or by a shell: set -a; . ./.env; set +a
+# Sizes take k, m, g and t; times take ms, s, m, h and d. An option of `light-run serve` comes first.
+"""
+
+_UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"))
+
+
+def is_value(variable: Variable) -> bool:
+    """True where the default is a value that could be written in the environment, and no description."""
+    return re.fullmatch(r"[\w./~-]+", variable.default) is not None and variable.default not in ("none", "all")
+
+
+def settings_table() -> str:
+    """The README's table, between its markers."""
+    rows = io.StringIO()
+    writer = csv.writer(rows, lineterminator="\n")
+    for variable in table():
+        option = f"``{variable.option}``" if variable.option else ""
+        writer.writerow([f"``{variable.name}``", option, _default(variable), _markup(variable.help)])
+    body = "".join(f"   {line}\n" for line in rows.getvalue().splitlines())
+    head = '.. csv-table::\n   :name: settings-table\n   :header: "Variable", "Option", "Default", "Meaning"\n\n'
+    return f"{BEGIN}\n{head}{body}\n{END}"
+
+
+def env_example() -> str:
+    """The whole of `.env.example`."""
+    parts = [ENV_HEAD]
+    for variable in table():
+        words = variable.help if is_value(variable) else f"{variable.help}; default: {variable.default}"
+        value = variable.default if is_value(variable) else ""
+        parts.append(f"\n# {words}\n#{variable.name}={value}\n")
+    return "".join(parts)
+
+
+def with_table(readme: str) -> str:
+    """`readme` with the table of settings as it should be."""
+    before, found, rest = readme.partition(BEGIN)
+    _, ended, after = rest.partition(END)
+    if not found or not ended:
+        raise LookupError(f"the README has no table between {BEGIN!r} and {END!r}")
+    return before + settings_table() + after
+
+
+def main() -> None:
+    """Write both files."""
+    README.write_text(with_table(README.read_text()))
+    ENV_EXAMPLE.write_text(env_example())
+
+
+def _default(variable: Variable) -> str:
+    if not is_value(variable):
+        return _markup(variable.default)
+    return f"``{variable.default}``{_in_words(variable.default)}"
+
+
+def _in_words(text: str) -> str:
+    # 10485760 is easier to read as 10 MiB.
+    for factor, unit in _UNITS:
+        if text.isdigit() and int(text) >= factor and int(text) % factor == 0:
+            return f" ({int(text) // factor} {unit})"
+    return ""
+
+
+def _markup(text: str) -> str:
+    # Patterns such as team-* and names such as `extract` as reStructuredText has them.
+    words = (f"``{word}``" if "*" in word else word for word in text.replace("`", "``").split(" "))
+    return " ".join(words)
+
+
+if __name__ == "__main__":
+    main()
