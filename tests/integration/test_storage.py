@@ -98,14 +98,30 @@ def test_order_is_by_creation_and_not_by_last_use(start_server: StartServer) -> 
     assert kept(server, ids) == [False, True, True, True]
 
 
-def test_the_sweeper_works_without_any_run(start_server: StartServer) -> None:
+def test_the_sweeper_works_without_any_run(start_server: StartServer, tmp_path: Path) -> None:
+    place = {"LIGHT_RUN_ARTIFACTS_DIR": str(tmp_path / "kept")}
+    first = start_server("first", settings={**settings(10_000 * KIB), **place})
+    ids = [
+        first.run(entrypoint=f"head -c {300 * KIB} /dev/urandom > out", extract=["out"])["id"]
+        for _ in range(3)
+    ]
+    assert first.stop() == 0
+    start_server("second", settings={**settings(500 * KIB, "0.1"), **place})
+    eventually(
+        lambda: [(tmp_path / "kept" / run_id).exists() for run_id in ids] == [False, False, True],
+        "the two oldest are gone",
+    )
+
+
+def test_the_sweeper_looks_again_and_again(start_server: StartServer) -> None:
     server = start_server(settings=settings(500 * KIB, "0.1"))
-    run_id = leave(server, 300)
+    older = leave(server, 10)
     newer = leave(server, 10)
-    # Something grows behind the server's back.
-    with (server.artifacts_dir / newer / "more").open("wb") as grown:
-        grown.write(bytes(400 * KIB))
-    eventually(lambda: kept(server, [run_id, newer])[0] is False, "the oldest is gone")
+    # A folder of nobody's turns up behind the server's back.
+    stray = server.artifacts_dir / "00000000-0000-4000-8000-0000000000fe"
+    stray.mkdir()
+    (stray / "large").write_bytes(bytes(600 * KIB))
+    eventually(lambda: kept(server, [older, newer])[0] is False, "the oldest is gone")
 
 
 def test_folders_an_earlier_server_left_count(start_server: StartServer, tmp_path: Path) -> None:
