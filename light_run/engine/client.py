@@ -60,6 +60,7 @@ class Engine:
         self._lock = threading.Lock()
         self._clients: weakref.WeakSet[docker.APIClient] = weakref.WeakSet()
         self._version: str | None = None
+        self._runtimes: tuple[str, ...] | None = None
 
     def _connect(self) -> Any:
         # DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH, as the docker command reads them.
@@ -105,6 +106,12 @@ class Engine:
         """The engine's own description of itself."""
         with translated():
             return dict(self.api.info())
+
+    def runtimes(self) -> tuple[str, ...]:
+        """The names of the runtimes the engine has; asked once."""
+        if self._runtimes is None:
+            self._runtimes = tuple(sorted(self.info().get("Runtimes") or {}))
+        return self._runtimes
 
     # -- containers
 

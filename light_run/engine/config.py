@@ -19,9 +19,10 @@ class RunnerConfig:
     `server_id` labels everything this runner creates, so that what an earlier one left can be found.
     `state_dir` holds workspaces, None is a temporary folder for the runner's life. `workspace` is
     ``auto``, ``bind`` or ``archive``. `limits` are what a run gets that asks for none. `network` names the
-    isolated bridge. Caps are in bytes, times in seconds; `engine_patience` is how long a run whose engine
-    went away waits for it to come back. `parked_max` 0 turns parking off; `parked_pins`
-    maps an image to how many containers of it are kept parked.
+    isolated bridge, `default_network` what runs get that name none (None is that bridge). `prefer_runtime`
+    is used where the engine has it and neither a run nor `runtime` names another. Caps are in bytes, times
+    in seconds; `engine_patience` is how long a run whose engine went away waits for it to come back.
+    `parked_max` 0 turns parking off; `parked_pins` maps an image to how many containers of it are kept parked.
     """
 
     server_id: str = "sdk"
@@ -32,7 +33,9 @@ class RunnerConfig:
     read_only: bool = False
     user: str | None = None
     runtime: str | None = None
+    prefer_runtime: str | None = None
     network: str = "light-run"
+    default_network: str | None = None
     log_cap: int = 10 * MIB
     extract_cap: int = 1024 * MIB
     extract_entries: int = 100_000

@@ -47,8 +47,16 @@ class House:
         return spec.limits or self.config.limits
 
     def runtime(self, spec: RunSpec) -> str | None:
-        """The engine's runtime for `spec`; None is the engine's own default."""
-        return spec.runtime or self.config.runtime
+        """The engine's runtime for `spec`; None is the engine's own default. Raises EngineError."""
+        chosen = spec.runtime or self.config.runtime
+        preferred = self.config.prefer_runtime
+        if chosen is None and preferred is not None and preferred in self.engine.runtimes():
+            return preferred
+        return chosen
+
+    def network(self, spec: RunSpec) -> str:
+        """The network mode for `spec`. Raises StartFailed where there is no such network."""
+        return self.networks.ensure(spec.network or self.config.default_network)
 
 
 @dataclass(slots=True)
@@ -141,7 +149,7 @@ class Launch:
         self._cancel.check()
         if container_path("/", self._spec.workdir).split("/")[1] in _KERNEL_FOLDERS:
             raise StartFailed(f"workdir {self._spec.workdir!r} is the kernel's: files cannot be put there")
-        network = self._house.networks.ensure(self._spec.network)
+        network = self._house.network(self._spec)
         script = self._take_parked(image, network)
         if script is None:
             self._start_cold(image, network)

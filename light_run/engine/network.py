@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
+from typing import Any
 
 from light_run.engine.client import Engine
+from light_run.engine.firewall import protect
 from light_run.errors import EngineRefused, StartFailed
 
 # How long a network that was seen is believed to be there.
 _FRESH = 30.0
 
 # One bridge for all runs, and none of them can reach another over it.
+_BRIDGE_NAME = "com.docker.network.bridge.name"
 _OPTIONS = {"com.docker.network.bridge.enable_icc": "false"}
 
 
@@ -23,6 +27,7 @@ class Networks:
         self._isolated = isolated
         self._lock = threading.Lock()
         self._seen: dict[str, float] = {}
+        self._protected: set[str] = set()
 
     def ensure(self, name: str | None) -> str:
         """The network mode for a run that asked for `name`. Raises StartFailed where there is no such network."""
@@ -32,10 +37,11 @@ class Networks:
         with self._lock:
             if time.monotonic() - self._seen.get(network, float("-inf")) < _FRESH:
                 return network
-        if not self._exists(network):
-            if network != self._isolated:
-                raise StartFailed(f"network {network!r} does not exist")
-            self._create()
+        found = self._find(network)
+        if network == self._isolated:
+            self._protect(found or self._create())
+        elif found is None:
+            raise StartFailed(f"network {network!r} does not exist")
         with self._lock:
             self._seen[network] = time.monotonic()
         return network
@@ -45,17 +51,17 @@ class Networks:
         with self._lock:
             self._seen.pop(name, None)
 
-    def _exists(self, name: str) -> bool:
+    def _find(self, name: str) -> dict[str, Any] | None:
         try:
             found = self._engine.inspect_network(name)
         except EngineRefused as error:
             if error.not_found:
-                return False
+                return None
             raise
         # The engine also answers to ids and their beginnings, and the host's network has one, too.
-        return bool(found["Name"] == name and found["Driver"] != "host")
+        return found if found["Name"] == name and found["Driver"] != "host" else None
 
-    def _create(self) -> None:
+    def _create(self) -> dict[str, Any]:
         try:
             self._engine.create_network(self._isolated, _OPTIONS, {"light-run.network": "isolated"})
         except EngineRefused as error:
@@ -63,3 +69,13 @@ class Networks:
                 raise StartFailed(
                     f"the isolated network {self._isolated!r} cannot be made: {error}"
                 ) from error
+        return self._engine.inspect_network(self._isolated)
+
+    def _protect(self, found: dict[str, Any]) -> None:
+        bridge = (found.get("Options") or {}).get(_BRIDGE_NAME) or f"br-{found['Id'][:12]}"
+        with self._lock:
+            known = bridge in self._protected
+            self._protected.add(bridge)
+        # An engine elsewhere has its bridges elsewhere.
+        if not known and Path("/sys/class/net", bridge).exists():
+            protect(bridge)

@@ -246,8 +246,9 @@ class Runner:
             with contextlib.suppress(EngineError):
                 image = self._house.images.find(name)
                 if image is not None:
-                    network = self._house.networks.ensure(None)
-                    key = ParkKey(image.id, self.config.limits, network, "/app", self.config.runtime)
+                    spec = RunSpec(image=name)
+                    network, runtime = self._house.network(spec), self._house.runtime(spec)
+                    key = ParkKey(image.id, self.config.limits, network, spec.workdir, runtime)
                     self._house.pool.pin(key, count)
 
     def health(self) -> Health:

@@ -1,0 +1,52 @@
+"""What a run on the isolated network must not reach: this host's own services and link-local addresses.
+
+The engine keeps runs apart from each other (no inter-container traffic), but routes everything else, the
+cloud's metadata service at 169.254.169.254 among it. Two rules close that, where this process may set
+them: it is root, iptables is there, and the engine is on this host.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+
+_log = logging.getLogger(__name__)
+
+# RFC 3927; the metadata services of the clouds live there.
+_LINK_LOCAL = "169.254.0.0/16"
+
+
+def protect(bridge: str) -> bool:
+    """Keep what comes in by the interface `bridge` from this host and from link-local addresses.
+
+    Idempotent. False, and a warning with the rules to set, where they cannot be set from here.
+    """
+    rules = (
+        # DOCKER-USER is the chain the engine leaves to others, before its own rules for forwarding.
+        ("DOCKER-USER", "-i", bridge, "-d", _LINK_LOCAL, "-j", "DROP"),
+        # To the host itself. The engine's name server for containers is inside them and not affected.
+        ("INPUT", "-i", bridge, "-j", "DROP"),
+    )
+    iptables = shutil.which("iptables", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if os.geteuid() == 0 and iptables is not None and all(_ensure(iptables, rule) for rule in rules):
+        return True
+    commands = "; ".join("iptables -I " + " ".join(rule) for rule in rules)
+    _log.warning(
+        "runs on the default network can reach this host's services and the metadata address: "
+        "this process may not set the rules against it; as root: %s",
+        commands,
+    )
+    return False
+
+
+def _ensure(iptables: str, rule: tuple[str, ...]) -> bool:
+    if _run(iptables, "-C", *rule):
+        return True
+    return _run(iptables, "-I", *rule)
+
+
+def _run(iptables: str, *arguments: str) -> bool:
+    done = subprocess.run([iptables, "-w", "5", *arguments], check=False, capture_output=True, timeout=30)
+    return done.returncode == 0
