@@ -179,7 +179,7 @@ def pins(value: object) -> tuple[tuple[str, int], ...]:
 def prefix(value: object) -> str:
     """The path of a location, without a slash at its end."""
     text = str(value).strip().rstrip("/")
-    if re.fullmatch(r"(/[A-Za-z0-9_.~-]+)+", text):
+    if re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)+", text):
         return text
     raise ValueError("give the path of a location, such as /internal-artifacts")
 

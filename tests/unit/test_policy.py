@@ -1,0 +1,52 @@
+"""Policies: which images and networks a pattern allows."""
+
+from __future__ import annotations
+
+import pytest
+
+from light_run.api.policy import Policy, matches, spellings
+
+
+@pytest.mark.parametrize(
+    ("pattern", "image", "allowed"),
+    [
+        ("alpine:*", "alpine:3.19", True),
+        ("alpine:*", "alpine", True),
+        ("alpine:*", "docker.io/library/alpine:3.19", True),
+        ("docker.io/library/alpine:*", "alpine:3.19", True),
+        ("docker.io/acme/*", "acme/tool", True),
+        ("alpine:3.19", "alpine", False),
+        ("alpine", "alpine:latest", False),
+        ("python*", "python:3.12", True),
+        ("python*", "pythonista/evil:1", False),
+        ("acme/*", "acme/tool:1", True),
+        ("acme/*", "evil.example/acme/tool:1", False),
+        ("ghcr.io/acme/*", "ghcr.io/acme/team/tool:1", False),
+        ("ghcr.io/acme/**", "ghcr.io/acme/team/tool:1", True),
+        ("a.c", "abc", False),
+        ("img?", "img1", True),
+        ("alpine@sha256:*", "alpine@sha256:00ff", True),
+        ("alpine:*", "sha256:00ff", False),
+        ("alpine:*", "alpine:3\nx", True),
+    ],
+)
+def test_images(pattern: str, image: str, allowed: bool) -> None:
+    assert Policy(images=(pattern,)).allows_image(image) is allowed
+
+
+def test_no_patterns_allow_all_and_none_allow_none() -> None:
+    assert Policy().allows_image("anything")
+    assert not Policy(images=()).allows_image("anything")
+    assert Policy().allows_network("anything")
+    assert not Policy(networks=("none",)).allows_network("bridge")
+
+
+def test_one_image_has_these_spellings() -> None:
+    expected = {"alpine", "alpine:latest", "docker.io/library/alpine", "docker.io/library/alpine:latest"}
+    assert spellings("alpine") == expected
+    assert spellings("localhost:5000/a") == {"localhost:5000/a", "localhost:5000/a:latest"}
+
+
+def test_a_pattern_with_signs_of_regular_expressions_is_taken_literally() -> None:
+    assert matches(["a+(b)[c]"], "a+(b)[c]")
+    assert not matches(["a+"], "aa")
