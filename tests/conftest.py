@@ -36,6 +36,11 @@ def left_behind(threads: set[threading.Thread], descriptors: Counter[str]) -> li
     return left
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests marked `last` behind all others."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Keep in mind which tests have failed."""

@@ -254,11 +254,13 @@ def running_server(
     port: int | None = None,
     url: str | None = None,
     ready: int = 200,
+    umask: int = -1,
 ) -> Iterator[Server]:
     """A server that writes everything under `folder`, ready when this enters, gone when it leaves.
 
     `settings` are environment variables, `options` are appended to the command line. `command` replaces
-    ``light-run serve``; `url` is then where it listens. `ready` is the status of /health to wait for.
+    ``light-run serve``; `url` is where it listens, where that is another host. `ready` is the status of /health
+    to wait for, `umask` the process's file mode mask, -1 for ours.
     On the way out the server gets SIGTERM and must exit with 0 and leave nothing, except where the test
     has stopped or killed it already.
     """
@@ -275,6 +277,7 @@ def running_server(
             stdout=stdout,
             stderr=stderr,
             start_new_session=True,
+            umask=umask,
         )
     server = Server(process, url or f"http://127.0.0.1:{port}", token, folder, environ.get("DOCKER_HOST"))
     try:
