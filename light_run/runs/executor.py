@@ -92,6 +92,18 @@ class Executor(Generic[J]):
                 thread.start()
             return True
 
+    def preload(self, job: J) -> None:
+        """Put a job in the queue, however long it is, that begins with `start`."""
+        with self._lock:
+            self._waiting[job.run_id] = job
+
+    def start(self) -> None:
+        """Begin what was preloaded."""
+        with self._lock:
+            while self._waiting and self._busy < self._concurrency and not self._closed:
+                self._busy += 1
+                self._hand_over(self._waiting.popitem(last=False)[1])
+
     def withdraw(self, run_id: str) -> J | None:
         """Take a job out of the queue; None where it does not wait there (any more)."""
         with self._lock:
@@ -121,6 +133,16 @@ class Executor(Generic[J]):
                 return
             for thread in threads:
                 thread.join()
+
+    def _hand_over(self, job: J) -> None:
+        # With the lock held.
+        if self._idle > len(self._ready):
+            self._ready.append(job)
+            self._handed_over.notify()
+        else:
+            thread = threading.Thread(target=self._serve, args=(job,), name=THREAD_NAME, daemon=True)
+            self._threads.add(thread)
+            thread.start()
 
     def _serve(self, first: J) -> None:
         job: J | None = first

@@ -10,10 +10,10 @@ from typing import Protocol
 
 from light_run.engine.cancel import CancelToken
 from light_run.engine.spec import Destinations, Phase, Reason, RunResult, RunSpec
-from light_run.errors import RunNotActive
-from light_run.runs.model import Run, concluded, started
+from light_run.errors import Overloaded, RunNotActive
+from light_run.runs.keeping import Keeping
+from light_run.runs.model import concluded, started
 from light_run.runs.ports import Runner
-from light_run.runs.store import RunStore
 
 _log = logging.getLogger(__name__)
 
@@ -22,42 +22,46 @@ class Surroundings(Protocol):
     """What a life needs of the service around it."""
 
     @property
-    def store(self) -> RunStore:
-        """Where runs are seen."""
+    def keeping(self) -> Keeping:
+        """Where runs are kept."""
 
     @property
     def runner(self) -> Runner:
         """What runs containers."""
 
-    def destinations(self, run_id: str) -> Destinations:
-        """Where the run's output goes."""
-
-    def settle(self, run: Run) -> None:
-        """Do what belongs to `run`'s end before anybody sees it."""
-
-    def settled(self, run: Run) -> None:
-        """Do what may wait until everybody sees `run` ended."""
+    def prepare(self) -> None:
+        """See that the engine holds nothing of an earlier server any more."""
 
     def over(self, run_id: str) -> None:
-        """The run's container and workspace are gone, and its slot comes free."""
+        """Nothing of this life is needed any more; its slot comes free."""
 
 
 class Life:
-    """A run that has not ended: a job of the executor, and the engine's observer."""
+    """A run that has not ended: a job of the executor, and the engine's observer.
+
+    `spec` None is to be read from the journal once it is needed.
+    """
 
     def __init__(
-        self, run_id: str, spec: RunSpec, cancel: CancelToken, around: Surroundings, *, detached: bool
+        self, run_id: str, around: Surroundings, *, detached: bool, spec: RunSpec | None = None
     ) -> None:
         self.run_id = run_id
         self.detached = detached
+        self.cancel = CancelToken()
+        self.around = around
         self._spec = spec
-        self._cancel = cancel
-        self._around = around
+        self._timeout = 0.0
         self._lock = threading.Lock()
         self._since = time.monotonic()
         self._begun = False
         self._wish: Reason | None = None
         self._decided = False
+        self._left = False
+
+    @property
+    def may_wait(self) -> bool:
+        """True where nothing is lost when it is taken out of the queue again."""
+        return True
 
     def begin(self) -> None:
         """The run leaves the queue; the second call of executor and submitter does nothing."""
@@ -66,76 +70,108 @@ class Life:
                 return
             self._begun = True
             waited, self._since = time.monotonic() - self._since, time.monotonic()
-            now = datetime.now(timezone.utc)
-            self._around.store.change(self.run_id, lambda run: started(run, at=now, queued=waited))
+            self._show_begun(waited)
 
     def work(self) -> None:
         """Run the container, from image to clean-up."""
         try:
-            self.ended(self._run())
+            result = self._live_or_fail()
+            with self._lock:
+                left = self._left and not self._decided
+            if not left:
+                self.ended(result)
+                self.around.keeping.finished(self.run_id)
         finally:
-            self._around.over(self.run_id)
+            self.around.over(self.run_id)
 
     def stop(self, reason: Reason) -> None:
-        """Have the run end as soon as it can, as `reason`. Raises `RunNotActive` where its end is decided."""
+        """Have the run end as soon as it can, as `reason`.
+
+        Raises `RunNotActive` where its end is decided, `Overloaded` where this server has let go of it.
+        """
         with self._lock:
             if self._decided:
                 raise RunNotActive("the run has ended already")
+            if self._left:
+                raise Overloaded("the server is stopping; the run is the next one's", retry_after=5)
             # A cancel outweighs a stopping server, and whatever came before it.
             if self._wish is not Reason.CANCELLED:
                 self._wish = reason
-        self._cancel.cancel()
+        self.cancel.cancel()
+
+    def leave(self) -> None:
+        """Let go of the run, for the next server to take up; unless it is about to end anyway."""
+        with self._lock:
+            if self._decided or self._wish is not None:
+                return
+            self._left = True
+        self.around.runner.leave(self.run_id)
 
     def abandon(self, reason: Reason, error: str) -> None:
         """End a run that never got its slot."""
-        self._around.runner.discard(self.run_id)
+        self.around.runner.discard(self.run_id)
         self.ended(RunResult(reason=reason, error=error))
-        self._around.over(self.run_id)
+        self.around.keeping.finished(self.run_id)
+        self.around.over(self.run_id)
 
     def phase(self, phase: Phase) -> None:
         """See `Observer`."""
-        self._around.store.update(self.run_id, phase=phase, progress=None)
+        self.around.keeping.store.update(self.run_id, phase=phase, progress=None)
 
     def progress(self, message: str) -> None:
         """See `Observer`."""
-        self._around.store.update(self.run_id, progress=message)
+        self.around.keeping.store.update(self.run_id, progress=message)
 
     def assigned(self, container_id: str, *, parked: bool) -> None:
         """See `Observer`."""
+        self.around.keeping.assigned(self.run_id, container_id)
 
     def launched(self, started_at: datetime) -> None:
         """See `Observer`."""
+        self.around.keeping.launched(self.run_id, started_at, self._timeout)
 
     def ended(self, result: RunResult) -> None:
         """See `Observer`; only the first result counts."""
+        keeping = self.around.keeping
         with self._lock:
             if self._decided:
                 return
             self._decided = True
             elapsed = time.monotonic() - self._since
-            final = concluded(self._around.store.get(self.run_id), result, elapsed=elapsed, wish=self._wish)
+            final = concluded(keeping.store.get(self.run_id), result, elapsed=elapsed, wish=self._wish)
         try:
-            self._around.settle(final)
+            final = keeping.settle(final)
         except Exception:  # noqa: BLE001
             # Whoever waits for the run must learn of its end all the same.
             _log.exception("run %s: its end could not be settled", self.run_id)
-        self._around.store.change(self.run_id, lambda _: final)
-        self._around.settled(final)
+        keeping.store.change(self.run_id, lambda _: final)
+        keeping.settled(final)
 
-    def _run(self) -> RunResult:
-        runner = self._around.runner
-        if self._cancel.cancelled:
-            runner.discard(self.run_id)
-            return RunResult(reason=Reason.CANCELLED, error="the run was cancelled before it began")
+    def live(self, spec: RunSpec) -> RunResult:
+        """Take the run to its end and clean up; `ended` may be called on the way."""
+        return self.around.runner.run(
+            spec, run_id=self.run_id, cancel=self.cancel, to=self._destinations(), observer=self
+        )
+
+    def _live_or_fail(self) -> RunResult:
+        keeping, runner = self.around.keeping, self.around.runner
         try:
-            return runner.run(
-                self._spec,
-                run_id=self.run_id,
-                cancel=self._cancel,
-                to=self._around.destinations(self.run_id),
-                observer=self,
-            )
+            self.around.prepare()
+            if self.cancel.cancelled and self.may_wait:
+                runner.discard(self.run_id)
+                return RunResult(reason=Reason.CANCELLED, error="the run was cancelled before it began")
+            spec, self._spec = self._spec or keeping.spec(self.run_id), None
+            self._timeout = spec.timeout
+            return self.live(spec)
         except Exception:  # noqa: BLE001
             _log.exception("run %s: the runner failed", self.run_id)
             runner.discard(self.run_id)
             return RunResult(reason=Reason.INTERRUPTED, error="the server failed in the middle of the run")
+
+    def _show_begun(self, waited: float) -> None:
+        now = datetime.now(timezone.utc)
+        self.around.keeping.store.change(self.run_id, lambda run: started(run, at=now, queued=waited))
+
+    def _destinations(self) -> Destinations:
+        log, artifacts = self.around.keeping.destinations(self.run_id)
+        return Destinations(log=log, artifacts=artifacts)

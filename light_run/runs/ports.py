@@ -28,7 +28,10 @@ class Health(Protocol):
 
 
 class Runner(Protocol):
-    """Runs containers; no call raises for what becomes of a run."""
+    """Runs containers, and takes up what an earlier server with the same id left.
+
+    What becomes of a run is data in its result, never an exception.
+    """
 
     def stage(self, run_id: str, files: Files) -> object:
         """Write `files` where `run` will find them. Raises OSError, and leaves nothing behind then."""
@@ -49,19 +52,6 @@ class Runner(Protocol):
 
         `observer.ended` is told the result while the container is still to be removed.
         """
-
-    def health(self) -> Health:
-        """The engine's state, quickly, without raising."""
-
-    def start(self) -> None:
-        """Start what runs beside the runs; called after `clear`."""
-
-    def close(self) -> None:
-        """Stop and remove it."""
-
-
-class RecoveringRunner(Runner, Protocol):
-    """Takes up what an earlier server with the same id left."""
 
     def staged(self, run_id: str) -> bool:
         """True where `run_id`'s files are as `stage` wrote them."""
@@ -108,3 +98,12 @@ class RecoveringRunner(Runner, Protocol):
 
         `keep` is asked, once the engine has said what there is, for the ids of runs and of containers.
         """
+
+    def health(self) -> Health:
+        """The engine's state, quickly, without raising."""
+
+    def start(self) -> None:
+        """Start what runs beside the runs; called after `clear`."""
+
+    def close(self) -> None:
+        """Stop and remove it."""

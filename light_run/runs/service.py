@@ -2,46 +2,56 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+from light_run.artifacts.periodic import Periodic
 from light_run.artifacts.store import ArtifactStore
-from light_run.artifacts.sweeper import INTERVAL, Sweeper
-from light_run.engine.cancel import CancelToken
-from light_run.engine.output import read_log
-from light_run.engine.spec import Destinations, Reason
-from light_run.errors import InsufficientStorage, RunActive, RunNotActive, RunNotFound
-from light_run.runs.callbacks import Courier, Recipient
+from light_run.artifacts.sweeper import INTERVAL
+from light_run.engine.output import LogLine
+from light_run.engine.spec import Reason, RunSpec
+from light_run.errors import EngineError, InsufficientStorage, RunNotActive, RunNotFound
+from light_run.runs import idempotency, schedule
+from light_run.runs import retention as retentions
+from light_run.runs.callbacks import Recipient
 from light_run.runs.executor import Executor
+from light_run.runs.journal import Journal, Key
+from light_run.runs.keeping import GIB, Bounds, Keeping
 from light_run.runs.life import Life
-from light_run.runs.model import CallbackState, Delivery, Run, RunRequest, Status
-from light_run.runs.ports import Health, LogLine, Runner
-from light_run.runs.schedule import DEFAULT, Schedule
-from light_run.runs.state import stream_state
-from light_run.runs.store import RunStore
+from light_run.runs.model import CallbackState, Run, RunRequest, Status
+from light_run.runs.ports import Health, Runner
+from light_run.runs.recovery import TakenUp, in_order
+from light_run.runs.retention import Retention
+from light_run.runs.schedule import Schedule
 
 _log = logging.getLogger(__name__)
 
-GIB = 1 << 30
 # A cancel is answered once the run has ended, or after so many seconds where the engine takes its time.
 CANCEL_WAIT = 5.0
+# A spec with more input and environment than this does not wait in memory, in bytes.
+LARGEST_HELD = 1 << 16
+# An engine that is away when the server starts is asked again so often, in seconds.
+PREPARE_AGAIN = 2.0
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
 class RunService:
     """Runs, from request to deletion.
 
     `concurrency` runs are at work at once, each holding its slot until its container is gone; `max_queue`
-    more wait in order. `logs_dir` holds one spool a run. `max_artifacts_bytes` caps all artifact folders,
-    looked after every `sweep_interval` seconds. `callback_private` allows callbacks to loopback and private
-    addresses.
-    The runner is the service's own from here on: `start` starts it, `close` closes it.
+    more wait in order. The journal lies beside `logs_dir`, which holds one spool a run; what an earlier
+    server left there is seen at once, and taken up by `start`. The runner is the service's own from here
+    on. `max_artifacts_bytes` caps all artifact folders, looked after every `sweep_interval` seconds;
+    `callback_private` allows callbacks to loopback and private addresses. Raises `JournalError`.
     """
 
     def __init__(
@@ -54,104 +64,91 @@ class RunService:
         max_queue: int = 1000,
         max_artifacts_bytes: int = 20 * GIB,
         sweep_interval: float = INTERVAL,
-        callback_schedule: Schedule = DEFAULT,
+        retention: Retention = retentions.DEFAULT,
+        callback_schedule: Schedule = schedule.DEFAULT,
         callback_private: bool = True,
     ) -> None:
-        logs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.runner = runner
         self.artifacts = artifacts
-        self.store = RunStore()
-        self._logs_dir = logs_dir
-        self._executor: Executor[Life] = Executor(concurrency=concurrency, max_queue=max_queue)
-        self._lock = threading.Lock()
-        self._lives: dict[str, Life] = {}
-        self._recipients: dict[str, Recipient] = {}
-        self._sweeper = Sweeper(
-            artifacts,
-            max_artifacts_bytes,
-            protected=self.store.active,
-            evicted=self._evicted,
-            created=self._created,
-            interval=sweep_interval,
-        )
-        self._courier = Courier(
-            content=self._callback_body,
-            record=self._callback_went,
-            dropped=self._drop_log,
-            schedule=callback_schedule,
-            spool=logs_dir,
+        logs_dir.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        journal = Journal(logs_dir.with_name("journal.sqlite"))
+        bounds = Bounds(
+            artifacts=max_artifacts_bytes,
+            sweep_interval=sweep_interval,
+            retention=retention,
+            callbacks=callback_schedule,
             private=callback_private,
         )
+        self.keeping = Keeping(journal, logs_dir, artifacts, bounds)
+        self._store = self.keeping.store
+        self._executor: Executor[Life] = Executor(concurrency=concurrency, max_queue=max_queue)
+        self._keys = idempotency.Keys()
+        self._lock = threading.Lock()
+        self._lives: dict[str, Life] = {}
+        self._preparing = threading.Lock()
+        self._prepared = False
+        self._periodic = Periodic("light-run-prepare", self._prepare_again, PREPARE_AGAIN)
+        found = in_order(self.keeping.load())
+        self._needed = _Needed(self.keeping, {entry.container for entry in found if entry.container})
+        for entry in found:
+            self._executor.preload(self._live(TakenUp(entry, self)))
 
     def start(self) -> None:
         """Start everything that runs beside the requests. Call it in the process that serves."""
-        self.runner.start()
-        self._sweeper.start()
-        self._courier.start()
+        self._executor.start()
+        self.keeping.start()
+        self._periodic.start()
 
     def close(self, grace: float = 10.0) -> None:
-        """Take no new runs; give those at work `grace` seconds to end, then kill them; stop every thread.
+        """Take no new runs and stop every thread.
 
-        No container of theirs is left afterwards.
+        Detached runs are left as they are, for the next server to take up. The others get `grace` seconds
+        to end, then they are killed: no container of theirs is left.
         """
         for life in self._executor.stop():
-            life.abandon(Reason.INTERRUPTED, "the server was stopped before the run began")
+            if life.detached:
+                self.over(life.run_id)
+            else:
+                life.abandon(Reason.INTERRUPTED, "the server was stopped before the run began")
+        for life in self._active_lives(detached=True):
+            life.leave()
         deadline = time.monotonic() + grace
-        for life in self._active_lives():
-            with suppress(RunNotFound):
-                self.store.wait(life.run_id, max(0.0, deadline - time.monotonic()))
-        for life in self._active_lives():
-            with suppress(RunNotActive):
+        for life in self._active_lives(detached=False):
+            with contextlib.suppress(RunNotFound):
+                self._store.wait(life.run_id, max(0.0, deadline - time.monotonic()))
+        for life in self._active_lives(detached=False):
+            with contextlib.suppress(RunNotActive):
                 life.stop(Reason.INTERRUPTED)
         self._executor.close()
-        self._sweeper.close()
-        self._courier.close()
+        self._periodic.close()
         self.runner.close()
+        self.keeping.close()
 
     def submit(self, request: RunRequest) -> Run:
-        """Accept a run: its files are staged and it has a slot or a place in the queue.
+        """Accept a run: it is on disk with its files, and has a slot or a place in the queue.
 
-        Raises `Overloaded` before anything is written, `InsufficientStorage` where the files do not fit.
+        With an Idempotency-Key that was used before, that run. Raises `Overloaded` before anything is
+        written, `InsufficientStorage` where it does not fit, `IdempotencyConflict`.
         """
-        self._executor.reserve()
-        run_id = str(uuid.uuid4())
-        try:
-            self._stage(run_id, request)
-        except BaseException:
-            self._executor.release()
-            raise
-        run = Run(
-            id=run_id,
-            status=Status.QUEUED,
-            created_at=datetime.now(timezone.utc),
-            detached=request.detached,
-            owner=request.owner,
-            callback=None if request.callback_url is None else CallbackState(),
-        )
-        if request.callback_url is not None:
-            self._recipients[run_id] = Recipient(request.callback_url, request.callback_secret)
-        # The files are on disk; what waits in the queue must not hold them in memory as well.
-        spec = replace(request.spec, files={})
-        life = Life(run_id, spec, CancelToken(), self, detached=request.detached)
-        with self._lock:
-            self._lives[run_id] = life
-        self.store.add(run)
-        try:
-            if self._executor.submit(life):
-                life.begin()
-        except BaseException:
-            life.abandon(Reason.INTERRUPTED, "the server was stopped before the run began")
-            self._forget(run_id)
-            raise
-        return self.store.get(run_id)
+        key, owner = request.idempotency_key, request.owner or ""
+        if key is None:
+            return self._accept(request, str(uuid.uuid4()), None)
+        with self._keys.claim(owner, key, request.body_digest):
+            known = self.keeping.key(owner, key)
+            if known is not None:
+                idempotency.check(known, request)
+                with contextlib.suppress(RunNotFound):
+                    return self._store.get(known.run_id)
+            run_id = str(uuid.uuid4())
+            return self._accept(request, run_id, Key(owner, key, request.body_digest, run_id, time.time()))
 
     def wait(self, run_id: str, timeout: float | None = None) -> Run:
         """The run once it has ended, or as it is after `timeout` seconds. Raises `RunNotFound`."""
-        return self.store.wait(run_id, timeout)
+        return self._store.wait(run_id, timeout)
 
     def get(self, run_id: str) -> Run:
         """The run as it is now. Raises `RunNotFound`."""
-        return self.store.get(run_id)
+        return self._store.get(run_id)
 
     def list(
         self,
@@ -162,54 +159,36 @@ class RunService:
         owner: str | None = None,
     ) -> tuple[list[Run], bool]:
         """At most `limit` runs, newest first, and whether more follow; see `RunStore.list`."""
-        return self.store.list(status=status, limit=limit, before=before, owner=owner)
+        return self._store.list(status=status, limit=limit, before=before, owner=owner)
 
     def cancel(self, run_id: str) -> None:
         """Cancel a run in whatever state; it has ended when this returns, if the engine does its part soon.
 
         Raises `RunNotFound`, and `RunNotActive` where it has ended already.
         """
-        self.store.get(run_id)
+        self._store.get(run_id)
         with self._lock:
             life = self._lives.get(run_id)
         if life is None:
             raise RunNotActive("the run has ended already")
         life.stop(Reason.CANCELLED)
-        if self._executor.withdraw(run_id) is not None:
+        if life.may_wait and self._executor.withdraw(run_id) is not None:
             life.abandon(Reason.CANCELLED, "the run was cancelled while it waited")
         else:
-            with suppress(RunNotFound):
-                self.store.wait(run_id, CANCEL_WAIT)
+            with contextlib.suppress(RunNotFound):
+                self._store.wait(run_id, CANCEL_WAIT)
 
     def delete(self, run_id: str) -> None:
         """Forget a run that has ended, with its artifacts and its log. Raises `RunNotFound`, `RunActive`."""
-        self._forget(run_id)
-        self._sweeper.removed(run_id)
-        self.artifacts.remove(run_id)
-
-    def log_lines(self, run_id: str) -> Iterator[LogLine]:
-        """The lines a run has written so far, all of them once it has ended; none for a run that is gone."""
-        try:
-            ended = self.store.get(run_id).ended
-        except RunNotFound:
-            ended = True
-        return read_log(self._log(run_id), ended=ended)
+        self.keeping.delete(run_id)
 
     def redeliver(self, run_id: str) -> None:
-        """Send the callback of a run that has ended once more, now. Raises `RunNotFound`, `RunActive`.
+        """Send a run's callback once more; see `Keeping.redeliver`."""
+        self.keeping.redeliver(run_id)
 
-        A run that asked for no callback has none to be found.
-        """
-        run = self.store.get(run_id)
-        recipient = self._recipients.get(run_id)
-        if recipient is None or run.callback is None:
-            raise RunNotFound("the run asked for no callback")
-        if not run.ended:
-            raise RunActive("the run has not ended yet; its callback follows by itself")
-        now = time.time()
-        self._callback_went(run_id, replace(run.callback, state=Delivery.PENDING, next_attempt_at=_utc(now)))
-        self._courier.add(run, recipient, since=now, state=run.callback)
-        self._courier.send(run_id, now)
+    def log_lines(self, run_id: str) -> Iterator[LogLine]:
+        """The lines a run has written so far; see `Keeping.log_lines`."""
+        return self.keeping.log_lines(run_id)
 
     def health(self) -> Health:
         """What the engine is like now."""
@@ -217,69 +196,99 @@ class RunService:
 
     # What follows is called by the lives, see `Surroundings`.
 
-    def destinations(self, run_id: str) -> Destinations:
-        """Where a run's output goes."""
-        return Destinations(log=self._log(run_id), artifacts=self.artifacts.folder(run_id))
-
-    def settle(self, run: Run) -> None:
-        """Make room for what the run left, and its callback ready."""
-        now = time.time()
-        self._sweeper.ended(run.id, sum(artifact.bytes for artifact in run.artifacts), now)
-        recipient = self._recipients.get(run.id)
-        if recipient is not None and run.callback is not None:
-            self._courier.add(run, recipient, since=now, state=run.callback)
-
-    def settled(self, run: Run) -> None:
-        """Send the run's callback."""
-        self._courier.send(run.id, time.time())
+    def prepare(self) -> None:
+        """Clear the engine of what an earlier server left and nobody needs; once, as soon as it answers."""
+        if self._prepared:
+            return
+        # Held while the engine works: a run that began before that is done could lose what is its own.
+        with self._preparing:
+            if not self._prepared:
+                try:
+                    self.runner.clear(self._needed)
+                except EngineError as error:
+                    _log.warning("the engine cannot be asked for what an earlier server left: %s", error)
+                    return
+                self.runner.start()
+                self._prepared = True
 
     def over(self, run_id: str) -> None:
         """Drop a run's life, and its spec with it."""
         with self._lock:
             self._lives.pop(run_id, None)
 
-    def _stage(self, run_id: str, request: RunRequest) -> None:
+    def _prepare_again(self, _: float) -> None:
+        self.prepare()
+
+    def _accept(self, request: RunRequest, run_id: str, key: Key | None) -> Run:
+        self._executor.reserve()
+        try:
+            self._write_down(request, run_id, key)
+        except BaseException:
+            self._executor.release()
+            raise
+        # Its files are on disk, and so is what else is large: what waits in the queue holds none of it.
+        spec = replace(request.spec, files={})
+        held = spec if _weight(spec) <= LARGEST_HELD else None
+        life = self._live(Life(run_id, self, detached=request.detached, spec=held))
+        try:
+            if self._executor.submit(life):
+                life.begin()
+        except BaseException:
+            life.abandon(Reason.INTERRUPTED, "the server was stopped before the run began")
+            self.keeping.discard(run_id)
+            raise
+        return self._store.get(run_id)
+
+    def _write_down(self, request: RunRequest, run_id: str, key: Key | None) -> None:
+        recipient = None
+        if request.callback_url is not None:
+            recipient = Recipient(request.callback_url, request.callback_secret)
+        run = Run(
+            id=run_id,
+            status=Status.QUEUED,
+            created_at=datetime.now(timezone.utc),
+            detached=request.detached,
+            owner=request.owner,
+            callback=None if recipient is None else CallbackState(),
+        )
         try:
             self.runner.stage(run_id, request.spec.files)
+            self.keeping.accept(run, request.spec, recipient, key)
         except OSError as error:
-            self.runner.discard(run_id)
+            if error.errno not in _NO_ROOM:
+                raise
             _log.warning("run %s: its files cannot be written: %s", run_id, error)
             raise InsufficientStorage("the files cannot be written: the state directory is full") from error
+        except InsufficientStorage:
+            self.runner.discard(run_id)
+            raise
 
-    def _active_lives(self) -> tuple[Life, ...]:
+    def _live(self, life: Life) -> Life:
         with self._lock:
-            return tuple(self._lives.values())
+            self._lives[life.run_id] = life
+        return life
 
-    def _log(self, run_id: str) -> Path:
-        return self._logs_dir / run_id
-
-    def _evicted(self, run_id: str) -> None:
-        with suppress(RunNotFound):
-            self._forget(run_id)
-
-    def _forget(self, run_id: str) -> None:
-        self.store.remove(run_id)
-        self._recipients.pop(run_id, None)
-        # A callback still to be delivered needs the log.
-        if not self._courier.forget(run_id):
-            self._drop_log(run_id)
-
-    def _drop_log(self, run_id: str) -> None:
-        self._log(run_id).unlink(missing_ok=True)
-
-    def _created(self, run_id: str) -> float | None:
-        try:
-            return self.store.get(run_id).created_at.timestamp()
-        except RunNotFound:
-            return None
-
-    def _callback_body(self, run: Run) -> Iterator[bytes]:
-        return stream_state(run, read_log(self._log(run.id)), callback=False)
-
-    def _callback_went(self, run_id: str, state: CallbackState) -> None:
-        with suppress(RunNotFound):
-            self.store.update(run_id, callback=state)
+    def _active_lives(self, *, detached: bool) -> tuple[Life, ...]:
+        with self._lock:
+            return tuple(life for life in self._lives.values() if life.detached is detached)
 
 
-def _utc(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, timezone.utc)
+class _Needed(Collection[str]):
+    # The ids of runs and containers that are needed at the moment of asking.
+
+    def __init__(self, keeping: Keeping, containers: set[str]) -> None:
+        self._keeping = keeping
+        self._containers = containers
+
+    def __contains__(self, wanted: object) -> bool:
+        return wanted in self._containers or wanted in self._keeping.store.active()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._containers | self._keeping.store.active())
+
+    def __len__(self) -> int:
+        return len(self._containers | self._keeping.store.active())
+
+
+def _weight(spec: RunSpec) -> int:
+    return len(spec.stdin or b"") + sum(len(name) + len(value) for name, value in spec.env.items())

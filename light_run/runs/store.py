@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -124,11 +125,24 @@ class RunStore:
         with self._lock:
             return frozenset(self._active)
 
-    def oldest_ended(self) -> Iterable[Run]:
-        """Runs that have ended, oldest first, as they were at this moment."""
+    def ended(self) -> tuple[Run, ...]:
+        """Runs that have ended, oldest first."""
         with self._lock:
-            runs = list(self._runs.values())
-        return (run for run in runs if run.ended)
+            runs = tuple(self._runs.values())
+        return tuple(run for run in runs if run.ended)
+
+    def ended_beyond(self, count: int) -> Sequence[str]:
+        """The ids of the oldest runs that have ended, as many of them as there are more than `count`."""
+        beyond = deque[str]()
+        with self._lock:
+            excess = len(self._runs) - len(self._active) - count
+            # The oldest come first, and most of them have ended: this looks at few more than it finds.
+            for run in self._runs.values():
+                if len(beyond) >= excess:
+                    break
+                if run.ended:
+                    beyond.append(run.id)
+        return beyond
 
     def _stop_waiting(self, run_id: str, waiter: _Waiter) -> None:
         with self._lock:

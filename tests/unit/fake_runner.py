@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,9 +21,11 @@ from light_run.engine.spec import (
     RunSpec,
     Timings,
 )
+from light_run.errors import EngineUnavailable
 
 OK = RunResult(reason=Reason.EXIT, exit_code=0, timings=Timings(image=1, start=2, run=3, extract=4))
 KILLED = RunResult(reason=Reason.CANCELLED, error="the run was cancelled")
+GONE = RunResult(reason=Reason.INTERRUPTED, error="the container is gone")
 
 
 @dataclass
@@ -29,6 +33,15 @@ class FakeHealth:
     """The engine's state, as a test wants it."""
 
     docker: bool = True
+
+
+@dataclass
+class Engine:
+    """What outlives a runner: containers at work (by their id, with their run's), and staged files."""
+
+    containers: dict[str, str] = field(default_factory=dict)
+    staged: dict[str, dict[str, File | bytes | str]] = field(default_factory=dict)
+    moved: dict[str, dict[str, File | bytes | str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -40,33 +53,46 @@ class Script:
     clean: threading.Event = field(default_factory=threading.Event)
     heeds_cancel: bool = True
     error: Exception | None = None
+    # Where it stops on its way: before it is assigned, before it is launched.
+    stops_at: str = ""
 
 
 class FakeRunner:
-    """Runs end at once; `hold` makes the next ones wait for their script's `go`."""
+    """Runs end at once; after `hold` they wait for `end`."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: Engine | None = None) -> None:
+        self.engine = engine or Engine()
         self.scripts: dict[str, Script] = {}
         self.default = Script()
         self.default.go.set()
         self.default.clean.set()
-        self.staged: dict[str, dict[str, File | bytes | str]] = {}
         self.stage_error: OSError | None = None
         self.began: list[str] = []
+        self.specs: dict[str, RunSpec] = {}
+        self.adopted: dict[str, datetime] = {}
+        self.left: set[str] = set()
         self.over: list[str] = []
+        self.cleared: list[str] = []
         self.started = self.closed = 0
         self.health_now = FakeHealth()
 
-    def hold(self, *, clean_up: bool = False) -> None:
+    @property
+    def staged_files(self) -> dict[str, dict[str, File | bytes | str]]:
+        """Files by run id."""
+        return self.engine.staged
+
+    def hold(self, *, clean_up: bool = False, stops_at: str = "") -> None:
         """Runs from here on wait until `end` names them, and in their clean-up as well where `clean_up`."""
-        self.default = Script()
+        self.default = Script(stops_at=stops_at)
         if not clean_up:
             self.default.clean.set()
 
     def script(self, run_id: str) -> Script:
         """How `run_id` goes."""
         default = self.default
-        clone = Script(default.result, heeds_cancel=default.heeds_cancel, error=default.error)
+        clone = Script(
+            default.result, heeds_cancel=default.heeds_cancel, error=default.error, stops_at=default.stops_at
+        )
         script = self.scripts.setdefault(run_id, clone)
         if script is clone:
             for mine, theirs in ((script.go, default.go), (script.clean, default.clean)):
@@ -85,11 +111,15 @@ class FakeRunner:
         if self.stage_error is not None:
             raise self.stage_error
         assert not isinstance(files, Path)
-        self.staged[run_id] = dict(files)
+        self.engine.staged[run_id] = dict(files)
+
+    def staged(self, run_id: str) -> bool:
+        """See `Runner`."""
+        return run_id in self.engine.staged
 
     def discard(self, run_id: str) -> None:
         """See `Runner`."""
-        self.staged.pop(run_id, None)
+        self.engine.staged.pop(run_id, None)
 
     def run(
         self,
@@ -108,22 +138,91 @@ class FakeRunner:
         assert not spec.files, "a staged run's spec must not hold its files"
         script = self.script(run_id)
         self.began.append(run_id)
+        self.specs[run_id] = spec
         if script.error is not None:
             raise script.error
+        container = f"container-{run_id}"
         observer.phase(Phase.PULLING)
         observer.progress("1 of 2 layers")
-        observer.phase(Phase.STARTING)
-        observer.assigned(f"container-{run_id}", parked=False)
-        observer.launched(datetime.now(timezone.utc))
-        observer.phase(Phase.RUNNING)
+        with self._waking(script, cancel):
+            if script.stops_at != "queued":
+                observer.phase(Phase.STARTING)
+                self.engine.containers[container] = run_id
+                observer.assigned(container, parked=False)
+                if script.stops_at != "assigned":
+                    observer.launched(datetime.now(timezone.utc))
+                    observer.phase(Phase.RUNNING)
+            return self._to_the_end(run_id, container, script, cancel, observer)
+
+    def adopt(
+        self,
+        container: str,
+        spec: RunSpec,
+        *,
+        run_id: str,
+        deadline: datetime,
+        log: Path,
+        artifacts: Path,
+        cancel: CancelToken | None = None,
+        observer: Observer | None = None,
+    ) -> RunResult:
+        """See `Runner`."""
+        assert cancel is not None
+        assert observer is not None
+        self.adopted[run_id] = deadline
+        self.specs[run_id] = spec
+        script = self.script(run_id)
+        if container not in self.engine.containers:
+            observer.ended(GONE)
+            return GONE
+        with self._waking(script, cancel):
+            return self._to_the_end(run_id, container, script, cancel, observer)
+
+    @contextmanager
+    def _waking(self, script: Script, cancel: CancelToken) -> Iterator[None]:
         with cancel.calling(script.go.set if script.heeds_cancel else lambda: None):
-            script.go.wait(30)
+            yield
+
+    def _to_the_end(
+        self, run_id: str, container: str, script: Script, cancel: CancelToken, observer: Observer
+    ) -> RunResult:
+        script.go.wait(30)
+        if run_id in self.left:
+            return GONE
         result = KILLED if script.heeds_cancel and cancel.cancelled else script.result
         observer.ended(result)
         script.clean.wait(30)
-        self.staged.pop(run_id, None)
+        self.engine.containers.pop(container, None)
+        self.discard(run_id)
         self.over.append(run_id)
         return result
+
+    def unassign(self, container: str, run_id: str) -> bool:
+        """See `Runner`."""
+        if not self.health_now.docker:
+            raise EngineUnavailable("away")
+        self.engine.containers.pop(container, None)
+        if run_id in self.engine.moved:
+            self.engine.staged[run_id] = self.engine.moved.pop(run_id)
+        return self.staged(run_id)
+
+    def leave(self, run_id: str) -> None:
+        """See `Runner`."""
+        self.left.add(run_id)
+        self.script(run_id).go.set()
+
+    def clear(self, keep: Collection[str]) -> None:
+        """See `Runner`."""
+        if not self.health_now.docker:
+            raise EngineUnavailable("away")
+        for container, run_id in list(self.engine.containers.items()):
+            if container not in keep and run_id not in keep:
+                self.cleared.append(container)
+                del self.engine.containers[container]
+        for run_id in list(self.engine.staged):
+            if run_id not in keep:
+                self.cleared.append(run_id)
+                self.discard(run_id)
 
     def health(self) -> FakeHealth:
         """See `Runner`."""

@@ -23,7 +23,7 @@ from tests.support.poll import eventually
 from tests.support.receiver import SIGNATURE, Answer, Received, Receiver, receiving, signature
 from tests.unit.fake_runner import OK, FakeRunner
 
-REQUEST = RunRequest(spec=RunSpec(image="alpine", files={"a": "1"}), detached=True)
+REQUEST = RunRequest(spec=RunSpec(image="alpine", files={"a": "1"}))
 FAILED = RunResult(reason=Reason.EXIT, exit_code=3, error="exit code 3")
 
 
@@ -66,14 +66,14 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     yield scene
     scene.service.close(grace=0)
     assert scene.service._lives == {}
-    assert scene.runner.staged == {}
+    assert scene.runner.staged_files == {}
 
 
 def test_a_run_goes_from_request_to_result(scene: Scene) -> None:
     scene.runner.hold()
     run = scene.submit()
-    assert (run.status, run.detached) == (Status.RUNNING, True)
-    assert scene.runner.staged == {run.id: {"a": "1"}}
+    assert (run.status, run.detached) == (Status.RUNNING, False)
+    assert scene.runner.staged_files == {run.id: {"a": "1"}}
     scene.began(run.id)
     scene.runner.end(run.id)
     final = scene.service.wait(run.id)
@@ -139,7 +139,7 @@ def test_too_many_are_turned_away_before_their_files_are_written(tmp_path: Path)
     runs = [scene.submit(), scene.submit()]
     with pytest.raises(Overloaded):
         scene.submit()
-    assert len(scene.runner.staged) == 2
+    assert len(scene.runner.staged_files) == 2
     scene.runner.end(runs[0].id)
     eventually(lambda: scene.service._executor.counts() == (1, 0), "a place is free")
     scene.submit()
@@ -176,7 +176,7 @@ def test_a_waiting_run_is_cancelled_without_ever_beginning(scene: Scene) -> None
     run = scene.submit()
     scene.service.cancel(run.id)
     assert scene.service.get(run.id).status is Status.CANCELLED
-    assert run.id not in scene.runner.staged
+    assert run.id not in scene.runner.staged_files
     for each in busy:
         scene.runner.end(each.id)
         scene.service.wait(each.id, 10)
@@ -287,7 +287,7 @@ def test_closing_lets_runs_end_then_kills_them(tmp_path: Path) -> None:
     assert scene.service.get(quick.id).status is Status.SUCCEEDED
     assert scene.service.get(slow.id).reason is Reason.INTERRUPTED
     assert scene.service.get(queued.id).reason is Reason.INTERRUPTED
-    assert scene.runner.staged == {}
+    assert scene.runner.staged_files == {}
     assert scene.runner.closed == 1
 
 

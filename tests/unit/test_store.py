@@ -99,7 +99,12 @@ def test_the_active_and_the_ended_are_told_apart(store: RunStore) -> None:
     assert store.active() == {"r1", "r3", "r5", "r7", "r9"}
     store.change("r3", ended)
     assert store.active() == {"r1", "r5", "r7", "r9"}
-    assert [run.id for run in store.oldest_ended()] == ["r0", "r2", "r3", "r4", "r6", "r8"]
+    assert [run.id for run in store.ended()] == ["r0", "r2", "r3", "r4", "r6", "r8"]
+
+
+@pytest.mark.parametrize(("count", "expected"), [(5, []), (9, []), (4, ["r0"]), (2, ["r0", "r2", "r4"])])
+def test_the_oldest_beyond_a_count_are_named(store: RunStore, count: int, expected: list[str]) -> None:
+    assert list(store.ended_beyond(count)) == expected
 
 
 def test_waiting_ends_with_the_run_or_with_the_time(store: RunStore) -> None:

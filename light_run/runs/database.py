@@ -1,0 +1,105 @@
+"""The journal's file: opened, checked, set aside where it is damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from light_run.errors import JournalError
+
+_log = logging.getLogger(__name__)
+
+VERSION = 1
+_SCHEMA = """
+CREATE TABLE runs (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    step TEXT NOT NULL,
+    run TEXT NOT NULL,
+    spec TEXT,
+    stdin BLOB,
+    container TEXT,
+    deadline REAL,
+    callback TEXT,
+    callback_url TEXT,
+    callback_secret TEXT,
+    callback_since REAL,
+    forgotten INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE keys (
+    owner TEXT NOT NULL,
+    key TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    created REAL NOT NULL,
+    PRIMARY KEY (owner, key)
+) WITHOUT ROWID;
+CREATE INDEX keys_by_run ON keys (run_id);
+"""
+# The write-ahead log is cut back to this after a large one, in bytes.
+_LARGEST_LOG = 64 << 20
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commit what the block does, or, where it raises, nothing of it."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # A full disk may have rolled it back already.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open the journal at `path`, made where it is not there. Raises `JournalError` for one of a newer version.
+
+    Raises sqlite3.OperationalError where it cannot be used now, another sqlite3.DatabaseError where it is
+    damaged.
+    """
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > VERSION:
+            raise JournalError(
+                f"the journal {path} was written by a newer light-run (version {version}, this one knows "
+                f"{VERSION}); use that one, or another state directory"
+            )
+        path.chmod(0o600)
+        if version == 0:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA journal_size_limit = {_LARGEST_LOG}")
+        if version == 0:
+            with transaction(connection):
+                for statement in _SCHEMA.split(";"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {VERSION}")
+        elif (verdict := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise sqlite3.DatabaseError(verdict)
+        return connection
+    except BaseException:
+        connection.close()
+        raise
+
+
+def set_aside(path: Path, error: Exception) -> None:
+    """Move a damaged journal out of the way, and say so."""
+    aside = f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}"
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(path.with_name(aside + suffix))
+    _log.critical(
+        "the journal %s is damaged (%s): it was set aside as %s, and every run in it is forgotten",
+        path,
+        error,
+        aside,
+    )

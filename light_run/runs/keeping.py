@@ -1,0 +1,269 @@
+"""All that is kept of runs, changed together: table, journal, logs, artifacts and callbacks."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from light_run.artifacts.periodic import Periodic
+from light_run.artifacts.store import ArtifactStore
+from light_run.artifacts.sweeper import INTERVAL, Sweeper
+from light_run.engine.output import LogLine, read_log
+from light_run.engine.spec import RunSpec
+from light_run.errors import RunActive, RunNotFound
+from light_run.runs import retention
+from light_run.runs.callbacks import Courier, Recipient
+from light_run.runs.journal import Entry, Journal, Key, Step
+from light_run.runs.model import CallbackState, Delivery, Run, Status
+from light_run.runs.retention import Retention
+from light_run.runs.schedule import DEFAULT, Schedule
+from light_run.runs.state import stream_state
+from light_run.runs.store import RunStore
+
+_log = logging.getLogger(__name__)
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How much is kept, and how callbacks go; see `RunService`."""
+
+    artifacts: int = 20 * GIB
+    sweep_interval: float = INTERVAL
+    retention: Retention = retention.DEFAULT
+    callbacks: Schedule = DEFAULT
+    private: bool = True
+
+
+class Keeping:
+    """Keeps runs in `journal`, their output in `logs_dir`, their files in `artifacts`, within `bounds`."""
+
+    def __init__(self, journal: Journal, logs_dir: Path, artifacts: ArtifactStore, bounds: Bounds) -> None:
+        logs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.store = RunStore()
+        self.artifacts = artifacts
+        self._journal = journal
+        self._logs_dir = logs_dir
+        self._retention = bounds.retention
+        # Of runs that have not ended.
+        self._recipients: dict[str, Recipient] = {}
+        self._sweeper = Sweeper(
+            artifacts,
+            bounds.artifacts,
+            protected=self.store.active,
+            evicted=self._evicted,
+            created=self._created,
+            interval=bounds.sweep_interval,
+        )
+        self._courier = Courier(
+            content=self._body,
+            record=self._went,
+            dropped=self._drop,
+            schedule=bounds.callbacks,
+            spool=logs_dir,
+            private=bounds.private,
+        )
+        self._periodic = Periodic("light-run-keeper", self.step, INTERVAL)
+
+    def load(self) -> list[Entry]:
+        """Take in what an earlier server left; those of it that have not ended, in the order they came."""
+        unended = []
+        kept = set()
+        for entry in self._journal.load():
+            kept.add(entry.run.id)
+            if entry.step in (Step.ENDED, Step.FINISHED):
+                self._load_ended(entry)
+            else:
+                unended.append(self._load_unended(entry))
+        for path in self._logs_dir.iterdir():
+            if path.name not in kept and path.is_file():
+                path.unlink(missing_ok=True)
+        return unended
+
+    def start(self) -> None:
+        """Start the threads."""
+        self._sweeper.start()
+        self._courier.start()
+        self._periodic.start()
+
+    def close(self) -> None:
+        """Stop the threads and close the journal."""
+        self._periodic.close()
+        self._sweeper.close()
+        self._courier.close()
+        self._journal.close()
+
+    def step(self, now: float) -> None:
+        """Forget runs that are too old, and do what the journal left for later."""
+        for run_id in retention.choose(self.store.ended(), self._retention, now):
+            self._expire(run_id)
+        self._journal.step(now)
+
+    # -- one run's way
+
+    def accept(self, run: Run, spec: RunSpec, recipient: Recipient | None, key: Key | None) -> None:
+        """Take in a run whose files are staged. Raises `InsufficientStorage`."""
+        self._journal.accept(run, spec, recipient, key)
+        if recipient is not None:
+            self._recipients[run.id] = recipient
+        self.store.add(run)
+
+    def spec(self, run_id: str) -> RunSpec:
+        """The spec of a run that has not ended. Raises `JournalError`."""
+        return self._journal.spec(run_id)
+
+    def destinations(self, run_id: str) -> tuple[Path, Path]:
+        """Where a run's output goes: its log and its artifact folder."""
+        return self._log(run_id), self.artifacts.folder(run_id)
+
+    def assigned(self, run_id: str, container: str) -> None:
+        """The run has its container."""
+        self._journal.assigned(self.store.get(run_id), container)
+
+    def launched(self, run_id: str, started_at: datetime, timeout: float) -> None:
+        """Its command has been started at `started_at`, for `timeout` seconds."""
+        self._journal.launched(run_id, started_at + timedelta(seconds=timeout))
+
+    def requeued(self, run_id: str) -> None:
+        """It begins anew: nothing that counts had been started in its container."""
+        self._journal.requeued(self.store.get(run_id))
+
+    def settle(self, run: Run) -> Run:
+        """Write down that `run` has ended, make room for what it left; the run as it is to be shown."""
+        now = time.time()
+        if run.callback is not None:
+            run = replace(run, callback=replace(run.callback, next_attempt_at=_utc(now)))
+        self._journal.ended(run, now)
+        recipient = self._recipients.pop(run.id, None)
+        if recipient is not None and run.callback is not None:
+            self._courier.add(run, recipient, since=now, state=run.callback)
+        self._sweeper.ended(run.id, sum(artifact.bytes for artifact in run.artifacts), now)
+        return run
+
+    def settled(self, run: Run) -> None:
+        """Everybody sees that `run` has ended: send its callback; let an older one go where it is one too many."""
+        self._courier.send(run.id, time.time())
+        for run_id in self.store.ended_beyond(self._retention.count):
+            self._expire(run_id)
+
+    def finished(self, run_id: str) -> None:
+        """Its container and its workspace are gone."""
+        self._journal.finished(run_id)
+
+    # -- afterwards
+
+    def delete(self, run_id: str) -> None:
+        """Forget a run that has ended, with its artifacts and its log. Raises `RunNotFound`, `RunActive`."""
+        self._forget(run_id)
+        self._sweeper.removed(run_id)
+        self.artifacts.remove(run_id)
+
+    def discard(self, run_id: str) -> None:
+        """Forget a run that was accepted, but could not be taken to its place after all."""
+        with suppress(RunNotFound):
+            self._forget(run_id)
+
+    def log_lines(self, run_id: str) -> Iterator[LogLine]:
+        """The lines a run has written so far, all of them once it has ended; none for a run that is gone."""
+        try:
+            ended = self.store.get(run_id).ended
+        except RunNotFound:
+            ended = True
+        return read_log(self._log(run_id), ended=ended)
+
+    def key(self, owner: str, key: str) -> Key | None:
+        """What an Idempotency-Key stands for."""
+        return self._journal.key(owner, key, time.time())
+
+    def redeliver(self, run_id: str) -> None:
+        """Send the callback of a run that has ended once more, now. Raises `RunNotFound`, `RunActive`.
+
+        A run that asked for no callback has none to be found.
+        """
+        run = self.store.get(run_id)
+        recipient = None if run.callback is None else self._journal.recipient(run_id)
+        if recipient is None or run.callback is None:
+            raise RunNotFound("the run asked for no callback")
+        if not run.ended:
+            raise RunActive("the run has not ended yet; its callback follows by itself")
+        now = time.time()
+        state = replace(run.callback, state=Delivery.PENDING, next_attempt_at=_utc(now))
+        self.store.update(run_id, callback=state)
+        self._journal.callback(run_id, state, since=now)
+        self._courier.add(run, recipient, since=now, state=state)
+        self._courier.send(run_id, now)
+
+    # -- inside
+
+    def _load_ended(self, entry: Entry) -> None:
+        run, recipient = entry.run, entry.recipient
+        if entry.step is Step.ENDED:
+            self._journal.finished(run.id)
+        if not entry.forgotten:
+            self.store.add(run)
+        if recipient is not None and run.callback is not None and run.callback.state is Delivery.PENDING:
+            due = run.callback.next_attempt_at
+            self._courier.add(run, recipient, since=entry.since or time.time(), state=run.callback)
+            self._courier.send(run.id, time.time() if due is None else due.timestamp())
+            if entry.forgotten:
+                self._courier.forget(run.id)
+        elif entry.forgotten:
+            self._drop(run.id)
+
+    def _load_unended(self, entry: Entry) -> Entry:
+        if entry.recipient is not None:
+            self._recipients[entry.run.id] = entry.recipient
+        if entry.step is not Step.LAUNCHED:
+            run = replace(entry.run, status=Status.QUEUED, started_at=None, queued_ms=0.0)
+            entry = replace(entry, run=run)
+        self.store.add(entry.run)
+        return entry
+
+    def _forget(self, run_id: str) -> None:
+        self.store.remove(run_id)
+        # A callback still to be delivered needs the row and the log.
+        if self._courier.forget(run_id):
+            self._journal.hide(run_id)
+        else:
+            self._drop(run_id)
+
+    def _drop(self, run_id: str) -> None:
+        self._journal.drop(run_id)
+        self._log(run_id).unlink(missing_ok=True)
+
+    def _evicted(self, run_id: str) -> None:
+        with suppress(RunNotFound):
+            self._forget(run_id)
+
+    def _expire(self, run_id: str) -> None:
+        with suppress(RunNotFound):
+            self._forget(run_id)
+            self._sweeper.removed(run_id)
+            self.artifacts.discard(run_id)
+
+    def _log(self, run_id: str) -> Path:
+        return self._logs_dir / run_id
+
+    def _created(self, run_id: str) -> float | None:
+        try:
+            return self.store.get(run_id).created_at.timestamp()
+        except RunNotFound:
+            return None
+
+    def _body(self, run: Run) -> Iterator[bytes]:
+        return stream_state(run, read_log(self._log(run.id)), callback=False)
+
+    def _went(self, run_id: str, state: CallbackState) -> None:
+        with suppress(RunNotFound):
+            self.store.update(run_id, callback=state)
+        self._journal.callback(run_id, state)
+
+
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, timezone.utc)

@@ -1,0 +1,106 @@
+"""Runs that an earlier server left: each goes on from the step the journal has it at.
+
+| found        | then |
+| ------------ | --- |
+| queued       | it waits again |
+| assigned     | its container goes, its files come back, it waits again: nothing was started that counts |
+| launched     | attached to again, running or ended, its log going on and its deadline as it was |
+| container gone | ``interrupted`` |
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+from datetime import datetime, timezone
+
+from light_run.engine.spec import Reason, RunResult, RunSpec
+from light_run.errors import EngineError
+from light_run.runs.journal import Entry, Step
+from light_run.runs.life import Life, Surroundings
+
+_log = logging.getLogger(__name__)
+
+# An engine that is away is asked again so often, in seconds.
+ASK_AGAIN = 1.0
+
+
+class TakenUp(Life):
+    """The life of a run that an earlier server left."""
+
+    def __init__(self, entry: Entry, around: Surroundings) -> None:
+        super().__init__(entry.run.id, around, detached=entry.run.detached)
+        self.entry = entry
+        self._news = threading.Event()
+        if entry.step is Step.LAUNCHED:
+            began = entry.run.started_at or entry.run.created_at
+            # A clock that was put back meanwhile does not make it begin in the future.
+            self._since -= max(0.0, (datetime.now(timezone.utc) - began).total_seconds())
+            self._begun = True
+
+    @property
+    def may_wait(self) -> bool:
+        """False where its command is at work in a container."""
+        return self.entry.step is not Step.LAUNCHED
+
+    def leave(self) -> None:
+        """See `Life`."""
+        super().leave()
+        self._news.set()
+
+    def live(self, spec: RunSpec) -> RunResult:
+        """Go on from where the run was left; an engine that is away is waited for."""
+        entry, runner = self.entry, self.around.runner
+        while self._engine_is_there():
+            try:
+                if entry.step is Step.LAUNCHED:
+                    return self._adopt(spec)
+                there = runner.staged(self.run_id)
+                if entry.step is Step.ASSIGNED and entry.container is not None:
+                    there = runner.unassign(entry.container, self.run_id)
+                    self.around.keeping.requeued(self.run_id)
+                if not there:
+                    runner.discard(self.run_id)
+                    return RunResult(
+                        reason=Reason.INTERRUPTED, error="the run's files were lost with the server"
+                    )
+                return super().live(spec)
+            except EngineError as error:
+                _log.warning("run %s: it cannot be taken up yet: %s", self.run_id, error)
+        # Left, or cancelled, before the engine came back; what it holds is cleared by whoever finds it.
+        return RunResult(reason=Reason.CANCELLED, error="the run was cancelled while the engine was away")
+
+    def _adopt(self, spec: RunSpec) -> RunResult:
+        entry = self.entry
+        deadline = entry.deadline or datetime.now(timezone.utc)
+        log, artifacts = self.around.keeping.destinations(self.run_id)
+        return self.around.runner.adopt(
+            entry.container or "",
+            spec,
+            run_id=self.run_id,
+            deadline=deadline,
+            log=log,
+            artifacts=artifacts,
+            cancel=self.cancel,
+            observer=self,
+        )
+
+    def _engine_is_there(self) -> bool:
+        # False once nobody wants to wait for it any more.
+        with self.cancel.calling(self._news.set):
+            while not self._given_up:
+                if self.around.runner.health().docker:
+                    return True
+                self._news.wait(ASK_AGAIN)
+        return False
+
+    @property
+    def _given_up(self) -> bool:
+        # A command at work must be killed, whenever that can be, unless this server stops.
+        return self._left or (self.cancel.cancelled and (self.may_wait or self._wish is Reason.INTERRUPTED))
+
+
+def in_order(entries: Iterable[Entry]) -> list[Entry]:
+    """`entries` as they are to get their slots: those at work have them, the others wait as they came."""
+    return sorted(entries, key=lambda entry: entry.step is not Step.LAUNCHED)
