@@ -43,8 +43,8 @@ def test_more_workers_are_refused(tmp_path: Path, options: list[str]) -> None:
     with pytest.raises(AssertionError, match="the server exited with"), server:
         pass
     stderr = (tmp_path / "stderr").read_text()
-    assert "worker" in stderr
-    assert "Traceback" not in stderr
+    assert "cannot work with" in stderr
+    assert "workers" in stderr
 
 
 def test_preloading_is_refused(tmp_path: Path) -> None:
@@ -65,4 +65,3 @@ def test_preloading_is_refused(tmp_path: Path) -> None:
         pass
     stderr = (tmp_path / "stderr").read_text()
     assert "preload" in stderr
-    assert "Traceback" not in stderr
