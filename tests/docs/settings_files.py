@@ -1,6 +1,6 @@
 """The table of settings in the README and `.env.example`, both made from `light_run.settings`.
 
-    python -m tests.docs.settings_files      writes both; tests fail where they are out of date
+python -m tests.docs.settings_files      writes both; tests fail where they are out of date
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"))
 
 def is_value(variable: Variable) -> bool:
     """True where the default is a value that could be written in the environment, and no description."""
-    return re.fullmatch(r"[\w./~-]+", variable.default) is not None and variable.default not in ("none", "all")
+    return re.fullmatch(r"[\w./~-]+", variable.default) is not None and variable.default not in (
+        "none",
+        "all",
+    )
 
 
 def settings_table() -> str:
@@ -41,7 +44,9 @@ def settings_table() -> str:
         option = f"``{variable.option}``" if variable.option else ""
         writer.writerow([f"``{variable.name}``", option, _default(variable), _markup(variable.help)])
     body = "".join(f"   {line}\n" for line in rows.getvalue().splitlines())
-    head = '.. csv-table::\n   :name: settings-table\n   :header: "Variable", "Option", "Default", "Meaning"\n\n'
+    head = (
+        '.. csv-table::\n   :name: settings-table\n   :header: "Variable", "Option", "Default", "Meaning"\n\n'
+    )
     return f"{BEGIN}\n{head}{body}\n{END}"
 
 

@@ -1,0 +1,138 @@
+"""Everything the README shows is executed, and what it shows as output is compared."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.docs import normal, rst
+from tests.docs.conftest import Outcome, Place, named, served
+from tests.docs.settings_files import README
+from tests.support.engine import containers_of
+from tests.support.poll import eventually
+from tests.support.receiver import signature
+from tests.support.server import Server
+
+EXAMPLES = rst.examples(README)
+SHELL = [pytest.param(each, id=each.code.place) for each in EXAMPLES if each.code.language == "bash"]
+PYTHON = [pytest.param(each, id=each.code.place) for each in EXAMPLES if each.code.language == "python"]
+
+# Blocks that are no examples to be executed as they stand, and the tests that answer for them.
+ANSWERED_FOR = {
+    "set-up-commands": "test_make.py",
+    "demo-output": "test_make.py",
+    "development-commands": "test_make.py",
+    "serve": "the fixture `server`",
+    "gunicorn": "test_gunicorn_of_one_s_own",
+    "receiver.py": "test_the_receiver_tells_a_forgery, and a shell example starts it",
+    "request.json": "a shell example sends it",
+}
+
+
+def test_every_block_is_executed_or_answered_for() -> None:
+    shown = {each.shown.place for each in EXAMPLES if each.shown is not None}
+    executed = {each.code.place for each in EXAMPLES}
+    blocks = rst.blocks(README)
+    unaccounted = [
+        block.place for block in blocks if block.name is None and block.place not in executed | shown
+    ]
+    assert unaccounted == []
+    assert {block.name for block in blocks if block.name is not None} == set(ANSWERED_FOR)
+
+
+def test_there_are_enough_examples() -> None:
+    assert len(SHELL) >= 12
+    assert len(PYTHON) >= 3
+
+
+@pytest.mark.parametrize("example", SHELL)
+def test_shell(example: rst.Example, place: Place, shell: dict[str, Outcome]) -> None:
+    outcome = shell[example.code.place]
+    assert outcome.code == 0, f"stopped here, or before\n{outcome.stdout}\n{outcome.stderr}"
+    compare(place, example.shown, outcome.stdout)
+
+
+@pytest.mark.parametrize("example", PYTHON)
+def test_python(example: rst.Example, place: Place, server: Server) -> None:
+    script = place.folder / f"{example.code.place}.py"
+    script.write_text(place.own(example.code.text) + "\n")
+    done = subprocess.run(
+        [sys.executable, script.name],
+        cwd=place.folder,
+        env=place.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    compare(place, example.shown, done.stdout)
+
+
+def compare(place: Place, shown: rst.Block | None, stdout: str) -> None:
+    """Fail where `stdout` is not what the README shows; where it shows nothing, there must be nothing."""
+    stdout = place.shown(stdout)
+    if shown is None:
+        assert stdout.strip() == "", "the README shows no output here"
+    elif shown.language == "json":
+        assert normal.value(stdout) == normal.value(shown.text)
+    else:
+        assert normal.text(stdout) == normal.text(shown.text)
+
+
+def test_the_examples_leave_nothing(place: Place, server: Server, shell: dict[str, Outcome]) -> None:
+    server.wait_clean()
+
+
+def test_scripts_without_a_server_leave_no_container(place: Place) -> None:
+    example = next(each for each in EXAMPLES if "Runner()" in each.code.text)
+    script = 'RunnerConfig(server_id="sdk-readme")'
+    text = place.own(example.code.text).replace("Runner()", f"Runner({script})")
+    (place.folder / "alone.py").write_text(f"from light_run.engine import RunnerConfig\n{text}\n")
+    subprocess.run(
+        [sys.executable, "alone.py"], cwd=place.folder, env=place.environment(), check=True, timeout=60
+    )
+    assert containers_of("sdk-readme") == []
+
+
+@pytest.fixture
+def receiver(place: Place) -> Iterator[subprocess.Popen[str]]:
+    """The README's receiver of callbacks, at work."""
+    script = place.folder / "receiver.py"
+    with subprocess.Popen(
+        [sys.executable, "-u", str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        process.kill()
+
+
+def test_the_receiver_tells_a_forgery(place: Place, receiver: subprocess.Popen[str]) -> None:
+    url = f"http://127.0.0.1:{place.ports['8000']}/done"
+    headers = {"X-Light-Run-Signature": signature("another secret altogether", b"{}")}
+
+    def post() -> int:
+        try:
+            return requests.post(url, data=b"{}", headers=headers, timeout=10).status_code
+        except requests.ConnectionError:
+            return 0
+
+    assert eventually(post, "the receiver answers") == 403
+    assert receiver.wait(10) == 0
+    assert receiver.stdout is not None
+    assert receiver.stdout.read() == ""
+
+
+def test_gunicorn_of_one_s_own(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.prepare()
+    with served(place, "gunicorn", "gunicorn") as server:
+        assert server.get("/runs").status_code == 401
+        assert server.get("/runs", token="change-me-please").json() == []
+    assert "change-me-please" in named("gunicorn").text

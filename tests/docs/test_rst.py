@@ -1,0 +1,75 @@
+"""The documents are valid, and what they name is there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+import light_run
+from light_run.settings import table
+from tests.docs import rst
+from tests.docs.settings_files import README, REPOSITORY
+
+CHANGELOG = REPOSITORY / "CHANGELOG.rst"
+DOCUMENTS = [README, CHANGELOG, *sorted((REPOSITORY / "docs").glob("*.rst"))]
+
+# As long as the README has this place for figures, the document they are taken from may be missing.
+TO_COME = {".. benchmarks: the figures go here": "docs/benchmarks.rst"}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_renders_without_a_warning(path: Path) -> None:
+    rst.document(path)
+
+
+@pytest.mark.parametrize("path", [README, CHANGELOG], ids=lambda path: path.name)
+def test_renders_by_the_command(path: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    command = [sys.executable, "-m", "docutils", "--report=1", "--exit-status=1", str(path), str(page)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "<h1" in page.read_text()
+
+
+def test_a_fault_would_be_found(tmp_path: Path) -> None:
+    (tmp_path / "bad.rst").write_text("Title\n===\n\n`nowhere`_\n")
+    with pytest.raises(AssertionError, match="too short"):
+        rst.document(tmp_path / "bad.rst")
+
+
+def test_the_package_shows_the_readme() -> None:
+    config = ConfigParser()
+    config.read(REPOSITORY / "setup.cfg")
+    assert config["metadata"]["long_description"] == "file: README.rst"
+    assert config["metadata"]["long_description_content_type"] == "text/x-rst"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_settings_that_are_named_exist(path: Path) -> None:
+    known = {variable.name for variable in table()} | {"LIGHT_RUN_"}
+    named = {word for text in rst.literals(path) for word in re.findall(r"\bLIGHT_RUN_[A-Z_]*", text)}
+    assert named <= known
+
+
+def test_files_that_are_named_exist() -> None:
+    pattern = re.compile(r"(?:deploy|docs|scripts|tests|\.ci)/[\w./-]*|[A-Z]+\.rst|LICENSE|\.env\.example")
+    named = {text for text in rst.literals(README) if pattern.fullmatch(text)}
+    assert len(named) > 3
+    to_come = {name for marker, name in TO_COME.items() if marker in README.read_text()}
+    assert sorted(text for text in named - to_come if not (REPOSITORY / text).exists()) == []
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    versions = re.findall(r"^(\d+\.\d+\.\d+)[^\n]*\n-+$", CHANGELOG.read_text(), re.MULTILINE)
+    assert versions[0] == light_run.__version__
+
+
+def test_the_changelog_has_the_usual_headings() -> None:
+    headings = set(re.findall(r"^(\w+)\n~+$", CHANGELOG.read_text(), re.MULTILINE))
+    assert headings <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert headings
