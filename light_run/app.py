@@ -41,7 +41,7 @@ def create_app(settings: Settings | None = None, **overrides: Any) -> Flask:
         if host is None:
             raise
         # The one exception that gunicorn answers with a line of its words and the end of the server.
-        from gunicorn.errors import AppImportError  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
+        from gunicorn.errors import AppImportError  # type: ignore[import-untyped,unused-ignore]
 
         raise AppImportError(f"light-run: {error}") from None
 

@@ -131,7 +131,7 @@ class _Server(BaseApplication):  # type: ignore[misc,unused-ignore]
 
     def load(self) -> Flask:
         """Make the application; called in the worker."""
-        from light_run.app import create_app  # noqa: PLC0415 - the master has no use for what it imports
+        from light_run.app import create_app
 
         app = create_app(self._settings)
         _log.info("listening", extra={"host": self._address[0], "port": self._address[1]})

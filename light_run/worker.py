@@ -91,8 +91,8 @@ def current() -> Worker | None:
     owner = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     if owner is None or "gunicorn.arbiter" not in sys.modules:
         return None
-    from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
-    from gunicorn.workers.base import Worker as GunicornWorker  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
+    from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped,unused-ignore]
+    from gunicorn.workers.base import Worker as GunicornWorker  # type: ignore[import-untyped,unused-ignore]
 
     if isinstance(owner, Arbiter):
         raise SettingsError("light-run cannot be preloaded: its threads would not be there after the fork")

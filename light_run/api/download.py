@@ -94,10 +94,12 @@ def _range(file: OpenFile, modified: datetime) -> tuple[int, int] | None:
         request.environ, etag=file.etag, last_modified=modified, ignore_if_range=False
     ):
         return None
-    found = wanted.range_for_length(file.bytes)
-    if found is None:
+    begin, end = wanted.ranges[0]
+    # The last so many bytes of a file that has fewer are all of them.
+    start = max(0, file.bytes + begin) if begin < 0 else begin
+    if start >= file.bytes:
         raise RequestedRangeNotSatisfiable(file.bytes)
-    return found
+    return start, file.bytes if end is None else min(end, file.bytes)
 
 
 def _accelerated(file: OpenFile, accel: str) -> Response:

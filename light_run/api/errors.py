@@ -43,7 +43,7 @@ def register(app: Flask) -> None:
 
 def _http(error: HTTPException) -> Response:
     status = error.code or 500
-    if status < 400:  # noqa: PLR2004 - a redirect is no error
+    if status < 400:
         return Response(status=status, headers=error.get_headers())
     message = error.description if error.description != type(error).description else None
     response = error_response(_WORDS.get(status, "error"), status, message)
@@ -61,7 +61,7 @@ def _invalid(error: errors.InvalidSpec) -> Response:
 def _any(error: Exception) -> Response:
     for kind, (status, word) in _ANSWERS.items():
         if isinstance(error, kind):
-            message = str(error) if status != 404 else None  # noqa: PLR2004
+            message = str(error) if status != 404 else None
             response = error_response(word, status, message)
             if isinstance(error, errors.Overloaded):
                 response.headers["Retry-After"] = str(error.retry_after)

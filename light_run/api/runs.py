@@ -147,7 +147,7 @@ def _accepted(run: Run) -> Response:
 
 def _idempotency_key() -> str | None:
     key = request.headers.get("Idempotency-Key", "").strip()
-    if len(key) > 255:  # noqa: PLR2004
+    if len(key) > 255:
         raise _fault("Idempotency-Key", "too_long", "Idempotency-Key has more than 255 characters")
     return key or None
 
@@ -178,7 +178,7 @@ def _wait_query() -> float:
 
 
 def _is_digits(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 9  # noqa: PLR2004
+    return text.isascii() and text.isdigit() and len(text) <= 9
 
 
 def _fault(name: str, code: str, message: str) -> InvalidSpec:

@@ -41,7 +41,7 @@ def _serve(**options: Any) -> None:
         statedir.lock(settings.state_dir)
         statedir.unlock(settings.state_dir)
         # After what is quick to check: this imports gunicorn.
-        from light_run import server  # noqa: PLC0415
+        from light_run import server
 
         listener = server.listen(settings.host, settings.port)
     except SettingsError as error:

@@ -1,0 +1,50 @@
+"""The API in front of real runs on a fake engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from light_run.api import Policy, create_api
+from light_run.artifacts.store import ArtifactStore
+from light_run.runs.service import RunService
+from tests.unit.fake_runner import FakeRunner
+
+MakeClient = Callable[..., FlaskClient]
+
+
+@pytest.fixture
+def runner() -> FakeRunner:
+    """A runner whose runs end at once."""
+    return FakeRunner()
+
+
+@pytest.fixture
+def service(tmp_path: Path, runner: FakeRunner) -> Iterator[RunService]:
+    """Runs on the fake runner; two at once, two more may wait."""
+    artifacts = ArtifactStore(tmp_path / "artifacts")
+    service = RunService(runner, artifacts, logs_dir=tmp_path / "logs", concurrency=2, max_queue=2)
+    service.start()
+    yield service
+    service.close(grace=0)
+
+
+@pytest.fixture
+def make_client(service: RunService) -> MakeClient:
+    """A client of an API of the test's own; takes the arguments of `create_api`, the service left out."""
+
+    def make(**arguments: Any) -> FlaskClient:
+        arguments = {"token": None, "body_limit": 100_000, "policy": Policy(), **arguments}
+        return create_api(service, **arguments).test_client()
+
+    return make
+
+
+@pytest.fixture
+def client(make_client: MakeClient) -> FlaskClient:
+    """A client of an API without a token."""
+    return make_client()

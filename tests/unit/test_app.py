@@ -1,0 +1,78 @@
+"""The wiring: what settings become, and that an application ends as it began."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import light_run
+from light_run import app as module
+from light_run.engine import Limits
+from light_run.errors import SettingsError
+from light_run.settings import MIB, Settings
+
+
+def settings(tmp_path: Path, **fields: object) -> Settings:
+    """Settings of an empty environment, with all folders of the test's own."""
+    return Settings.from_env({}, state_dir=tmp_path / "state", **fields)
+
+
+def test_defaults_become_the_engine_s(tmp_path: Path) -> None:
+    made = settings(tmp_path)
+    made.state_dir.mkdir()
+    config = module.runner_config(made)
+    assert config.limits == Limits()
+    assert config.state_dir == made.state_dir
+    assert "NET_RAW" in config.cap_drop
+
+
+def test_what_an_operator_tightens(tmp_path: Path) -> None:
+    made = settings(
+        tmp_path, memory="64m", cap_drop="all", read_only=True, user="65534", runtime="runsc", parked="a=1"
+    )
+    made.state_dir.mkdir()
+    config = module.runner_config(made)
+    assert (config.limits.memory, config.read_only, config.user) == (64 * MIB, True, "65534")
+    assert "ALL" in config.cap_drop
+    assert config.parked_pins == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("runtime", "runtimes", "allowed"),
+    [
+        (None, None, ("runc", "runsc")),
+        ("runsc", None, ("runsc",)),
+        (None, "runsc", ("runsc",)),
+        ("runsc", "runc", ("runsc", "runc")),
+    ],
+)
+def test_runtimes(
+    tmp_path: Path, runtime: str | None, runtimes: str | None, allowed: tuple[str, ...]
+) -> None:
+    assert module.policy(settings(tmp_path, runtime=runtime, runtimes=runtimes)).runtimes == allowed
+
+
+def test_the_most_is_the_default_where_nothing_is_said(tmp_path: Path) -> None:
+    assert module.policy(settings(tmp_path, memory="64m")).most == Limits(memory=64 * MIB)
+    assert module.policy(settings(tmp_path, max_cpus=4)).most.cpus == 4
+
+
+def test_an_application_without_an_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    app = light_run.create_app(token="t", body_limit=100, state_dir=tmp_path / "state")
+    try:
+        client = app.test_client()
+        assert client.get("/health").status_code == 503
+        assert client.get("/runs").status_code == 401
+        headers = {"Authorization": "Bearer t"}
+        assert client.get("/runs", headers=headers).data == b"[]"
+        assert client.post("/run", data=b" " * 101, headers=headers).status_code == 413
+    finally:
+        module.close(app)
+        module.close(app)
+
+
+def test_a_bad_setting_is_raised(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="LIGHT_RUN_BODY_LIMIT"):
+        light_run.create_app(body_limit=0, state_dir=tmp_path)

@@ -1,0 +1,73 @@
+"""The command line: help, version, what is refused; what it serves is tested with the real thing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+import light_run
+from light_run.cli import main
+from light_run.settings import table
+
+
+def light(*arguments: str, **variables: str) -> Result:
+    """Run ``light-run`` with these arguments and variables."""
+    return CliRunner().invoke(
+        main, arguments, env={f"LIGHT_RUN_{name}": value for name, value in variables.items()}
+    )
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help(option: str) -> None:
+    result = light(option)
+    assert result.exit_code == 0
+    assert "serve" in result.stdout
+
+
+def test_help_of_serve_has_every_option_with_its_variable() -> None:
+    text = light("serve", "-h").stdout
+    for variable in table():
+        if variable.option:
+            assert variable.option in text
+
+
+def test_version() -> None:
+    assert light("--version").stdout == f"light-run {light_run.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "words"),
+    [
+        (["--port", "http"], {}, ["--port", "http", "65535"]),
+        ([], {"PORT": "0"}, ["LIGHT_RUN_PORT", "0"]),
+        (["--body-limit", "-1"], {}, ["--body-limit", "-1"]),
+        (["--token", "a b"], {}, ["LIGHT_RUN_TOKEN"]),
+        ([], {"STATE_DIR": "/proc/none"}, ["/proc/none"]),
+        (["--host", "no.such.host.invalid"], {}, ["no.such.host.invalid"]),
+    ],
+)
+def test_what_cannot_be_used_is_one_line_and_exit_code_2(
+    tmp_path: Path, arguments: list[str], variables: dict[str, str], words: list[str]
+) -> None:
+    result = light("serve", *arguments, **{"STATE_DIR": str(tmp_path), **variables})
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert all(word in result.stderr for word in words)
+    assert "a b" not in result.stderr
+
+
+def test_the_command_loads_nothing_it_does_not_need() -> None:
+    script = "import sys, light_run.cli; print({'flask', 'docker', 'gunicorn'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "light_run", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"light-run {light_run.__version__}\n"

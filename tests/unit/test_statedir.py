@@ -1,0 +1,77 @@
+"""The state directory: made, locked, named."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from light_run import statedir
+from light_run.errors import SettingsError
+
+HOLD = """
+    import sys
+    from pathlib import Path
+    from light_run import statedir
+    statedir.lock(Path(sys.argv[1]))
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_folders_are_made_and_closed_to_others(tmp_path: Path) -> None:
+    state, artifacts = tmp_path / "a" / "state", tmp_path / "artifacts"
+    statedir.prepare(state, artifacts)
+    assert state.stat().st_mode & 0o777 == 0o700
+    assert artifacts.is_dir()
+    statedir.prepare(state, artifacts)
+
+
+def test_a_file_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="LIGHT_RUN_STATE_DIR"):
+        statedir.prepare(tmp_path / "file" / "state", tmp_path)
+    with pytest.raises(SettingsError, match="LIGHT_RUN_ARTIFACTS_DIR"):
+        statedir.prepare(tmp_path, tmp_path / "file")
+
+
+def test_the_server_id_stays(tmp_path: Path) -> None:
+    first = statedir.server_id(tmp_path)
+    assert first == statedir.server_id(tmp_path)
+    assert len(first) == 36
+    assert os.listdir(tmp_path) == ["server-id"]
+
+
+def test_one_process_may_lock_twice(tmp_path: Path) -> None:
+    statedir.lock(tmp_path)
+    statedir.lock(tmp_path)
+    statedir.unlock(tmp_path)
+    statedir.unlock(tmp_path)
+
+
+def test_another_process_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(HOLD), str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "locked\n"
+        with pytest.raises(SettingsError, match=f"process {holder.pid}"):
+            statedir.lock(tmp_path)
+        asked: list[int] = []
+
+        def wait(owner: int) -> bool:
+            asked.append(owner)
+            holder.kill()
+            holder.wait()
+            return True
+
+        statedir.lock(tmp_path, wait)
+        assert asked[0] == holder.pid
+        statedir.unlock(tmp_path)
