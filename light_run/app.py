@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 from flask import Flask
@@ -14,7 +14,8 @@ from light_run import log, statedir, worker
 from light_run.api import Policy, create_api
 from light_run.artifacts.store import ArtifactStore
 from light_run.engine import DROPPED_CAPABILITIES, Limits, Runner, RunnerConfig
-from light_run.errors import SettingsError
+from light_run.errors import JournalError, SettingsError
+from light_run.runs.retention import Retention
 from light_run.runs.schedule import Schedule
 from light_run.runs.service import RunService
 from light_run.settings import Settings
@@ -30,14 +31,14 @@ def create_app(settings: Settings | None = None, **overrides: Any) -> Flask:
 
     `settings` default to the environment's; `overrides` are single ones by the name of their field, such
     as ``create_app(token="...", body_limit=1024)``. ``app.extensions["light_run"]`` is the `RunService`;
-    `close` ends it. Raises `SettingsError`.
+    `close` ends it. Raises `SettingsError`, `JournalError`.
     """
     host = None
     try:
         host = worker.current()
         settings = Settings.from_env(**overrides) if settings is None else settings
         return _create(settings, host)
-    except SettingsError as error:
+    except (SettingsError, JournalError) as error:
         if host is None:
             raise
         # The one exception that gunicorn answers with a line of its words and the end of the server.
@@ -52,42 +53,39 @@ def close(app: Flask, grace: float = 0.0) -> None:
     parts.close(grace)
 
 
-@dataclass
 class _Parts:
-    # What is to be ended, once, in this order.
-    settings: Settings
-    service: RunService
-    starter: threading.Thread
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _closed: bool = False
+    # What is to be ended, once, in the order opposite to that it was begun in.
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ends: list[Callable[[float], object]] = []
+
+    def add(self, end: Callable[[float], object]) -> None:
+        self._ends.append(end)
 
     def close(self, grace: float) -> None:
         with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            self.starter.join()
-            self.service.close(grace)
-            statedir.unlock(self.settings.state_dir)
+            while self._ends:
+                self._ends.pop()(grace)
 
 
 def _create(settings: Settings, host: worker.Worker | None) -> Flask:
+    parts = _Parts()
+    try:
+        return _begin(settings, host, parts)
+    except BaseException:
+        parts.close(0.0)
+        raise
+
+
+def _begin(settings: Settings, host: worker.Worker | None, parts: _Parts) -> Flask:
     log.configure_unless_configured()
     if host is not None:
         host.check()
     statedir.prepare(settings.state_dir, settings.artifacts_dir)
     statedir.lock(settings.state_dir, None if host is None else host.wait_for_sibling)
-    service = RunService(
-        Runner(runner_config(settings)),
-        ArtifactStore(settings.artifacts_dir),
-        logs_dir=settings.state_dir / "logs",
-        concurrency=settings.max_concurrency,
-        max_queue=settings.max_queue,
-        max_artifacts_bytes=settings.max_artifacts_bytes,
-        sweep_interval=settings.sweep_interval,
-        callback_schedule=Schedule(first=settings.callback_pause, lifetime=settings.callback_lifetime),
-        callback_private=settings.callback_private,
-    )
+    parts.add(lambda _: statedir.unlock(settings.state_dir))
+    service = _service(settings)
+    parts.add(service.close)
     app = create_api(
         service,
         token=settings.token,
@@ -98,13 +96,28 @@ def _create(settings: Settings, host: worker.Worker | None) -> Flask:
     )
     # Beside the first requests: the engine may take its time, or not be there yet.
     starter = threading.Thread(target=service.start, name="light-run-start", daemon=True)
-    parts = _Parts(settings, service, starter)
-    app.extensions[_EXTENSION], app.extensions[_PARTS] = service, parts
     starter.start()
+    parts.add(lambda _: starter.join())
+    app.extensions[_EXTENSION], app.extensions[_PARTS] = service, parts
     if host is not None:
         host.on_stop(parts.close, settings.grace)
     atexit.register(parts.close, 0.0)
     return app
+
+
+def _service(settings: Settings) -> RunService:
+    return RunService(
+        Runner(runner_config(settings)),
+        ArtifactStore(settings.artifacts_dir),
+        logs_dir=settings.state_dir / "logs",
+        concurrency=settings.max_concurrency,
+        max_queue=settings.max_queue,
+        max_artifacts_bytes=settings.max_artifacts_bytes,
+        sweep_interval=settings.sweep_interval,
+        retention=Retention(age=settings.retention, count=settings.max_runs),
+        callback_schedule=Schedule(first=settings.callback_pause, lifetime=settings.callback_lifetime),
+        callback_private=settings.callback_private,
+    )
 
 
 def runner_config(settings: Settings) -> RunnerConfig:
@@ -118,8 +131,11 @@ def runner_config(settings: Settings) -> RunnerConfig:
         read_only=settings.read_only,
         user=settings.user,
         runtime=settings.runtime,
+        default_network=settings.network,
         log_cap=settings.log_limit,
         extract_cap=settings.extract_limit,
+        extract_entries=settings.extract_entries,
+        workspace_cap=settings.max_workspace_bytes,
         parked_max=settings.parked_max,
         parked_idle=settings.parked_idle,
         parked_pins=dict(settings.parked),

@@ -7,9 +7,11 @@ import json
 import logging
 import os
 import socket
+import sys
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped,unused-ignore]
+from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped,unused-ignore]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped,unused-ignore]
 from gunicorn.http import errors  # type: ignore[import-untyped,unused-ignore]
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped,unused-ignore]
@@ -55,13 +57,19 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(settings: Settings, listener: socket.socket) -> None:
-    """Serve on `listener` until SIGTERM or SIGINT; exits the process, with 0 after those."""
+    """Serve on `listener` until SIGTERM or SIGINT; exits the process: with 0 after those.
+
+    The code is 2 where the application cannot be made; why is on stderr then.
+    """
     log.configure("", level=logging.WARNING)
     log.configure("light_run", "gunicorn.error")
     for warning in settings.warnings:
         _log.warning(warning)
     _warn_of_openness(settings)
-    _Server(settings, listener).run()
+    try:
+        _Server(settings, listener).run()
+    except SystemExit as end:
+        sys.exit(2 if end.code == Arbiter.APP_LOAD_ERROR else end.code)
 
 
 class JsonLogger(Logger):  # type: ignore[misc,unused-ignore]

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from light_run import parse
 from light_run.errors import SettingsError
+from light_run.variable import Variable, setting
 
 PREFIX = "LIGHT_RUN_"
 MIB = 1024 * 1024
@@ -26,65 +27,14 @@ _CLIENT_VARIABLES = frozenset({"LIGHT_RUN_URL"})
 _NOTHING: tuple[str, ...] = ()
 _NO_PINS: tuple[tuple[str, int], ...] = ()
 
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """One row of the table: how the setting `field` is named, read, shown and explained."""
-
-    field: str
-    name: str
-    default: str
-    help: str
-    read: Callable[[Any], Any]
-    option: str | None = None
-    secret: bool = False
-    lenient: bool = False
-
-    @property
-    def title(self) -> str:
-        """The variable and, where there is one, its option: ``LIGHT_RUN_PORT (--port)``."""
-        return f"{self.name} ({self.option})" if self.option else self.name
-
-    def parse(self, value: object) -> Any:
-        """Read `value`. Raises `SettingsError` naming the variable, the value and what would be right."""
-        try:
-            return self.read(value)
-        except ValueError as error:
-            shown = "" if self.secret else f' is "{str(value)[:80]}"'
-            raise SettingsError(f"{self.title}{shown}: {error}") from None
-
-
-def setting(
-    default: _T,
-    read: Callable[[Any], _T],
-    words: str,
-    *,
-    shown: str | None = None,
-    option: str | None = None,
-    secret: bool = False,
-    lenient: bool = False,
-) -> Any:
-    """A field of `Settings`; `shown` is its default in words, a `lenient` one warns instead of failing."""
-    metadata = {
-        "read": read,
-        "help": words,
-        "shown": parse.show(default) if shown is None else shown,
-        "option": option,
-        "secret": secret,
-        "lenient": lenient,
-    }
-    return field(default=default, repr=not secret, metadata=metadata)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Every setting. Sizes are in bytes, `timeout` and `max_timeout` in milliseconds, other times in seconds.
 
     `max_memory`, `max_cpus` and `max_pids` are what a request may ask for; None is as much as the default.
-    `images` and `networks` are patterns, None allows all. `warnings` has a sentence for each value that
-    could not be used and each variable nobody knows.
+    `images` and `networks` are patterns, None allows all; `network` None is the server's own bridge.
+    `warnings` has a sentence for each value that could not be used and each variable nobody knows.
     """
 
     port: int = setting(3000, parse.integer(1, 65535), "TCP port to listen on", option="--port")
@@ -170,7 +120,16 @@ class Settings:
     networks: tuple[str, ...] | None = setting(
         None, parse.patterns, "patterns of networks a run may name, such as none,team-*", shown="all"
     )
+    network: str | None = setting(
+        None, parse.name, "network of a run that names none", shown="the server's own, isolated"
+    )
     extract_limit: int = setting(1024 * MIB, parse.size(0), "most bytes of one `extract` entry")
+    extract_entries: int = setting(
+        100_000, parse.integer(1, 10_000_000), "most files and folders of one run's artifacts"
+    )
+    max_workspace_bytes: int = setting(
+        0, parse.size(0), "most bytes of a run's files and all it writes; 0 is no cap"
+    )
     log_limit: int = setting(10 * MIB, parse.size(0), "most bytes of output kept of one run")
     workspace: str = setting(
         "auto", parse.choice("auto", "bind", "archive"), "how files get in and out: auto, bind or archive"
@@ -187,6 +146,12 @@ class Settings:
         parse.prefix,
         "prefix of nginx's internal location for the artifacts (X-Accel-Redirect)",
         shown="unset: files are sent by the server itself",
+    )
+    retention: float = setting(
+        604_800.0, parse.seconds(0, 315_360_000), "seconds that finished runs are kept", shown="604800"
+    )
+    max_runs: int = setting(
+        10_000, parse.integer(1, 1_000_000), "most finished runs kept; the oldest go first"
     )
     callback_private: bool = setting(True, parse.boolean, "allow callbacks to loopback and private addresses")
     callback_pause: float = setting(
