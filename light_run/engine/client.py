@@ -11,12 +11,14 @@ import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import IO, Any
+from urllib.parse import urlencode
 
 import docker
 import requests
 import urllib3
 from docker.transport.unixconn import UnixHTTPAdapter
 from docker.utils import kwargs_from_env
+from requests.structures import CaseInsensitiveDict
 
 from light_run.engine.stream import EngineStream
 from light_run.errors import EngineRefused, EngineUnavailable
@@ -30,6 +32,29 @@ class _OnePoolAdapter(UnixHTTPAdapter):
     # idle sockets a thread would stay open.
     def get_connection(self, url: str | bytes, proxies: Any = None) -> Any:
         return super().get_connection("http+unix://engine", proxies)
+
+
+class _LeanClient(docker.APIClient):
+    # What requests does for a browser (cookies, redirects, .netrc, merging settings) takes twice the
+    # processor time of the call itself, and an engine has a use for none of it.
+    def request(self, method: Any, url: Any, **kwargs: Any) -> requests.Response:  # type: ignore[override]
+        data = kwargs.get("data")
+        if not (self.base_url.startswith("http+docker://") and isinstance(data, str | bytes | None)):
+            return super().request(method, url, **kwargs)
+        prepared = requests.PreparedRequest()
+        prepared.method = method
+        # A parameter that is None is not sent, as requests has it.
+        given = {name: value for name, value in (kwargs.get("params") or {}).items() if value is not None}
+        prepared.url = f"{url}?{urlencode(given, doseq=True)}" if given else url
+        prepared.body = data.encode() if isinstance(data, str) else data
+        length = {"Content-Length": str(len(prepared.body or b""))}
+        prepared.headers = CaseInsensitiveDict({**(kwargs.get("headers") or {}), **length})
+        stream = bool(kwargs.get("stream"))
+        response = self.get_adapter(url).send(prepared, stream=stream, timeout=kwargs.get("timeout"))
+        if not stream:
+            # Read to its end, which gives the connection back.
+            _ = response.content
+        return response
 
 
 @contextmanager
@@ -64,7 +89,7 @@ class Engine:
 
     def _connect(self) -> Any:
         # DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH, as the docker command reads them.
-        client: Any = docker.APIClient(version=self._version, timeout=self._timeout, **kwargs_from_env())
+        client: Any = _LeanClient(version=self._version, timeout=self._timeout, **kwargs_from_env())
         self._version = client.api_version
         adapter = client.adapters.get("http+docker://")
         if isinstance(adapter, UnixHTTPAdapter):
@@ -73,8 +98,6 @@ class Engine:
                 "http+unix://" + adapter.socket_path, timeout=self._timeout, pool_connections=1
             )
             client.mount("http+docker://", client._custom_adapter)
-            # No proxy and no .netrc has a say on a socket of this host; looking for them costs as much as the call.
-            client.trust_env = False
         with self._lock:
             self._clients.add(client)
         return client

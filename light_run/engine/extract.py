@@ -8,6 +8,7 @@ by ``os.fsdecode``, since a container may call a file anything but NUL and slash
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import tarfile
@@ -24,6 +25,8 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a fifo that was swapped in must not wait for a writer.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+# A front server in this one's group may send artifacts where the umask and the folder above allow it.
+_FILE_MODE, _DIRECTORY_MODE = 0o640, 0o750
 
 Parts = tuple[bytes, ...]
 
@@ -70,13 +73,15 @@ class ArtifactFolder:
         """Write a file of at most `size` bytes; nothing of it stays on failure. Raises ExtractError, OSError."""
         if self._entry_bytes + size > self._cap:
             raise ExtractError(f"larger than the {self._cap} bytes that one entry may bring")
+        _check_names(parts)
         with self._open_directory(parts[:-1]) as parent:
             self._count(parts)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(parts[-1], dir_fd=parent)
+            self._found.pop(parts, None)
             written = 0
             try:
-                with contextlib.suppress(IsADirectoryError), contextlib.suppress(FileNotFoundError):
-                    os.unlink(parts[-1], dir_fd=parent)
-                with open(os.open(parts[-1], _NEW_FILE, 0o600, dir_fd=parent), "wb") as out:
+                with open(os.open(parts[-1], _NEW_FILE, _FILE_MODE, dir_fd=parent), "wb") as out:
                     for chunk in chunks:
                         written += len(chunk)
                         # The file may have grown since it was measured.
@@ -110,16 +115,15 @@ class ArtifactFolder:
     def _open_directory(self, parts: Parts) -> Iterator[int]:
         if len(parts) > _DEEPEST:
             raise ExtractError(f"nested deeper than {_DEEPEST} directories")
-        if any(part in (b"", b".", b"..") or b"/" in part or b"\0" in part for part in parts):
-            raise ExtractError("a name that leaves its directory")
-        self._path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _check_names(parts)
+        self._path.mkdir(parents=True, exist_ok=True, mode=_DIRECTORY_MODE)
         descriptor = os.open(self._path, _DIRECTORY)
         try:
             for depth, part in enumerate(parts, 1):
                 if parts[:depth] not in self._found:
                     self._count(parts[:depth])
                     with contextlib.suppress(FileExistsError):
-                        os.mkdir(part, 0o700, dir_fd=descriptor)
+                        os.mkdir(part, _DIRECTORY_MODE, dir_fd=descriptor)
                     self._found[parts[:depth]] = Artifact(_name(parts[:depth]), 0, "directory")
                 below = os.open(part, _DIRECTORY, dir_fd=descriptor)
                 os.close(descriptor)
@@ -136,72 +140,102 @@ def from_folder(root: Path, parts: tuple[str, ...], into: ArtifactFolder) -> Non
     ExtractError where it is neither file nor directory, PermissionError where this process may not read.
     """
     into.begin_entry()
-    descriptor = os.open(root, _DIRECTORY)
+    names = tuple(os.fsencode(part) for part in parts)
+    top = os.open(root, _DIRECTORY)
     try:
-        names = tuple(os.fsencode(part) for part in parts)
-        for name in names[:-1]:
-            below = _open_below(descriptor, name, _DIRECTORY)
-            os.close(descriptor)
-            descriptor = below
-        if not names:
-            _take_directory(descriptor, (), into)
-            return
-        mode = os.stat(names[-1], dir_fd=descriptor, follow_symlinks=False).st_mode
-        if stat.S_ISDIR(mode):
-            below = _open_below(descriptor, names[-1], _DIRECTORY)
-            try:
-                _take_directory(below, (), into)
-            finally:
-                os.close(below)
-        elif stat.S_ISREG(mode):
-            _take_file(descriptor, names[-1], (names[-1],), into)
-        else:
-            raise ExtractError(f"is a {_kind(mode)}, and only regular files and directories are extracted")
+        if not (names and _take_single_file(top, names, into)):
+            _take_tree(top, names, into)
     finally:
-        os.close(descriptor)
+        os.close(top)
 
 
-def _open_below(directory: int, name: bytes, flags: int) -> int:
+class _Link(ExtractError):
+    pass
+
+
+def _open_directory(top: int, names: Parts) -> int:
+    # The directory at `names` below `top`. Only one descriptor stays open, however deep that is.
+    descriptor = os.dup(top)
+    for name in names:
+        try:
+            below = os.open(name, _DIRECTORY, dir_fd=descriptor)
+        except NotADirectoryError:
+            # O_DIRECTORY with O_NOFOLLOW says this of a link and of a file alike.
+            if stat.S_ISLNK(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
+                raise _Link("leads through a symbolic link, which is not followed") from None
+            raise FileNotFoundError(os.fsdecode(name)) from None
+        finally:
+            os.close(descriptor)
+        descriptor = below
+    return descriptor
+
+
+def _take_single_file(top: int, names: Parts, into: ArtifactFolder) -> bool:
+    # False where it is a directory.
+    parent = _open_directory(top, names[:-1])
     try:
-        return os.open(name, flags, dir_fd=directory)
-    except NotADirectoryError:
-        # O_DIRECTORY with O_NOFOLLOW says this of a link and of a file alike.
-        if stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
-            raise ExtractError("leads through a symbolic link, which is not followed") from None
-        raise FileNotFoundError(os.fsdecode(name)) from None
+        mode = os.stat(names[-1], dir_fd=parent, follow_symlinks=False).st_mode
+        if stat.S_ISDIR(mode):
+            return False
+        if not stat.S_ISREG(mode):
+            raise ExtractError(f"is a {_kind(mode)}, and only regular files and directories are extracted")
+        if not _take_file(parent, names[-1], names[-1:], into):
+            raise FileNotFoundError(os.fsdecode(names[-1]))
+        return True
+    finally:
+        os.close(parent)
 
 
-def _take_directory(directory: int, parts: Parts, into: ArtifactFolder) -> None:
-    into.add_directory(parts)
+def _take_tree(top: int, names: Parts, into: ArtifactFolder) -> None:
+    ahead: list[Parts] = [()]
+    while ahead:
+        parts = ahead.pop()
+        try:
+            directory = _open_directory(top, names + parts)
+        except (FileNotFoundError, _Link):
+            if not parts:
+                raise
+            # Swapped since it was listed; what it is now is not what was asked for.
+            continue
+        try:
+            into.add_directory(parts)
+            ahead += _take_entries(directory, parts, into)
+        finally:
+            os.close(directory)
+
+
+def _take_entries(directory: int, parts: Parts, into: ArtifactFolder) -> list[Parts]:
+    # Takes the files; the directories are counted now and taken later.
+    directories = []
     with os.scandir(directory) as entries:
         for entry in entries:
             name = os.fsencode(entry.name)
-            try:
-                if entry.is_dir(follow_symlinks=False):
-                    below = os.open(name, _DIRECTORY, dir_fd=directory)
-                    try:
-                        _take_directory(below, (*parts, name), into)
-                    finally:
-                        os.close(below)
-                elif entry.is_file(follow_symlinks=False):
-                    _take_file(directory, name, (*parts, name), into)
-            except (FileNotFoundError, NotADirectoryError):
-                # Swapped since it was listed; what it is now is not what was asked for.
-                continue
+            if entry.is_dir(follow_symlinks=False):
+                into.add_directory((*parts, name))
+                directories.append((*parts, name))
+            elif entry.is_file(follow_symlinks=False):
+                _take_file(directory, name, (*parts, name), into)
+    return directories
 
 
-def _take_file(directory: int, name: bytes, parts: Parts, into: ArtifactFolder) -> None:
+def _take_file(directory: int, name: bytes, parts: Parts, into: ArtifactFolder) -> bool:
+    # False where it is no regular file any more.
     try:
         descriptor = os.open(name, _FILE, dir_fd=directory)
     except OSError as error:
-        if isinstance(error, (PermissionError, FileNotFoundError)):
-            raise
-        raise FileNotFoundError(os.fsdecode(name)) from error
-    with open(descriptor, "rb", buffering=0) as file:
+        # Nothing, a link, a socket, a device of no driver; anything else is a failure of ours.
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENODEV):
+            return False
+        raise
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise FileNotFoundError(os.fsdecode(name))
-        into.add_file(parts, status.st_size, _chunks_of(file))
+            return False
+        with open(descriptor, "rb", buffering=0, closefd=False) as file:
+            into.add_file(parts, status.st_size, _chunks_of(file))
+        return True
+    finally:
+        os.close(descriptor)
 
 
 def from_tar(chunks: Iterator[bytes], into: ArtifactFolder) -> bool:
@@ -220,34 +254,41 @@ def from_tar(chunks: Iterator[bytes], into: ArtifactFolder) -> bool:
 
 def _take_members(tar: tarfile.TarFile, into: ArtifactFolder) -> bool:
     taken = False
-    within = False
-    for index, member in enumerate(tar):
-        parts = tuple(part for part in os.fsencode(member.name).split(b"/") if part not in (b"", b"."))
-        if b".." in parts:
-            raise ExtractError("the engine's archive holds a name that leaves its directory")
-        if index == 0:
-            within = member.isdir()
-        below = parts[1:] if within else parts[-1:]
+    above = None
+    for member in tar:
+        parts = _parts_of(member.name)
+        if above is None:
+            # The directory that was asked for comes first, by its basename; the root has none.
+            above = len(parts) if member.isdir() else max(0, len(parts) - 1)
+        below = parts[above:]
         if member.isdir():
             into.add_directory(below)
             taken = True
         elif member.isreg() and below:
+            if member.size < 0:
+                raise ExtractError("the engine's archive is broken: a file of negative size")
             content = tar.extractfile(member)
             if content is not None:
                 into.add_file(below, member.size, _chunks_of(content))
                 taken = True
         elif member.islnk() and below:
-            taken = _take_second_name(member, below, into) or taken
+            taken = _take_second_name(_parts_of(member.linkname)[above:], below, into) or taken
         # tarfile remembers every member, which a million of them would make us pay for.
         tar.members = []  # type: ignore[attr-defined]
     return taken
 
 
-def _take_second_name(member: tarfile.TarInfo, parts: Parts, into: ArtifactFolder) -> bool:
+def _parts_of(name: str) -> Parts:
+    parts = tuple(part for part in os.fsencode(name).split(b"/") if part not in (b"", b"."))
+    if b".." in parts:
+        raise ExtractError("the engine's archive holds a name that leaves its directory")
+    return parts
+
+
+def _take_second_name(first: Parts, parts: Parts, into: ArtifactFolder) -> bool:
     # The second name of a file comes as a hard link to the first. It is copied, as from a folder, and only
     # from what has come out already.
-    target = tuple(part for part in os.fsencode(member.linkname).split(b"/") if part not in (b"", b"."))[1:]
-    content = into.read_file(target) if target != parts else None
+    content = into.read_file(first) if first != parts else None
     if content is None:
         return False
     into.add_file(parts, 0, content)
@@ -286,6 +327,11 @@ def _write_sparse(out: IO[bytes], chunk: bytes) -> None:
         out.seek(_CHUNK, os.SEEK_CUR)
     else:
         out.write(chunk)
+
+
+def _check_names(parts: Parts) -> None:
+    if any(part in (b"", b".", b"..") or b"/" in part or b"\0" in part for part in parts):
+        raise ExtractError("a name that leaves its directory")
 
 
 def _name(parts: Parts) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import select
 import threading
@@ -22,6 +23,8 @@ from light_run.engine.sandbox import Sandbox, container_config
 from light_run.engine.spec import Limits
 from light_run.engine.workspace import Workspace
 from light_run.errors import EngineError
+
+_log = logging.getLogger(__name__)
 
 # Used this often within this many seconds, a kind of container is worth parking.
 _USES, _WITHIN = 2, 60.0
@@ -201,7 +204,8 @@ class Pool:
             return False
         try:
             parked = self._park(key)
-        except (EngineError, OSError):
+        except (EngineError, OSError) as error:
+            _log.info("a container of image %s cannot be parked: %s", key.image, error)
             with self._lock:
                 self._kinds.setdefault(key, _Kind()).fail(now)
             return True
