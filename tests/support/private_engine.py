@@ -21,7 +21,7 @@ STOP_SECONDS = 60.0
 
 @dataclass
 class PrivateEngine:
-    """A ``dockerd`` with folders, a socket and a containerd of its own; it touches no packet filter."""
+    """A ``dockerd`` with folders, a socket, a containerd and a network of its own."""
 
     folder: Path
     process: subprocess.Popen[bytes] | None = None
@@ -36,16 +36,15 @@ class PrivateEngine:
         # Not even the daemon.json of the machine's own engine is read.
         configuration = self.folder / "daemon.json"
         configuration.write_text("{}")
+        # In a network of its own: two engines in one would share, and take from each other, docker0 and the
+        # packet filter's rules.
         command = [
-            "dockerd",
+            *("unshare", "--net", "--", "dockerd"),
             *("--config-file", str(configuration)),
             *("--data-root", str(self.folder / "data")),
             *("--exec-root", str(self.folder / "exec")),
             *("--pidfile", str(self.folder / "pid")),
             *("--host", self.address),
-            *("--default-address-pool", "base=10.213.0.0/16,size=24"),
-            "--bridge=none",
-            *("--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"),
         ]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
