@@ -1,0 +1,106 @@
+"""The commands that set everything up: what the README says they are and print."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs import normal
+from tests.docs.conftest import BIN, IMAGES, named
+from tests.docs.settings_files import REPOSITORY
+
+# As if the environment had been made: it is the one that runs this test.
+MADE = ["-o", ".venv/installed", "-o", ".venv/installed-dev", f"BIN={BIN}"]
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run make in the checkout, with this environment for its own."""
+    return subprocess.run(
+        ["make", "--no-print-directory", *MADE, *arguments],
+        cwd=REPOSITORY,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def targets(block: str) -> list[list[str]]:
+    """What the README's block of that name gives to make, a line each."""
+    lines = named(block).text.splitlines()
+    assert all(line.startswith("make ") for line in lines)
+    return [shlex.split(line)[1:] for line in lines]
+
+
+def test_make_demo_prints_what_is_shown() -> None:
+    assert ["demo"] in targets("set-up-commands")
+    done = make("demo")
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout
+    for name, image in IMAGES.items():
+        printed = printed.replace(image, name)
+    assert normal.text(printed) == normal.text(named("demo-output").text)
+
+
+def test_the_demo_fails_where_the_run_does() -> None:
+    command = [sys.executable, "scripts/demo.py", "light-run-test/noshell:latest"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 1
+    assert "demo: " in done.stderr
+
+
+@pytest.mark.parametrize("block", ["set-up-commands", "development-commands"])
+def test_targets_exist(block: str) -> None:
+    for arguments in targets(block):
+        done = make("--dry-run", *arguments)
+        assert done.returncode == 0, done.stderr
+        assert f"{BIN}/" in done.stdout
+
+
+def test_arguments_reach_pytest() -> None:
+    arguments = next(each for each in targets("development-commands") if len(each) > 1)
+    assert arguments == ["test", "ARGS=tests/unit"]
+    assert f"{BIN}/python -m pytest tests/unit" in make("--dry-run", *arguments).stdout
+
+
+def test_what_the_readme_says_of_each_target() -> None:
+    def recipe(target: str) -> str:
+        return make("--dry-run", target).stdout
+
+    assert "scripts/ensure-engine" in recipe("demo")
+    assert "scripts/ensure-images --demo" in recipe("demo")
+    assert "scripts/ensure-test-tools" in recipe("test")
+    assert all(tool in recipe("check") for tool in ("ruff format", "ruff check", "mypy", "lint-imports"))
+    assert "help" not in make().stderr
+    assert {line.split()[1] for line in make().stdout.splitlines()} >= {"demo", "test", "check", "bench"}
+
+
+def test_a_clean_checkout_installs(tmp_path: Path) -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    checkout = tmp_path / "checkout"
+    for name in filter(None, listed.stdout.split("\0")):
+        if (REPOSITORY / name).is_file():
+            (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPOSITORY / name, checkout / name)
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True, timeout=60)
+    install = [str(tmp_path / "venv/bin/pip"), "install", "--quiet", "--no-deps", "."]
+    subprocess.run(install, cwd=checkout, check=True, timeout=110)
+    show = "import importlib.metadata as m; print(m.metadata('light-run')['Description'])"
+    done = subprocess.run(
+        [str(tmp_path / "venv/bin/python"), "-c", show],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == (REPOSITORY / "README.rst").read_text().strip()
+    script = (tmp_path / "venv/bin/light-run").read_text()
+    assert "light_run.cli" in script

@@ -1,0 +1,348 @@
+"""The README's tables, held against the code and against real answers."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from marshmallow import fields
+
+from light_run.api import Policy, create_api, errors, fields as ours, schemas
+from light_run.api.files import MOST_PATH, Files
+from light_run.engine import DROPPED_CAPABILITIES, Limits, Reason
+from light_run.errors import IdempotencyConflict, InsufficientStorage, Overloaded
+from light_run.runs.model import Delivery, Status
+from light_run.runs.service import RunService
+from light_run.server import _REFUSALS
+from light_run.settings import Settings, table
+from tests.docs import rst
+from tests.docs.settings_files import ENV_EXAMPLE, README, REPOSITORY, env_example, with_table
+from tests.support.raw import raw_request
+from tests.support.server import Server, run_cli, running_server
+
+UNKNOWN = "00000000-0000-4000-8000-000000000000"
+API_SOURCES = sorted((REPOSITORY / "light_run" / "api").glob("*.py"))
+MIB = 1024 * 1024
+
+# Words that the code has for what cannot come about: nothing asks the engine while a request waits, and
+# no body is waited for with a clock.
+NEVER_ANSWERED = {"request_timeout", "engine_unavailable"}
+
+TYPES: dict[type[fields.Field[Any]], str] = {
+    ours.Text: "string",
+    ours.Texts: "array of strings",
+    ours.Whole: "integer",
+    ours.Flag: "boolean",
+    ours.Part: "object",
+    ours.Anything: "any JSON",
+    Files: "object",
+    schemas.Env: "object",
+}
+
+STATE_TYPES: dict[str, type] = {
+    "string": str,
+    "integer": int,
+    "boolean": bool,
+    "object": dict,
+    "array": list,
+    "array of strings": list,
+}
+
+WRITE = "out of date; run: python -m tests.docs.settings_files"
+
+
+class FailingService:
+    """Stands in for the runs: whatever is submitted fails."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def submit(self, request: object) -> None:
+        """Raise what this one was made with."""
+        raise self._error
+
+
+def rows(name: str) -> dict[str, list[str]]:
+    """The rows of one of the README's tables, by their first cell."""
+    found = rst.table(README, name)
+    by_name = {row[0]: row for row in found}
+    assert len(by_name) == len(found), f"a row of {name} is there twice"
+    return by_name
+
+
+def words_of_api(pattern: str) -> set[str]:
+    """What `pattern` finds in the sources of the API."""
+    return {word for path in API_SOURCES for word in re.findall(pattern, path.read_text())}
+
+
+# --- settings -------------------------------------------------------------------------------------------
+
+
+def test_the_table_of_settings() -> None:
+    assert README.read_text() == with_table(README.read_text()), WRITE
+
+
+def test_every_setting_is_in_it() -> None:
+    assert list(rows("settings-table")) == [variable.name for variable in table()]
+
+
+def test_the_example_environment() -> None:
+    assert ENV_EXAMPLE.read_text() == env_example(), WRITE
+
+
+def test_the_example_environment_sets_the_defaults(tmp_path: Path) -> None:
+    lines = ENV_EXAMPLE.read_text().splitlines()
+    uncommented = [line.removeprefix("#") for line in lines if line.startswith("#LIGHT_RUN_")]
+    (tmp_path / ".env").write_text("\n".join(uncommented) + "\n")
+    script = "set -a; . ./.env; set +a; env -0"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, check=True, text=True)
+    environment = dict(entry.split("=", 1) for entry in done.stdout.split("\0") if entry)
+    assert len(uncommented) == len(table())
+    assert Settings.from_env(environment) == Settings.from_env({})
+
+
+def test_options_of_serve(tmp_path: Path) -> None:
+    shown = {row[1] for row in rst.table(README, "settings-table") if row[1]}
+    done = run_cli(tmp_path, "serve", "--help")
+    assert set(re.findall(r"^  (--[a-z-]+)", done.stdout, re.MULTILINE)) == shown
+    assert re.search(r"^  -h, --help ", done.stdout, re.MULTILINE)
+
+
+def test_options_that_are_named_exist(tmp_path: Path) -> None:
+    known = "".join(run_cli(tmp_path, *command, "--help").stdout for command in ([], ["serve"]))
+    named = {word for text in rst.literals(README) for word in re.findall(r"(?<!\S)--?[a-z][a-z-]*", text)}
+    foreign = {"-m", "-d"}
+    assert {word for word in named - foreign if word not in known} == set()
+
+
+# --- routes and fields ----------------------------------------------------------------------------------
+
+
+def test_endpoints() -> None:
+    service = cast(RunService, FailingService(RuntimeError()))
+    app = create_api(service, token=None, body_limit=1000, policy=Policy())
+    routes = set()
+    for rule in app.url_map.iter_rules():
+        path = rule.rule.replace("<run_id>", "ID").replace("<anything:rest>", "PATH")
+        routes |= {(method, path) for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
+    assert {(row[0], row[1]) for row in rst.table(README, "endpoints-table")} == routes
+
+
+def test_request_fields() -> None:
+    schema = schemas.run_schema(Policy())
+    assert list(rows("request-table")) == list(schema.fields)
+    for name, field in schema.fields.items():
+        _, kind, meaning = rows("request-table")[name]
+        assert kind == TYPES[type(field)], name
+        assert meaning.startswith("Required") == field.required, name
+        for number in bounds(field):
+            assert re.search(rf"\b{number}\b", meaning), f"{name}: {number} is not said"
+
+
+def bounds(field: fields.Field[Any]) -> set[int]:
+    """The numbers that limit a field."""
+    found = {each for each in field.metadata.values() if isinstance(each, int)}
+    if isinstance(field, Files):
+        found.add(MOST_PATH)
+    return found | (bounds(field.inner) if isinstance(field, fields.List) else set())
+
+
+def test_parts_of_limits() -> None:
+    limits = cast(ours.Part, schemas.run_schema(Policy()).fields["limits"])
+    assert set(limits.schema.fields) == set(
+        re.findall(r"\b[a-z]+(?= \()", rows("request-table")["limits"][2])
+    )
+
+
+def test_defaults_of_request_fields() -> None:
+    spec = schemas.run_spec({"image": "alpine", "files": {}}, Policy())
+    assert f"default {int(spec.timeout * 1000)}" in rows("request-table")["timeout"][2]
+    assert f"default {spec.workdir}" in rows("request-table")["workdir"][2]
+
+
+def test_unknown_rows_would_be_found() -> None:
+    with pytest.raises(LookupError):
+        rst.table(README, "no-such-table")
+
+
+# --- states ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that keeps little of a run's output and files."""
+    settings = {"LIGHT_RUN_LOG_LIMIT": "100", "LIGHT_RUN_EXTRACT_LIMIT": "100"}
+    with running_server(tmp_path_factory.mktemp("tables"), settings=settings) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def states(real: Server) -> list[dict[str, Any]]:
+    """Final states of runs that ended in different ways; together they have every field."""
+    chatty = {"entrypoint": "seq 100 | tee large; echo 1 >kept", "extract": ["kept", "missing", "large"]}
+    return [
+        real.run(**chatty, callbackUrl="http://127.0.0.1:1/"),
+        real.run(entrypoint="sleep 60", timeout=100),
+        real.run(entrypoint="exit 3"),
+    ]
+
+
+def test_state_fields(states: list[dict[str, Any]]) -> None:
+    assert set(rows("state-table")) == {name for state in states for name in state}
+
+
+def test_types_of_state_fields(states: list[dict[str, Any]]) -> None:
+    for name, kind, _ in rst.table(README, "state-table"):
+        values = [state[name] for state in states if name in state]
+        assert all(type(value) is STATE_TYPES[kind] for value in values), name
+        if kind == "array of strings":
+            assert all(isinstance(item, str) for value in values for item in value), name
+
+
+@pytest.mark.parametrize("name", ["artifacts", "extracted", "timings", "callback"])
+def test_parts_of_state_fields(states: list[dict[str, Any]], name: str) -> None:
+    values = [state[name] for state in states if name in state]
+    entries = [entry for value in values for entry in (value if isinstance(value, list) else [value])]
+    shown = set(re.findall(r"\b[a-z]+[A-Za-z]*\b", cast(str, literal_words(name))))
+    assert {key for entry in entries for key in entry} == shown
+
+
+def literal_words(name: str) -> str:
+    """The part of a state's row that lists the parts of the field."""
+    meaning = rows("state-table")[name][2]
+    braces = re.search(r"\{(.*?)\}", meaning)
+    listed = braces[1] if braces else re.sub(r"\([^)]*\)", "", meaning).partition(".")[0].partition(";")[0]
+    return listed.replace(" and ", " ")
+
+
+def test_statuses() -> None:
+    named = rows("state-table")["status"][2].partition(".")[0]
+    assert re.findall(r"[a-z]{4,}", named) == [str(status) for status in Status]
+
+
+def test_states_of_callbacks() -> None:
+    named = re.search(r"state \((.*?)\)", rows("state-table")["callback"][2])
+    assert named is not None
+    assert named[1].split(", ") == [str(state) for state in Delivery]
+
+
+def test_reasons() -> None:
+    assert list(rows("reasons-table")) == [str(reason) for reason in Reason]
+
+
+def test_lists_have_no_logs(real: Server, states: list[dict[str, Any]]) -> None:
+    listed = real.get("/runs").json()
+    assert {run["id"] for run in listed} >= {state["id"] for state in states}
+    assert all("logs" not in run for run in listed)
+
+
+# --- errors ---------------------------------------------------------------------------------------------
+
+Answer = tuple[int, Any]
+
+
+def failing(error: Exception) -> Callable[[Server, dict[str, Any]], Answer]:
+    """What is answered where a run cannot be accepted because of `error`."""
+
+    def provoke(server: Server, state: dict[str, Any]) -> Answer:
+        service = cast(RunService, FailingService(error))
+        app = create_api(service, token=None, body_limit=1000, policy=Policy())
+        body = {"image": "alpine", "files": {"a": ""}, "detached": True}
+        response = app.test_client().post("/run", data=json.dumps(body))
+        return response.status_code, json.loads(response.data)
+
+    return provoke
+
+
+def asking(method: str, path: str, **arguments: Any) -> Callable[[Server, dict[str, Any]], Answer]:
+    """What is answered to a request; ID in `path` is a run that ended and left a file called ``kept``."""
+
+    def provoke(server: Server, state: dict[str, Any]) -> Answer:
+        response = server.request(method, path.replace("ID", state["id"]), **arguments)
+        return response.status_code, response.json()
+
+    return provoke
+
+
+def asking_raw(target: bytes, head: bytes) -> Callable[[Server, dict[str, Any]], Answer]:
+    """What is answered to a request that no client library would send."""
+
+    def provoke(server: Server, state: dict[str, Any]) -> Answer:
+        response = raw_request(server, "POST", target, head=head)
+        return response.status, json.loads(response.body)
+
+    return provoke
+
+
+PROVOKED: dict[tuple[int, str], Callable[[Server, dict[str, Any]], Answer]] = {
+    (400, "bad_request"): asking("POST", "/run", data=b"{"),
+    (400, "invalid_path"): asking("GET", "/runs/ID/artifacts/..%2fkept"),
+    (401, "unauthorized"): asking("GET", "/runs", token="another"),
+    (404, "not_found"): asking("GET", f"/runs/{UNKNOWN}"),
+    (404, "not_found_or_done"): asking("POST", "/runs/ID/cancel"),
+    (404, "not_found_or_running"): asking("DELETE", f"/runs/{UNKNOWN}"),
+    (404, "artifact_not_found"): asking("GET", "/runs/ID/artifacts/nothing"),
+    (405, "method_not_allowed"): asking("PUT", "/run"),
+    (409, "idempotency_conflict"): failing(IdempotencyConflict("another body")),
+    (413, "payload_too_large"): asking("POST", "/run", data=bytes(10 * MIB + 1)),
+    (414, "uri_too_long"): asking_raw(b"/run?" + 8200 * b"x", b"Content-Length: 0\r\n"),
+    (416, "range_not_satisfiable"): asking("GET", "/runs/ID/artifacts/kept", headers={"Range": "bytes=99-"}),
+    (431, "headers_too_large"): asking_raw(b"/run", b"X-Long: " + 9000 * b"x" + b"\r\n"),
+    (500, "internal_error"): failing(RuntimeError("unforeseen")),
+    (501, "not_implemented"): asking_raw(b"/run", b"Transfer-Encoding: nonsense\r\n"),
+    (503, "overloaded"): failing(Overloaded("too many wait")),
+    (507, "insufficient_storage"): failing(InsufficientStorage("full")),
+}
+
+
+def test_errors_are_all_there() -> None:
+    shown = [(int(row[0]), row[1]) for row in rst.table(README, "errors-table")]
+    assert sorted(shown) == sorted(PROVOKED)
+    answered = {word for _, word in errors._ANSWERS.values()} | set(errors._WORDS.values())
+    answered |= {refusal[-1] for refusal in _REFUSALS} | words_of_api(r'error_response\(\s*"([a-z_]+)"')
+    assert answered - NEVER_ANSWERED == {word for _, word in shown}
+
+
+@pytest.mark.parametrize(("status", "word"), list(PROVOKED))
+def test_errors(real: Server, states: list[dict[str, Any]], status: int, word: str) -> None:
+    code, body = PROVOKED[status, word](real, states[0])
+    assert (code, body["error"]) == (status, word)
+    assert body.keys() <= {"error", "message", "details"}
+    assert "Traceback" not in json.dumps(body)
+
+
+def test_codes_of_details() -> None:
+    codes = words_of_api(r'(?:wrong|Problem)\(\s*"([a-z_0-9]+)"')
+    codes |= words_of_api(r'(?:Fault|_fault)\([^"]*(?:"[^"]*"[^"]*)??, "([a-z_0-9]+)"')
+    paragraph = rst.section(README, "Errors").partition("The codes of details:")[2].partition(".")[0]
+    # What marshmallow would say by itself is never said.
+    assert set(re.findall(r"[a-z_0-9]{5,}", paragraph)) == codes - {"invalid"}
+
+
+# --- promises -------------------------------------------------------------------------------------------
+
+
+def test_hardening_is_as_it_is_said() -> None:
+    text = " ".join(rst.section(README, "Security").split())
+    limits = Limits()
+    said = f"{limits.memory // MIB} MiB of memory and no swap beyond it, {limits.cpus:g} CPU, {limits.pids} processes"
+    assert said in text
+    dropped = text.partition("without the capabilities ")[2].partition(";")[0]
+    assert re.findall(r"[A-Z_]{3,}", dropped) == list(DROPPED_CAPABILITIES)
+
+
+def test_help_of_the_command(tmp_path: Path) -> None:
+    for command in (["-h"], ["--help"]):
+        done = run_cli(tmp_path, *command)
+        assert done.returncode == 0
+        assert "serve" in done.stdout
+    done = subprocess.run(
+        [sys.executable, "-m", "light_run", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("light-run ")
