@@ -6,6 +6,7 @@ what it has begun.
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import signal
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from light_run.errors import SettingsError
+
+_log = logging.getLogger(__name__)
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _POLL = 0.1
@@ -35,12 +38,17 @@ class Worker:
         return threads
 
     def check(self) -> None:
-        """Raise `SettingsError` where runs would be lost between workers."""
+        """Raise `SettingsError` where runs would be lost between workers; warn where they would be slow."""
         workers = self._gunicorn.cfg.workers
         if workers > 1:
             raise SettingsError(
                 f"light-run cannot work with {workers} workers: each would know its own runs only, and "
                 "answer 404 for the others'; use one worker with many threads (-w 1 --threads 64)"
+            )
+        if self.threads == 1:
+            _log.warning(
+                "gunicorn has one thread, so that one sync run holds up everybody, and gunicorn ends the worker "
+                "when it takes longer than its --timeout; use --threads 64, or light-run serve"
             )
 
     def wait_for_sibling(self, owner: int) -> bool:
