@@ -78,8 +78,9 @@ class Worker:
             close(grace if signals.get() == signal.SIGTERM else 0.0)
 
         for number in _STOPPING:
+            # Not restarting system calls, as gunicorn would: a worker without threads waits for runs in the
+            # very thread that signals are handled in.
             signal.signal(number, handle)
-            signal.siginterrupt(number, False)
         threading.Thread(target=work, name="light-run-stop", daemon=True).start()
         self._before_exit(close)
 
@@ -95,16 +96,20 @@ class Worker:
 
 
 def current() -> Worker | None:
-    """The gunicorn worker that this process is, None outside of gunicorn. Raises `SettingsError`."""
-    owner = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    if owner is None or "gunicorn.arbiter" not in sys.modules:
+    """The gunicorn worker that this process is, None outside of gunicorn. Raises RuntimeError."""
+    # The one name under which gunicorn is known before it has set up anything else.
+    if "gunicorn.arbiter" not in sys.modules or "gunicorn" not in os.environ.get("SERVER_SOFTWARE", ""):
         return None
-    from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped,unused-ignore]
     from gunicorn.workers.base import Worker as GunicornWorker  # type: ignore[import-untyped,unused-ignore]
 
-    if isinstance(owner, Arbiter):
-        raise SettingsError("light-run cannot be preloaded: its threads would not be there after the fork")
-    return Worker(owner) if isinstance(owner, GunicornWorker) else None
+    owner = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    if isinstance(owner, GunicornWorker):
+        return Worker(owner)
+    # The one exception that gunicorn's master ends with a line of, instead of a trace.
+    raise RuntimeError(
+        "light-run must be loaded by gunicorn's worker, and one of threads: its own threads would not be there "
+        "after a fork; leave --preload out, and use -k gthread"
+    )
 
 
 def _parent_of(pid: int) -> int:
