@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +25,22 @@ class Health(Protocol):
     @property
     def docker(self) -> bool:
         """True where the engine answers."""
+
+
+class Found(Protocol):
+    """A container that bears this server's id."""
+
+    @property
+    def container(self) -> str:
+        """Its id."""
+
+    @property
+    def kind(self) -> str:
+        """What it was made for; ``run`` for one run alone."""
+
+    @property
+    def run_id(self) -> str:
+        """That run; empty for another kind."""
 
 
 class Runner(Protocol):
@@ -93,10 +109,15 @@ class Runner(Protocol):
         over is fine. What `run` returns then counts for nothing.
         """
 
+    def find(self) -> Sequence[Found]:
+        """The containers of this server's id. Raises EngineError."""
+
     def clear(self, keep: Collection[str]) -> None:
         """Remove everything of this server's id that nobody owns, before anything runs. Raises EngineError.
 
         `keep` is asked, once the engine has said what there is, for the ids of runs and of containers.
+        Files that a run in `keep` had moved to a parked container's workspace come back before that goes,
+        unless `keep` has the container too.
         """
 
     def health(self) -> Health:

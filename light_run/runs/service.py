@@ -28,7 +28,7 @@ from light_run.runs.keeping import GIB, Bounds, Keeping
 from light_run.runs.life import Life
 from light_run.runs.model import CallbackState, Run, RunRequest, Status
 from light_run.runs.ports import Health, Runner
-from light_run.runs.recovery import TakenUp, in_order
+from light_run.runs.recovery import TakenUp, duplicates, in_order, strays
 from light_run.runs.retention import Retention
 from light_run.runs.schedule import Schedule
 
@@ -38,8 +38,9 @@ _log = logging.getLogger(__name__)
 CANCEL_WAIT = 5.0
 # A spec with more input and environment than this does not wait in memory, in bytes.
 LARGEST_HELD = 1 << 16
-# An engine that is away when the server starts is asked again so often, in seconds.
-PREPARE_AGAIN = 2.0
+# Containers that nobody knows are looked for so often, in seconds; for the first time soon after the start.
+STRAYS = 60.0
+AGAIN = 2.0
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
@@ -87,10 +88,10 @@ class RunService:
         self._lives: dict[str, Life] = {}
         self._preparing = threading.Lock()
         self._prepared = False
-        self._periodic = Periodic("light-run-prepare", self._prepare_again, PREPARE_AGAIN)
-        found = in_order(self.keeping.load())
-        self._needed = _Needed(self.keeping, {entry.container for entry in found if entry.container})
-        for entry in found:
+        self._periodic = Periodic("light-run-strays", self.step, STRAYS)
+        self._found = in_order(self.keeping.load())
+        self._needed = _Needed(self.keeping, {entry.container for entry in self._found if entry.container})
+        for entry in self._found:
             self._executor.preload(self._live(TakenUp(entry, self)))
 
     def start(self) -> None:
@@ -121,6 +122,7 @@ class RunService:
                 life.stop(Reason.INTERRUPTED)
         self._executor.close()
         self._periodic.close()
+        self._remove_strays()
         self.runner.close()
         self.keeping.close()
 
@@ -204,10 +206,13 @@ class RunService:
         with self._preparing:
             if not self._prepared:
                 try:
+                    for one in duplicates(self.runner.find(), self._found):
+                        self.runner.unassign(one.container, one.run_id)
                     self.runner.clear(self._needed)
                 except EngineError as error:
                     _log.warning("the engine cannot be asked for what an earlier server left: %s", error)
                     return
+                self._found.clear()
                 self.runner.start()
                 self._prepared = True
 
@@ -216,8 +221,24 @@ class RunService:
         with self._lock:
             self._lives.pop(run_id, None)
 
-    def _prepare_again(self, _: float) -> None:
-        self.prepare()
+    def step(self, _: float) -> None:
+        """Prepare, where that is still to be done, else remove containers of runs that are over."""
+        if not self._prepared:
+            self.prepare()
+            self._periodic.wake_in(AGAIN)
+        else:
+            self._remove_strays()
+
+    def _remove_strays(self) -> None:
+        with contextlib.suppress(EngineError):
+            for stray in strays(self.runner.find(), self._alive):
+                _log.warning("run %s: a container of it was left, and is removed now", stray.run_id)
+                self.runner.unassign(stray.container, stray.run_id)
+
+    def _alive(self, run_id: str) -> bool:
+        # Seen as ended, a run still has its container until its life is over.
+        with self._lock:
+            return run_id in self._lives or run_id in self._store.active()
 
     def _accept(self, request: RunRequest, run_id: str, key: Key | None) -> Run:
         self._executor.reserve()

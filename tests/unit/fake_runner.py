@@ -36,6 +36,15 @@ class FakeHealth:
 
 
 @dataclass
+class FakeFound:
+    """A container that the engine has."""
+
+    container: str
+    kind: str
+    run_id: str
+
+
+@dataclass
 class Engine:
     """What outlives a runner: containers at work (by their id, with their run's), and staged files."""
 
@@ -210,6 +219,12 @@ class FakeRunner:
         """See `Runner`."""
         self.left.add(run_id)
         self.script(run_id).go.set()
+
+    def find(self) -> list[FakeFound]:
+        """See `Runner`."""
+        if not self.health_now.docker:
+            raise EngineUnavailable("away")
+        return [FakeFound(container, "run", run_id) for container, run_id in self.engine.containers.items()]
 
     def clear(self, keep: Collection[str]) -> None:
         """See `Runner`."""

@@ -93,7 +93,7 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr(recovery, "ASK_AGAIN", 0.02)
-    monkeypatch.setattr(service_module, "PREPARE_AGAIN", 0.02)
+    monkeypatch.setattr(service_module, "AGAIN", 0.02)
     world = World(tmp_path)
     yield world
     for server in world.servers:
@@ -309,6 +309,31 @@ def test_what_nobody_needs_is_cleared_before_anything_runs(world: World) -> None
     assert set(server.runner.cleared) == {"stray"}
     assert server.runner.started == 1
     server.finish(run.id)
+
+
+def test_a_container_that_its_row_does_not_know_goes_before_the_run_begins_anew(world: World) -> None:
+    first = world.server()
+    first.runner.hold(stops_at="queued")
+    run = first.submit()
+    first.kill()
+    world.engine.containers["unknown"] = run.id
+    second = world.server()
+    reaches(second, run, "launched")
+    assert list(world.engine.containers) == [f"container-{run.id}"]
+    second.finish(run.id)
+
+
+def test_a_container_made_late_goes_once_its_run_is_over(world: World) -> None:
+    server = world.server()
+    run = server.submit()
+    reaches(server, run, "launched")
+    world.engine.containers["late"] = run.id
+    server.service.step(0.0)
+    assert set(world.engine.containers) == {"late", f"container-{run.id}"}
+    server.finish(run.id)
+    eventually(lambda: server.service._lives == {}, "its life is over")
+    server.service.step(0.0)
+    assert world.engine.containers == {}
 
 
 # -- callbacks, keys, bounds across servers
