@@ -92,7 +92,8 @@ def test_error_is_there_where_the_run_did_not_simply_exit(server: Server, failed
     timeout = server.run(entrypoint="sleep 30", timeout=200)
     assert isinstance(timeout["error"], str)
     assert timeout["error"]
-    assert "exitCode" not in failed or failed["exitCode"] == 7
+    # A plain exit says all there is to say by its code.
+    assert "error" not in failed
 
 
 def test_no_error_where_it_succeeded(succeeded: RunState) -> None:

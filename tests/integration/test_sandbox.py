@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
 
 from tests.integration.conftest import StartServer
-from tests.support.engine import engine_api, inspect_container
+from tests.support.engine import PYTHON, engine_api, inspect_container
 from tests.support.server import Server
 
 MIB = 1024 * 1024
@@ -141,6 +142,39 @@ def test_a_named_network(server: Server) -> None:
             )
         finally:
             api.remove_network(made["Id"])
+
+
+def gateway_of(network: str) -> str:
+    """The address by which containers of a bridge network reach this machine."""
+    with engine_api() as api:
+        (found,) = [found for found in api.networks(names=[network]) if found["Name"] == network]
+    address: str = found["IPAM"]["Config"][0]["Gateway"]
+    return address
+
+
+# One connection, to a listener of this test's own on the machine's end of the bridge.
+CONNECT = """
+import os, socket
+try:
+    socket.create_connection((os.environ["ADDRESS"], int(os.environ["PORT"])), timeout=2).close()
+    print("reached")
+except OSError:
+    print("not reached")
+"""
+
+
+@pytest.mark.parametrize(("network", "said"), [("bridge", "reached"), (..., "not reached")])
+def test_the_default_network_does_not_reach_this_machine(
+    server: Server, container: dict[str, Any], network: Any, said: str
+) -> None:
+    (default,) = container["NetworkSettings"]["Networks"]
+    address = gateway_of(default if network is ... else network)
+    with socket.create_server((address, 0)) as listener:
+        env = {"ADDRESS": address, "PORT": str(listener.getsockname()[1])}
+        state = server.run(
+            image=PYTHON, network=network, env=env, files={"m.py": CONNECT}, entrypoint="python3 m.py"
+        )
+    assert state["logs"] == [said], state
 
 
 def test_devices_cannot_be_made(server: Server) -> None:

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -320,20 +320,29 @@ def at_work(server: Server) -> int:
 
 
 @contextmanager
-def sync_runs(server: Server, count: int) -> Iterator[None]:
-    """So many synchronous runs, under way when this enters; what becomes of their requests is not looked at."""
+def sync_request(server: Server, **fields: object) -> Iterator[None]:
+    """A synchronous run that was sent; what becomes of its request is not looked at."""
 
     def send() -> None:
         with suppress(requests.RequestException):
-            server.post_run(entrypoint="echo up; sleep 60")
+            server.post_run(**fields)
 
-    threads = [threading.Thread(target=send) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    eventually(lambda: at_work(server) >= count, "all synchronous runs are at work")
-    yield
-    for thread in threads:
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
         thread.join()
+
+
+@contextmanager
+def sync_runs(server: Server, count: int) -> Iterator[None]:
+    """So many synchronous runs, at work when this enters."""
+    with ExitStack() as requests_sent:
+        for _ in range(count):
+            requests_sent.enter_context(sync_request(server, entrypoint="echo up; sleep 60"))
+        eventually(lambda: at_work(server) >= count, "all synchronous runs are at work")
+        yield
 
 
 @pytest.mark.parametrize("stop_signal", [signal.SIGTERM, signal.SIGINT])
@@ -361,18 +370,18 @@ def test_a_stop_while_an_image_is_pulled(start_server: StartServer) -> None:
     server = start_server(settings={"LIGHT_RUN_GRACE": "0.5"})
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(30)
-        server.start(image=f"127.0.0.1:{silent.getsockname()[1]}/x:1")
-        connection, _ = silent.accept()
-        with connection:
-            assert server.stop() == 0
+        with sync_request(server, image=f"127.0.0.1:{silent.getsockname()[1]}/x:1"):
+            connection, _ = silent.accept()
+            with connection:
+                assert server.stop() == 0
     server.assert_nothing_left()
 
 
 def test_a_stop_while_a_step_is_built(start_server: StartServer) -> None:
     server = start_server(settings={"LIGHT_RUN_GRACE": "0.5"})
-    server.start(run=["sleep 60; echo a step nobody waits for"])
-    eventually(server.containers, "the step's container is there")
-    assert server.stop() == 0
+    with sync_request(server, run=["sleep 60; echo a step nobody waits for"]):
+        eventually(server.containers, "the step's container is there")
+        assert server.stop() == 0
     server.assert_nothing_left()
 
 
@@ -390,25 +399,29 @@ def test_an_idle_server_stops_at_once(start_server: StartServer) -> None:
     server.assert_nothing_left()
 
 
-def test_what_a_killed_server_left_is_removed_by_the_next(start_server: StartServer, tmp_path: Path) -> None:
-    place = {"LIGHT_RUN_STATE_DIR": str(tmp_path / "state"), "LIGHT_RUN_GRACE": "0.5"}
-    first = start_server("first", settings=place)
-    server_id = (tmp_path / "state" / "server-id").read_text().strip()
-    with sync_runs(first, 2):
-        first.kill()
-    start_server("second", settings=place)
-    assert (tmp_path / "state" / "server-id").read_text().strip() == server_id
-    eventually(
-        lambda: (
-            not [
-                found
-                for found in containers_of(server_id)
-                if found["Labels"].get("light-run.kind") != "parked"
-            ]
-        ),
-        "the container of the killed server is gone",
-    )
-    eventually(lambda: not list((tmp_path / "state" / "workspaces").iterdir()), "its workspace is gone")
+def test_what_a_killed_server_left_is_taken_up_by_the_next(start_server: StartServer) -> None:
+    first = start_server("same")
+    server_id = first.server_id
+    run_id = first.start(entrypoint="echo up; sleep 60")
+    first.wait_output(run_id, "up")
+    first.kill()
+    second = start_server("same")
+    assert second.server_id == server_id
+    state = second.state(run_id)
+    assert state["status"] == "running"
+    assert second.cancel(run_id).status_code == 204
+    assert second.wait_done(run_id, within=20)["logs"] == ["up"]
+    second.wait_clean()
+
+
+def test_a_second_server_with_the_same_state_folder_is_refused(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    server = start_server()
+    settings = {"LIGHT_RUN_STATE_DIR": str(server.state_dir), "LIGHT_RUN_TOKEN": TOKEN}
+    done = run_cli(tmp_path / "second", "serve", "--port", str(free_port()), settings=settings)
+    assert_refused(done.stderr, done.returncode, str(server.state_dir))
+    assert server.run()["status"] == "succeeded"
 
 
 # --- logs and leaks -------------------------------------------------------------------------------------

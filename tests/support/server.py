@@ -10,14 +10,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import docker
+import docker.errors
 import requests
 
-from tests.support.engine import BUSYBOX, Container, containers_of, is_parked
+from tests.support.engine import BUSYBOX, Container, containers_of, engine_api, is_parked
 from tests.support.poll import eventually
 from tests.support.processes import session_of
 
@@ -290,6 +292,16 @@ def running_server(
     finally:
         if not server.stopped:
             server.kill()
+        if process.returncode != 0:
+            remove_containers(server)
+
+
+def remove_containers(server: Server) -> None:
+    """Remove what a server left that did not end in order, so that no later test meets it."""
+    with suppress(FileNotFoundError), engine_api(server.engine) as api:
+        for container in containers_of(server.server_id, server.engine):
+            with suppress(docker.errors.APIError):
+                api.remove_container(container["Id"], force=True, v=True)
 
 
 def wait_ready(server: Server, status: int = 200) -> None:
