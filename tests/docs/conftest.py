@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs import rst
-from tests.docs.settings_files import README
+from tests.docs.settings_files import README, REPOSITORY
 from tests.support.engine import BUSYBOX, PYTHON, missing_images
 from tests.support.poll import eventually
 from tests.support.server import Server, free_port, running_server, server_environment
@@ -52,6 +53,7 @@ class Place:
         """Put the virtual environment in, and every file that the README shows by its name."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / ".venv").symlink_to(BIN.parent)
+        (self.folder / "deploy").symlink_to(REPOSITORY / "deploy")
         for block in rst.blocks(README):
             if block.name is not None and "." in block.name:
                 (self.folder / block.name).write_text(self.own(block.text) + "\n")
@@ -84,6 +86,19 @@ def served(place: Place, name: str, command: str) -> Iterator[Server]:
     ) as server:
         eventually(lambda: "workspace" in server.get("/health").json(), "workspaces were tried out")
         yield server
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of every file that a clone would have, as it is now."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    folder = tmp_path / "checkout"
+    for name in filter(None, listed.stdout.split("\0")):
+        if (REPOSITORY / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPOSITORY / name, folder / name)
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ import io
 import re
 from pathlib import Path
 
-from light_run.settings import Variable, table
+from light_run.settings import table
+from light_run.variable import Variable
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = REPOSITORY / "README.rst"
@@ -22,10 +23,15 @@ END = ".. settings: end\n"
 ENV_HEAD = """\
 # Every setting of light-run, commented out at its default; an empty value is the default, too.
 # Read by `docker compose` and systemd (EnvironmentFile=), or by a shell: set -a; . ./.env; set +a
-# Sizes take k, m, g and t; times take ms, s, m, h and d. An option of `light-run serve` comes first.
+# Sizes take k, m, g and t; times take ms, s, m, h and d. Options of `light-run serve` come first.
 """
 
-_UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"))
+_UNITS = {
+    "bytes": ((1 << 30, "GiB"), (1 << 20, "MiB")),
+    "memory": ((1 << 30, "GiB"), (1 << 20, "MiB")),
+    "seconds": ((86_400, "d"), (3600, "h")),
+    "ms": ((3_600_000, "h"), (60_000, "min")),
+}
 
 
 def is_value(variable: Variable) -> bool:
@@ -54,8 +60,8 @@ def env_example() -> str:
     """The whole of `.env.example`."""
     parts = [ENV_HEAD]
     for variable in table():
-        words = variable.help if is_value(variable) else f"{variable.help}; default: {variable.default}"
         value = variable.default if is_value(variable) else ""
+        words = variable.help if value else f"{variable.help} ({variable.default})"
         parts.append(f"\n# {words}\n#{variable.name}={value}\n")
     return "".join(parts)
 
@@ -78,14 +84,17 @@ def main() -> None:
 def _default(variable: Variable) -> str:
     if not is_value(variable):
         return _markup(variable.default)
-    return f"``{variable.default}``{_in_words(variable.default)}"
+    return f"``{variable.default}``{_in_words(variable)}"
 
 
-def _in_words(text: str) -> str:
-    # 10485760 is easier to read as 10 MiB.
-    for factor, unit in _UNITS:
-        if text.isdigit() and int(text) >= factor and int(text) % factor == 0:
-            return f" ({int(text) // factor} {unit})"
+def _in_words(variable: Variable) -> str:
+    # 10485760 is easier to read as 10 MiB, 604800 as 7 d.
+    words = re.findall(r"\w+", variable.help)
+    for factor, unit in (pair for word in words for pair in _UNITS.get(word, ())):
+        if variable.default.isdigit() and int(variable.default) >= factor:
+            number, rest = divmod(int(variable.default), factor)
+            if not rest:
+                return f" ({number} {unit})"
     return ""
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -79,28 +77,3 @@ def test_what_the_readme_says_of_each_target() -> None:
     assert all(tool in recipe("check") for tool in ("ruff format", "ruff check", "mypy", "lint-imports"))
     assert "help" not in make().stderr
     assert {line.split()[1] for line in make().stdout.splitlines()} >= {"demo", "test", "check", "bench"}
-
-
-def test_a_clean_checkout_installs(tmp_path: Path) -> None:
-    listed = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    )
-    checkout = tmp_path / "checkout"
-    for name in filter(None, listed.stdout.split("\0")):
-        if (REPOSITORY / name).is_file():
-            (checkout / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(REPOSITORY / name, checkout / name)
-    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True, timeout=60)
-    install = [str(tmp_path / "venv/bin/pip"), "install", "--quiet", "--no-deps", "."]
-    subprocess.run(install, cwd=checkout, check=True, timeout=110)
-    show = "import importlib.metadata as m; print(m.metadata('light-run')['Description'])"
-    done = subprocess.run(
-        [str(tmp_path / "venv/bin/python"), "-c", show],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == (REPOSITORY / "README.rst").read_text().strip()
-    script = (tmp_path / "venv/bin/light-run").read_text()
-    assert "light_run.cli" in script

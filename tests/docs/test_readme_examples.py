@@ -5,13 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import requests
 
 from tests.docs import normal, rst
-from tests.docs.conftest import Outcome, Place, named, served
+from tests.docs.conftest import Outcome, Place
 from tests.docs.settings_files import README
 from tests.support.engine import containers_of
 from tests.support.poll import eventually
@@ -28,7 +27,12 @@ ANSWERED_FOR = {
     "demo-output": "test_make.py",
     "development-commands": "test_make.py",
     "serve": "the fixture `server`",
-    "gunicorn": "test_gunicorn_of_one_s_own",
+    "gunicorn": "test_deploying.py",
+    "gunicorn-configured": "test_deploying.py",
+    "systemd": "test_deploying.py",
+    "nginx-site": "test_deploying.py",
+    "nginx-lines": "test_deploying.py",
+    "compose": "test_deploying.py",
     "receiver.py": "test_the_receiver_tells_a_forgery, and a shell example starts it",
     "request.json": "a shell example sends it",
 }
@@ -127,12 +131,3 @@ def test_the_receiver_tells_a_forgery(place: Place, receiver: subprocess.Popen[s
     assert receiver.wait(10) == 0
     assert receiver.stdout is not None
     assert receiver.stdout.read() == ""
-
-
-def test_gunicorn_of_one_s_own(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    place.prepare()
-    with served(place, "gunicorn", "gunicorn") as server:
-        assert server.get("/runs").status_code == 401
-        assert server.get("/runs", token="change-me-please").json() == []
-    assert "change-me-please" in named("gunicorn").text

@@ -13,7 +13,8 @@ from typing import Any, cast
 import pytest
 from marshmallow import fields
 
-from light_run.api import Policy, create_api, errors, fields as ours, schemas
+from light_run.api import Policy, create_api, errors, schemas
+from light_run.api import fields as ours
 from light_run.api.files import MOST_PATH, Files
 from light_run.engine import DROPPED_CAPABILITIES, Limits, Reason
 from light_run.errors import IdempotencyConflict, InsufficientStorage, Overloaded
@@ -125,7 +126,7 @@ def test_options_that_are_named_exist(tmp_path: Path) -> None:
 
 
 def test_endpoints() -> None:
-    service = cast(RunService, FailingService(RuntimeError()))
+    service = cast("RunService", FailingService(RuntimeError()))
     app = create_api(service, token=None, body_limit=1000, policy=Policy())
     routes = set()
     for rule in app.url_map.iter_rules():
@@ -154,7 +155,7 @@ def bounds(field: fields.Field[Any]) -> set[int]:
 
 
 def test_parts_of_limits() -> None:
-    limits = cast(ours.Part, schemas.run_schema(Policy()).fields["limits"])
+    limits = cast("ours.Part", schemas.run_schema(Policy()).fields["limits"])
     assert set(limits.schema.fields) == set(
         re.findall(r"\b[a-z]+(?= \()", rows("request-table")["limits"][2])
     )
@@ -209,7 +210,7 @@ def test_types_of_state_fields(states: list[dict[str, Any]]) -> None:
 def test_parts_of_state_fields(states: list[dict[str, Any]], name: str) -> None:
     values = [state[name] for state in states if name in state]
     entries = [entry for value in values for entry in (value if isinstance(value, list) else [value])]
-    shown = set(re.findall(r"\b[a-z]+[A-Za-z]*\b", cast(str, literal_words(name))))
+    shown = set(re.findall(r"\b[a-z]+[A-Za-z]*\b", literal_words(name)))
     assert {key for entry in entries for key in entry} == shown
 
 
@@ -251,7 +252,7 @@ def failing(error: Exception) -> Callable[[Server, dict[str, Any]], Answer]:
     """What is answered where a run cannot be accepted because of `error`."""
 
     def provoke(server: Server, state: dict[str, Any]) -> Answer:
-        service = cast(RunService, FailingService(error))
+        service = cast("RunService", FailingService(error))
         app = create_api(service, token=None, body_limit=1000, policy=Policy())
         body = {"image": "alpine", "files": {"a": ""}, "detached": True}
         response = app.test_client().post("/run", data=json.dumps(body))
