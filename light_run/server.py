@@ -66,10 +66,14 @@ def serve(settings: Settings, listener: socket.socket) -> None:
     for warning in settings.warnings:
         _log.warning(warning)
     _warn_of_openness(settings)
+    master = os.getpid()
     try:
         _Server(settings, listener).run()
     except SystemExit as end:
-        sys.exit(2 if end.code == Arbiter.APP_LOAD_ERROR else end.code)
+        # The worker comes by here too: its own code is what tells the master why it ended.
+        if os.getpid() == master and end.code == Arbiter.APP_LOAD_ERROR:
+            sys.exit(2)
+        raise
 
 
 class JsonLogger(Logger):  # type: ignore[misc,unused-ignore]

@@ -1,0 +1,160 @@
+"""The real server as a process, with no engine behind it: what it refuses, how it restarts and stops."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.support.poll import eventually
+from tests.support.raw import raw_request
+from tests.support.server import Server, free_port, log_events, run_cli, running_server
+
+NO_ENGINE = {"DOCKER_HOST": "tcp://127.0.0.1:1", "LIGHT_RUN_GRACE": "0"}
+GUNICORN = [sys.executable, "-m", "gunicorn", "light_run:create_app()", "--bind"]
+
+
+@contextmanager
+def serving(folder: Path, **arguments: object) -> Iterator[Server]:
+    """A server without an engine, which must stop with exit code 0."""
+    with running_server(folder, settings=NO_ENGINE, ready=503, **arguments) as server:  # type: ignore[arg-type]
+        yield server
+        if not server.stopped:
+            assert server.stop() == 0, server.stderr
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server without an engine."""
+    with serving(tmp_path / "server") as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "word"),
+    [
+        (b"X: " + b"y" * 10_000 + b"\r\n", 431, "headers_too_large"),
+        (b"".join(b"X-%d: y\r\n" % number for number in range(200)), 431, "headers_too_large"),
+        (b"Content-Length: abc\r\n", 400, "bad_request"),
+        (b"Content-Length: 1\r\nContent-Length: 2\r\n", 400, "bad_request"),
+        (b"Transfer-Encoding: odd\r\n", 501, "not_implemented"),
+        (b"no colon\r\n", 400, "bad_request"),
+    ],
+)
+def test_what_never_reaches_the_application_is_answered_in_json(
+    server: Server, head: bytes, status: int, word: str
+) -> None:
+    answer = raw_request(server, "GET", b"/health", head=head)
+    assert (answer.status, answer.body) == (status, f'{{"error": "{word}"}}'.encode())
+    assert answer.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("target", [b"/" + b"a" * 9000, b"/\xff", b"relative", b""])
+def test_odd_targets(server: Server, target: bytes) -> None:
+    answer = raw_request(server, "GET", target)
+    assert answer.status in {400, 404, 414}
+    assert answer.body.startswith(b'{"error":')
+
+
+@pytest.mark.parametrize("body", [b"zz\r\n{}\r\n0\r\n\r\n", b"2\r\n{}xx0\r\n\r\n"])
+def test_broken_chunks(server: Server, body: bytes) -> None:
+    answer = raw_request(server, "POST", b"/run", head=b"Transfer-Encoding: chunked\r\n", body=body)
+    assert answer.status == 400
+    assert b'"bad_request"' in answer.body
+
+
+def test_a_run_without_an_engine(server: Server) -> None:
+    response = server.post_run(timeout=1000)
+    assert response.status_code in {200, 503}, response.text
+
+
+def test_a_second_server_on_the_same_folder(server: Server, tmp_path: Path) -> None:
+    settings = {**NO_ENGINE, "LIGHT_RUN_STATE_DIR": str(server.state_dir), "LIGHT_RUN_TOKEN": "t"}
+    done = run_cli(tmp_path / "second", "serve", "--port", str(free_port()), settings=settings)
+    assert done.returncode == 2
+    assert "another light-run" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_journal_of_a_newer_version(tmp_path: Path) -> None:
+    with serving(tmp_path / "first") as server:
+        folder = server.state_dir
+    with sqlite3.connect(folder / "journal.sqlite") as journal:
+        journal.execute("PRAGMA user_version = 2000000000")
+    journal.close()
+    settings = {**NO_ENGINE, "LIGHT_RUN_STATE_DIR": str(folder), "LIGHT_RUN_TOKEN": "t"}
+    done = run_cli(tmp_path / "second", "serve", "--port", str(free_port()), settings=settings)
+    assert done.returncode == 2
+    assert "light-run: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def restarted(server: Server, before: list[int]) -> bool:
+    """Whether another worker answers."""
+    try:
+        answers = server.get("/health", timeout=5).status_code == 503
+    except requests.ConnectionError:
+        return False
+    return answers and server.processes() != before and len(server.processes()) == len(before)
+
+
+def test_sighup_exchanges_the_worker(server: Server) -> None:
+    before = server.processes()
+    server.process.send_signal(signal.SIGHUP)
+    eventually(lambda: restarted(server, before), "the next worker is at work")
+
+
+def test_another_worker_waits_for_the_first_to_go(server: Server) -> None:
+    before = server.processes()
+    server.process.send_signal(signal.SIGTTIN)
+    eventually(lambda: len(server.processes()) == len(before) + 1, "there is another worker")
+    assert server.get("/health").status_code == 503
+    server.process.send_signal(signal.SIGTTOU)
+    eventually(lambda: restarted(server, before), "the younger one is at work")
+
+
+def test_a_worker_whose_master_was_killed_goes_too(server: Server) -> None:
+    server.process.kill()
+    server.process.wait()
+    eventually(lambda: not server.processes(), "nothing is left of the server")
+    server.stopped = True
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["-w", "2"], "one worker with many threads"),
+        (["--preload"], "--preload"),
+    ],
+)
+def test_gunicorn_by_hand_is_told_what_it_must_not_do(tmp_path: Path, options: list[str], words: str) -> None:
+    port = free_port()
+    command = [*GUNICORN, f"127.0.0.1:{port}", *options]
+    with (
+        pytest.raises(AssertionError, match="the server exited"),
+        serving(tmp_path, command=command, port=port),
+    ):
+        pass
+    stderr = (tmp_path / "stderr").read_text()
+    assert words in stderr
+    assert "Traceback" not in stderr
+
+
+def test_gunicorn_with_one_thread_is_warned_and_stops(tmp_path: Path) -> None:
+    port = free_port()
+    with serving(tmp_path, command=[*GUNICORN, f"127.0.0.1:{port}"], port=port) as server:
+        assert any("one thread" in event["event"] for event in log_events(server.stderr))
+
+
+def test_idle_memory(server: Server) -> None:
+    rss = 0
+    for pid in server.processes():
+        status = Path(f"/proc/{pid}/status").read_text()
+        rss += int(status.partition("VmRSS:")[2].split()[0])
+    assert rss < 80 * 1024
