@@ -1,0 +1,248 @@
+"""``deploy/Dockerfile``, built and run, and ``deploy/docker-compose.yml``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from configparser import ConfigParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+
+from tests.support.engine import PYTHON, containers_of, inspect_container
+from tests.support.poll import eventually
+from tests.support.server import REPOSITORY, TOKEN, free_port, run_request
+
+DOCKERFILE = REPOSITORY / "deploy" / "Dockerfile"
+COMPOSE = REPOSITORY / "deploy" / "docker-compose.yml"
+NAME = "light-run-test/light-run"
+BASE = "light-run-test/with-pip"
+LABEL = "light-run-test.with-pip"
+UID = 10001
+
+
+def docker(*arguments: str, **options: Any) -> str:
+    """What the docker command printed; fails where it fails."""
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False, **options)
+    assert done.returncode == 0, f"docker {arguments[0]}: {done.stdout[-3000:]} {done.stderr[-3000:]}"
+    printed: str = done.stdout.strip()
+    return printed
+
+
+def download_wheels(folder: Path, python: str) -> None:
+    """Everything that light-run needs, for the image's Python."""
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--dest",
+        str(folder),
+        "--only-binary=:all:",
+    ]
+    command += ["--python-version", python, "--implementation", "cp", "--abi", f"cp{python.replace('.', '')}"]
+    command += ["--abi", "abi3", "--abi", "none"]
+    machine = os.uname().machine
+    for platform in (
+        f"manylinux2014_{machine}",
+        f"manylinux_2_17_{machine}",
+        f"manylinux_2_28_{machine}",
+        "any",
+    ):
+        command += ["--platform", platform]
+    package = ConfigParser()
+    package.read(REPOSITORY / "setup.cfg")
+    requirements = package["options"]["install_requires"].split()
+    command += ["pip", "setuptools", *requirements]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def base() -> Iterator[str]:
+    """A stand-in for python:3.12-slim: our Python image with pip, which finds what it installs in a folder."""
+    version = docker(
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        PYTHON,
+        "python3",
+        "-c",
+        "import sys; print(*sys.version_info[:2], sep='.')",
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        download_wheels(folder / "wheels", version)
+        (wheel,) = (folder / "wheels").glob("pip-*.whl")
+        (folder / "pip").write_text(f'#!/bin/sh\nexec python3 /wheels/{wheel.name}/pip "$@"\n')
+        (folder / "pip").chmod(0o755)
+        lines = [
+            f"FROM {PYTHON}",
+            f"LABEL {LABEL}=1",
+            "COPY wheels /wheels",
+            "COPY pip /usr/bin/pip",
+            "ENV PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels PIP_DISABLE_PIP_VERSION_CHECK=1",
+        ]
+        (folder / "Dockerfile").write_text("\n".join(lines))
+        docker("build", "--quiet", "--network", "none", "--tag", BASE, str(folder), env=classic())
+    yield BASE
+    docker("rmi", BASE)
+
+
+def classic() -> dict[str, str]:
+    """The environment for the engine's own builder, which every engine has."""
+    return {**os.environ, "DOCKER_BUILDKIT": "0"}
+
+
+@pytest.fixture(scope="module")
+def image(base: str) -> Iterator[str]:
+    """The Dockerfile's image."""
+    command = [
+        "build",
+        "--quiet",
+        "--network",
+        "none",
+        "--build-arg",
+        f"BASE={base}",
+        "--build-arg",
+        f"UID={UID}",
+    ]
+    docker(*command, "--file", str(DOCKERFILE), "--tag", NAME, str(REPOSITORY), env=classic())
+    yield NAME
+    docker("rmi", NAME)
+    # The first stage has no name; it has the base's label.
+    docker("image", "prune", "--force", "--filter", f"label={LABEL}")
+
+
+@pytest.fixture
+def state() -> Iterator[Path]:
+    """A folder that has the same path inside and outside of the container, and its user's own."""
+    folder = Path(tempfile.mkdtemp(prefix="light-run-docker-"))
+    for part in (folder, folder / "state", folder / "artifacts"):
+        part.mkdir(exist_ok=True)
+        os.chown(part, UID, UID)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_the_image_is_small_in_rights(image: str) -> None:
+    config = json.loads(docker("inspect", "--format", "{{json .Config}}", image))
+    assert config["User"] == f"{UID}:{UID}"
+    assert config["Healthcheck"]["Test"][0] == "CMD"
+    assert config["ExposedPorts"] == {"3001/tcp": {}}
+    assert docker("run", "--rm", "--network", "none", image, "--version")
+
+
+@pytest.mark.parametrize("workspace", ["auto", "archive"])
+def test_it_serves_beside_the_engine(image: str, state: Path, workspace: str) -> None:
+    port = free_port()
+    group = Path("/var/run/docker.sock").stat().st_gid
+    name = f"light-run-test-{uuid.uuid4().hex[:8]}"
+    arguments = [
+        "run",
+        "--detach",
+        "--name",
+        name,
+        "--network",
+        "host",
+        "--init",
+        "--read-only",
+        "--tmpfs",
+        "/tmp",
+    ]
+    arguments += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges:true", "--group-add", str(group)]
+    arguments += ["--volume", "/var/run/docker.sock:/var/run/docker.sock", "--health-interval", "1s"]
+    arguments += ["--volume", f"{state}/state:{state}/state", "--volume", f"{state}/artifacts:/artifacts"]
+    for variable, value in {
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "TOKEN": TOKEN,
+        "STATE_DIR": f"{state}/state",
+        "WORKSPACE": workspace,
+    }.items():
+        arguments += ["--env", f"LIGHT_RUN_{variable}={value}"]
+    docker(*arguments, image)
+    try:
+        eventually(
+            lambda: inspect_container(name)["State"]["Health"]["Status"] == "healthy",
+            "the container is healthy",
+        )
+        response = requests.post(
+            f"http://127.0.0.1:{port}/run",
+            json=run_request(entrypoint="cat main.txt; echo x > out", extract=["out"]),
+            headers={"Authorization": f"Bearer {TOKEN}"},
+            timeout=60,
+        )
+        final = response.json()
+        assert (final["status"], final["logs"]) == ("succeeded", ["hello"]), (final, docker("logs", name))
+        assert (state / "artifacts" / final["id"] / "out").read_bytes() == b"x\n"
+        assert (state / "artifacts" / final["id"] / "out").stat().st_uid == UID
+        server_id = (state / "state" / "server-id").read_text().strip()
+        docker("stop", "--time", "40", name)
+        assert inspect_container(name)["State"]["ExitCode"] == 0
+        assert containers_of(server_id) == []
+    finally:
+        docker("rm", "--force", name)
+
+
+# --- docker-compose.yml ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def service() -> dict[str, Any]:
+    """The one service of the compose file."""
+    services: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE.read_text())["services"]
+    (service,) = services.values()
+    return service
+
+
+def test_compose_builds_this_dockerfile(service: dict[str, Any]) -> None:
+    context = (COMPOSE.parent / service["build"]["context"]).resolve()
+    assert context == REPOSITORY
+    assert (context / service["build"]["dockerfile"]) == DOCKERFILE
+
+
+def test_compose_publishes_on_loopback_what_the_image_exposes(service: dict[str, Any]) -> None:
+    assert service["ports"] == ["127.0.0.1:3001:3001"]
+    assert "EXPOSE 3001" in DOCKERFILE.read_text()
+    assert "LIGHT_RUN_PORT=3001" in DOCKERFILE.read_text()
+
+
+def test_compose_mounts(service: dict[str, Any]) -> None:
+    mounts = {mount["target"]: mount for mount in service["volumes"]}
+    assert all(mount["type"] == "bind" for mount in mounts.values())
+    assert mounts["/var/run/docker.sock"]["source"] == "/var/run/docker.sock"
+    state = service["environment"]["LIGHT_RUN_STATE_DIR"]
+    assert mounts[state]["source"] == state, "the engine mounts workspaces by the path they have inside"
+    assert service["environment"]["LIGHT_RUN_ARTIFACTS_DIR"] in mounts
+    assert len(mounts) == 3
+
+
+def test_compose_asks_for_a_token_and_the_engine_s_group(service: dict[str, Any]) -> None:
+    assert service["environment"]["LIGHT_RUN_TOKEN"].startswith("${LIGHT_RUN_TOKEN:?")
+    assert service["group_add"] == ["${DOCKER_GID:?set it in .env}"]
+
+
+def test_compose_takes_rights_away(service: dict[str, Any]) -> None:
+    assert service["cap_drop"] == ["ALL"]
+    assert service["read_only"] is True
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert "privileged" not in service
+
+
+def test_compose_gives_a_stop_the_time_it_takes(service: dict[str, Any]) -> None:
+    seconds = re.fullmatch(r"(\d+)s", service["stop_grace_period"])
+    assert seconds
+    assert int(seconds[1]) >= 35
