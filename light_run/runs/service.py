@@ -242,11 +242,15 @@ class RunService:
 
     def _accept(self, request: RunRequest, run_id: str, key: Key | None) -> Run:
         self._executor.reserve()
+        # From before there is anything of it on the disk, lest that be cleared as an earlier server's.
+        self._needed.accepting.add(run_id)
         try:
             self._write_down(request, run_id, key)
         except BaseException:
             self._executor.release()
             raise
+        finally:
+            self._needed.accepting.discard(run_id)
         # Its files are on disk, and so is what else is large: what waits in the queue holds none of it.
         spec = replace(request.spec, files={})
         held = spec if _weight(spec) <= LARGEST_HELD else None
@@ -300,15 +304,19 @@ class _Needed(Collection[str]):
     def __init__(self, keeping: Keeping, containers: set[str]) -> None:
         self._keeping = keeping
         self._containers = containers
+        self.accepting: set[str] = set()
 
     def __contains__(self, wanted: object) -> bool:
-        return wanted in self._containers or wanted in self._keeping.store.active()
+        # In the order that a run goes from one to the other.
+        return (
+            wanted in self._containers or wanted in self.accepting or wanted in self._keeping.store.active()
+        )
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._containers | self._keeping.store.active())
+        return iter(self._containers | self.accepting | self._keeping.store.active())
 
     def __len__(self) -> int:
-        return len(self._containers | self._keeping.store.active())
+        return sum(1 for _ in self)
 
 
 def _weight(spec: RunSpec) -> int:

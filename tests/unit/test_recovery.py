@@ -311,6 +311,23 @@ def test_what_nobody_needs_is_cleared_before_anything_runs(world: World) -> None
     server.finish(run.id)
 
 
+def test_what_is_being_accepted_is_not_cleared(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = world.server(start=False)
+    stage = server.runner.stage
+
+    def stage_while_cleared(run_id: str, files: Any) -> None:
+        stage(run_id, files)
+        server.service.prepare()
+
+    monkeypatch.setattr(server.runner, "stage", stage_while_cleared)
+    run = server.submit()
+    assert server.runner.cleared == []
+    assert run.id in world.engine.staged
+    server.service.start()
+    server.finish(run.id)
+    assert server.service._needed.accepting == set()
+
+
 def test_a_container_that_its_row_does_not_know_goes_before_the_run_begins_anew(world: World) -> None:
     first = world.server()
     first.runner.hold(stops_at="queued")
