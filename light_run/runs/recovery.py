@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime, timezone
 
 from light_run.engine.spec import Reason, RunResult, RunSpec
 from light_run.errors import EngineError
 from light_run.runs.journal import Entry, Step
 from light_run.runs.life import Life, Surroundings
-from light_run.runs.ports import Found
 
 _log = logging.getLogger(__name__)
 
@@ -100,21 +99,6 @@ class TakenUp(Life):
     def _given_up(self) -> bool:
         # A command at work must be killed, whenever that can be, unless this server stops.
         return self._left or (self.cancel.cancelled and (self.may_wait or self._wish is Reason.INTERRUPTED))
-
-
-def duplicates(found: Iterable[Found], entries: Iterable[Entry]) -> list[Found]:
-    """Containers made for a run in `entries` that its row does not know: their server ended too soon to say so."""
-    known = {entry.run.id: entry.container for entry in entries}
-    return [
-        one
-        for one in found
-        if one.kind == "run" and one.run_id in known and one.container != known[one.run_id]
-    ]
-
-
-def strays(found: Iterable[Found], alive: Callable[[str], bool]) -> list[Found]:
-    """Containers made for a run that is over: an engine that was asked by a server now gone made them late."""
-    return [one for one in found if one.kind == "run" and not alive(one.run_id)]
 
 
 def in_order(entries: Iterable[Entry]) -> list[Entry]:

@@ -8,27 +8,27 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from light_run.artifacts.periodic import Periodic
 from light_run.artifacts.store import ArtifactStore
 from light_run.artifacts.sweeper import INTERVAL
 from light_run.engine.output import LogLine
 from light_run.engine.spec import Reason, RunSpec
-from light_run.errors import EngineError, InsufficientStorage, RunNotActive, RunNotFound
+from light_run.errors import InsufficientStorage, RunNotActive, RunNotFound
 from light_run.runs import idempotency, schedule
 from light_run.runs import retention as retentions
 from light_run.runs.callbacks import Recipient
+from light_run.runs.clearing import Clearing
 from light_run.runs.executor import Executor
 from light_run.runs.journal import Journal, Key
 from light_run.runs.keeping import GIB, Bounds, Keeping
 from light_run.runs.life import Life
 from light_run.runs.model import CallbackState, Run, RunRequest, Status
 from light_run.runs.ports import Health, Runner
-from light_run.runs.recovery import TakenUp, duplicates, in_order, strays
+from light_run.runs.recovery import TakenUp, in_order
 from light_run.runs.retention import Retention
 from light_run.runs.schedule import Schedule
 
@@ -38,9 +38,6 @@ _log = logging.getLogger(__name__)
 CANCEL_WAIT = 5.0
 # A spec with more input and environment than this does not wait in memory, in bytes.
 LARGEST_HELD = 1 << 16
-# Containers that nobody knows are looked for so often, in seconds; for the first time soon after the start.
-STRAYS = 60.0
-AGAIN = 2.0
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
@@ -86,19 +83,16 @@ class RunService:
         self._keys = idempotency.Keys()
         self._lock = threading.Lock()
         self._lives: dict[str, Life] = {}
-        self._preparing = threading.Lock()
-        self._prepared = False
-        self._periodic = Periodic("light-run-strays", self.step, STRAYS)
-        self._found = in_order(self.keeping.load())
-        self._needed = _Needed(self.keeping, {entry.container for entry in self._found if entry.container})
-        for entry in self._found:
+        found = in_order(self.keeping.load())
+        self._clearing = Clearing(runner, self._store, found, self._alive)
+        for entry in found:
             self._executor.preload(self._live(TakenUp(entry, self)))
 
     def start(self) -> None:
         """Start everything that runs beside the requests. Call it in the process that serves."""
         self._executor.start()
         self.keeping.start()
-        self._periodic.start()
+        self._clearing.start()
 
     def close(self, grace: float = 10.0) -> None:
         """Take no new runs and stop every thread.
@@ -121,8 +115,7 @@ class RunService:
             with contextlib.suppress(RunNotActive):
                 life.stop(Reason.INTERRUPTED)
         self._executor.close()
-        self._periodic.close()
-        self._remove_strays()
+        self._clearing.close()
         self.runner.close()
         self.keeping.close()
 
@@ -199,41 +192,13 @@ class RunService:
     # What follows is called by the lives, see `Surroundings`.
 
     def prepare(self) -> None:
-        """Clear the engine of what an earlier server left and nobody needs; once, as soon as it answers."""
-        if self._prepared:
-            return
-        # Held while the engine works: a run that began before that is done could lose what is its own.
-        with self._preparing:
-            if not self._prepared:
-                try:
-                    for one in duplicates(self.runner.find(), self._found):
-                        self.runner.unassign(one.container, one.run_id)
-                    self.runner.clear(self._needed)
-                except EngineError as error:
-                    _log.warning("the engine cannot be asked for what an earlier server left: %s", error)
-                    return
-                self._found.clear()
-                self.runner.start()
-                self._prepared = True
+        """See `Clearing.prepare`."""
+        self._clearing.prepare()
 
     def over(self, run_id: str) -> None:
         """Drop a run's life, and its spec with it."""
         with self._lock:
             self._lives.pop(run_id, None)
-
-    def step(self, _: float) -> None:
-        """Prepare, where that is still to be done, else remove containers of runs that are over."""
-        if not self._prepared:
-            self.prepare()
-            self._periodic.wake_in(AGAIN)
-        else:
-            self._remove_strays()
-
-    def _remove_strays(self) -> None:
-        with contextlib.suppress(EngineError):
-            for stray in strays(self.runner.find(), self._alive):
-                _log.warning("run %s: a container of it was left, and is removed now", stray.run_id)
-                self.runner.unassign(stray.container, stray.run_id)
 
     def _alive(self, run_id: str) -> bool:
         # Seen as ended, a run still has its container until its life is over.
@@ -243,14 +208,14 @@ class RunService:
     def _accept(self, request: RunRequest, run_id: str, key: Key | None) -> Run:
         self._executor.reserve()
         # From before there is anything of it on the disk, lest that be cleared as an earlier server's.
-        self._needed.accepting.add(run_id)
+        self._clearing.accepting.add(run_id)
         try:
             self._write_down(request, run_id, key)
         except BaseException:
             self._executor.release()
             raise
         finally:
-            self._needed.accepting.discard(run_id)
+            self._clearing.accepting.discard(run_id)
         # Its files are on disk, and so is what else is large: what waits in the queue holds none of it.
         spec = replace(request.spec, files={})
         held = spec if _weight(spec) <= LARGEST_HELD else None
@@ -296,27 +261,6 @@ class RunService:
     def _active_lives(self, *, detached: bool) -> tuple[Life, ...]:
         with self._lock:
             return tuple(life for life in self._lives.values() if life.detached is detached)
-
-
-class _Needed(Collection[str]):
-    # The ids of runs and containers that are needed at the moment of asking.
-
-    def __init__(self, keeping: Keeping, containers: set[str]) -> None:
-        self._keeping = keeping
-        self._containers = containers
-        self.accepting: set[str] = set()
-
-    def __contains__(self, wanted: object) -> bool:
-        # In the order that a run goes from one to the other.
-        return (
-            wanted in self._containers or wanted in self.accepting or wanted in self._keeping.store.active()
-        )
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._containers | self.accepting | self._keeping.store.active())
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
 
 
 def _weight(spec: RunSpec) -> int:

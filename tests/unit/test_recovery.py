@@ -15,8 +15,7 @@ from light_run.artifacts.store import ArtifactStore
 from light_run.engine.output import STDOUT, LogWriter
 from light_run.engine.spec import Reason, RunSpec
 from light_run.errors import IdempotencyConflict, InsufficientStorage, Overloaded, RunNotFound
-from light_run.runs import recovery, retention
-from light_run.runs import service as service_module
+from light_run.runs import clearing, recovery, retention
 from light_run.runs.model import Delivery, Run, RunRequest, Status
 from light_run.runs.retention import Retention
 from light_run.runs.service import RunService
@@ -93,7 +92,7 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr(recovery, "ASK_AGAIN", 0.02)
-    monkeypatch.setattr(service_module, "AGAIN", 0.02)
+    monkeypatch.setattr(clearing, "AGAIN", 0.02)
     world = World(tmp_path)
     yield world
     for server in world.servers:
@@ -325,7 +324,7 @@ def test_what_is_being_accepted_is_not_cleared(world: World, monkeypatch: pytest
     assert run.id in world.engine.staged
     server.service.start()
     server.finish(run.id)
-    assert server.service._needed.accepting == set()
+    assert server.service._clearing.accepting == set()
 
 
 def test_a_container_that_its_row_does_not_know_goes_before_the_run_begins_anew(world: World) -> None:
@@ -345,11 +344,11 @@ def test_a_container_made_late_goes_once_its_run_is_over(world: World) -> None:
     run = server.submit()
     reaches(server, run, "launched")
     world.engine.containers["late"] = run.id
-    server.service.step(0.0)
+    server.service._clearing.step(0.0)
     assert set(world.engine.containers) == {"late", f"container-{run.id}"}
     server.finish(run.id)
     eventually(lambda: server.service._lives == {}, "its life is over")
-    server.service.step(0.0)
+    server.service._clearing.step(0.0)
     assert world.engine.containers == {}
 
 
