@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
 import logging
 import math
 import random
@@ -24,6 +20,7 @@ from light_run.artifacts.periodic import Periodic
 from light_run.runs.model import CallbackState, Delivery, Run
 from light_run.runs.post import FAILURES, NO_ANSWER, Answer, Deadline, post
 from light_run.runs.schedule import Schedule, judge
+from light_run.runs.signatures import Signatures
 from light_run.runs.targets import Target, TargetRefused, parse, resolve
 
 _log = logging.getLogger(__name__)
@@ -271,14 +268,13 @@ class Courier:
 def _write(parcel: Parcel, pieces: Iterable[bytes], body: IO[bytes], timestamp: int) -> dict[str, str]:
     # Fills `body`; the headers that go with it.
     run_id, secret = parcel.run.id, parcel.recipient.secret
-    plain = hmac.new((secret or "").encode(), digestmod=hashlib.sha256)
-    standard = hmac.new(_standard_key(secret or ""), f"{run_id}.{timestamp}.".encode(), hashlib.sha256)
+    signatures = None if secret is None else Signatures(secret, run_id, timestamp)
     length = 0
     for piece in pieces:
         body.write(piece)
-        plain.update(piece)
-        standard.update(piece)
         length += len(piece)
+        if signatures is not None:
+            signatures.update(piece)
     headers = {
         "Content-Type": "application/json",
         "Content-Length": str(length),
@@ -289,17 +285,4 @@ def _write(parcel: Parcel, pieces: Iterable[bytes], body: IO[bytes], timestamp: 
     }
     if parcel.target.authorization is not None:
         headers["Authorization"] = parcel.target.authorization
-    if secret is not None:
-        headers["X-Light-Run-Signature"] = f"sha256={plain.hexdigest()}"
-        headers["webhook-signature"] = "v1," + base64.b64encode(standard.digest()).decode()
-    return headers
-
-
-def _standard_key(secret: str) -> bytes:
-    # Standard Webhooks writes keys as `whsec_` and base64; any other secret is taken by its bytes.
-    if secret.startswith("whsec_"):
-        try:
-            return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-        except binascii.Error:
-            pass
-    return secret.encode()
+    return headers if signatures is None else headers | signatures.headers()
