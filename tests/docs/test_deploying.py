@@ -6,6 +6,7 @@ the machine, is written down instead.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import stat
@@ -19,9 +20,12 @@ from pathlib import Path
 
 import pytest
 
+from light_run import Runner, RunSpec
+from light_run.engine import firewall
 from light_run.settings import Settings
 from tests.docs.conftest import Place, named, served
 from tests.docs.settings_files import README, REPOSITORY
+from tests.support.engine import BUSYBOX, engine_api
 from tests.support.nginx import binary
 from tests.support.server import Server, free_port
 
@@ -174,6 +178,22 @@ def description(python: Path) -> str:
     # Away from here: not the checkout's own metadata.
     done = subprocess.run([python, "-c", show], cwd=python.parent, capture_output=True, text=True, check=True)
     return done.stdout.strip()
+
+
+def test_firewall(
+    machine: Machine, checkout: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (machine.root / "stand-ins/docker").unlink()
+    machine.stand_in("iptables")
+    with Runner() as runner:
+        assert runner.run(RunSpec(image=BUSYBOX, entrypoint="true")).succeeded
+    machine.follow("firewall", checkout)
+    with engine_api() as api:
+        bridge = f"br-{api.inspect_network('light-run')['Id'][:12]}"
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with caplog.at_level(logging.WARNING, logger="light_run"):
+        assert firewall.protect(bridge) is False
+    assert caplog.messages[-1].partition("as root: ")[2].split("; ") == machine.calls
 
 
 def assignments(path: Path) -> dict[str, str]:
