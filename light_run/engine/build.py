@@ -16,7 +16,7 @@ from light_run.engine.flight import Progress, SingleFlight
 from light_run.engine.images import Image, Images, step_keys
 from light_run.engine.network import Networks
 from light_run.engine.output import LogWriter, read_log
-from light_run.engine.sandbox import Sandbox, container_config
+from light_run.engine.sandbox import Sandbox, container_config, labels
 from light_run.engine.spec import MIB, Limits, Reason
 from light_run.errors import BuildFailed, Cancelled, EngineRefused
 
@@ -82,7 +82,7 @@ class Builder:
             network=self._networks.ensure(None),
             workdir=step.base.config.get("WorkingDir") or "/",
             runtime=runtime,
-            labels={"light-run.kind": "build"},
+            labels=labels("build", self._config),
         )
         config = container_config(sandbox, self._config)
         # What a read-only step writes could not be kept.
@@ -154,6 +154,7 @@ class _Step:
             "Labels": {
                 **(base.get("Labels") or {}),
                 "light-run.server": "",
+                "light-run.session": "",
                 "light-run.kind": "",
                 "light-run.cache": server_id,
             },

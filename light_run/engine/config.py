@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,8 @@ DROPPED_CAPABILITIES = ("NET_RAW", "MKNOD", "SYS_CHROOT", "SETPCAP", "SETFCAP", 
 class RunnerConfig:
     """Settings of a `Runner`.
 
-    `server_id` labels everything this runner creates, so that what an earlier one left can be found.
+    `server_id` labels everything this runner creates, so that what an earlier one left can be found, and
+    `session` tells this one's own from that.
     `state_dir` holds workspaces, None is a temporary folder for the runner's life. `workspace` is
     ``auto``, ``bind`` or ``archive``. `limits` are what a run gets that asks for none. `network` names the
     isolated bridge, `default_network` what runs get that name none (None is that bridge). `prefer_runtime`
@@ -26,6 +28,7 @@ class RunnerConfig:
     """
 
     server_id: str = "sdk"
+    session: str = field(default_factory=lambda: secrets.token_hex(8))
     state_dir: Path | None = None
     workspace: str = "auto"
     limits: Limits = field(default_factory=Limits)

@@ -19,7 +19,7 @@ from typing import IO
 from light_run.engine.spec import Artifact
 
 _CHUNK = 1 << 18
-# Deeper trees are no one's output; each level costs a descriptor while it is walked.
+# Deeper trees are no one's output, and every path is opened segment by segment.
 _DEEPEST = 100
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a fifo that was swapped in must not wait for a writer.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from light_run.engine.client import Engine
+from light_run.engine.config import RunnerConfig
 from light_run.engine.leftovers import Leftover, Leftovers
 from light_run.engine.workspace import Workspace
 
@@ -30,16 +31,19 @@ class Found:
 class Inventory:
     """Knows things by the label of `server_id`, and touches none that does not bear it."""
 
-    def __init__(self, engine: Engine, leftovers: Leftovers, server_id: str) -> None:
+    def __init__(self, engine: Engine, leftovers: Leftovers, config: RunnerConfig) -> None:
         self._engine = engine
         self._leftovers = leftovers
-        self._server_id = server_id
+        self._server_id = config.server_id
+        self._session = config.session
 
     def find(self) -> list[Found]:
-        """The containers that bear the server's id. Raises EngineError."""
+        """The containers of earlier servers with the same id. Raises EngineError."""
         found = []
         for container in self._engine.containers(f"light-run.server={self._server_id}"):
             labels = container.get("Labels") or {}
+            if labels.get("light-run.session") == self._session:
+                continue
             found.append(
                 Found(
                     container=str(container["Id"]),
@@ -61,11 +65,11 @@ class Inventory:
         workspace.move_back()
         return workspace.files.is_dir()
 
-    def clear(self, workspaces: Path, keep: Collection[str]) -> None:
-        """Remove containers, folders of `workspaces` and unnamed step images that nothing needs.
+    def clear(self, workspaces: Collection[Path], keep: Collection[str]) -> None:
+        """Remove what earlier servers left: containers, `workspaces` and step images without a name.
 
-        `keep` has container ids and run ids that are still needed. Call it before anything runs. Raises
-        EngineError.
+        `keep` has container ids and run ids that are still needed; it is asked once the engine has said
+        what there is. Raises EngineError.
         """
         found = self.find()
         kept = [one for one in found if one.container in keep or one.run_id in keep]
@@ -74,7 +78,7 @@ class Inventory:
                 self._engine.remove(one.container)
         mounted = {source for one in kept for source in one.mounted}
         image = found[0].image if found else None
-        for folder in workspaces.iterdir():
+        for folder in workspaces:
             workspace = Workspace(folder)
             if folder.name not in keep and str(workspace.files) not in mounted:
                 left = Leftover(None, [workspace], image)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,10 @@ from light_run.engine.disk import DiskWatch
 from light_run.engine.images import Image, Images
 from light_run.engine.launcher import launch_script, passes_through_shell
 from light_run.engine.leftovers import Leftovers
-from light_run.engine.mounts import Mounts, Placement
+from light_run.engine.mounts import Found, Mounts, Placement
 from light_run.engine.network import Networks
 from light_run.engine.pool import ParkKey, Pool
-from light_run.engine.sandbox import Sandbox, container_config
+from light_run.engine.sandbox import Sandbox, container_config, labels
 from light_run.engine.spec import Limits, Observer, Phase, RunSpec
 from light_run.engine.workspace import Workspace, container_path
 from light_run.errors import EngineRefused, StartFailed
@@ -172,7 +174,7 @@ class Launch:
         if parked.workspace is not None:
             own.staged.move_into(parked.workspace)
         else:
-            self._put_files(parked.container)
+            self._put_files(image, parked.container)
         self._observer.assigned(parked.container, parked=True)
         self._cancel.check()
         return launch_script(command, spec.env, parked.marker)
@@ -190,7 +192,7 @@ class Launch:
             runtime=self._house.runtime(spec),
             source=str(own.staged.files) if placement is Placement.BIND else None,
             volume=placement is Placement.VOLUME,
-            labels={"light-run.kind": "run", "light-run.run": self._run_id},
+            labels={**labels("run", self._house.config), "light-run.run": self._run_id},
         )
         try:
             own.container = self._engine.create(container_config(sandbox, self._house.config))
@@ -199,16 +201,42 @@ class Launch:
             if placement is Placement.BIND:
                 own.mounted = own.staged
             else:
-                self._put_files(own.container)
+                self._put_files(image, own.container)
             self._cancel.check()
             self._engine.start(own.container)
         except EngineRefused as error:
             self._house.networks.forget(network)
             raise StartFailed(f"image {spec.image!r} cannot be started: {error}") from error
 
-    def _put_files(self, container: str) -> None:
-        with self._own.staged.tar() as tar:
-            self._engine.put_archive(container, self._spec.workdir, tar)
+    def _put_files(self, image: Image, container: str) -> None:
+        workdir = container_path("/", self._spec.workdir)
+        parent, name = posixpath.split(workdir)
+        if not name or self._house.mounts.found(image.id, workdir) is Found.LINK:
+            parent, name = workdir, "."
+        # From above, so that the workdir itself is opened to whatever user the image runs as.
+        with self._own.staged.tar(name) as tar, self._writable(image, container) as target:
+            self._engine.put_archive(target, parent, tar)
+
+    @contextlib.contextmanager
+    def _writable(self, image: Image, container: str) -> Iterator[str]:
+        # The engine refuses files above a volume of a read-only container; it takes them by a container that
+        # is not, shares the volume, and is never started.
+        if not self._house.config.read_only:
+            yield container
+            return
+        porter = self._engine.create(
+            {
+                "Image": image.id,
+                "Entrypoint": ["/never-started"],
+                "WorkingDir": "/",
+                "Labels": labels("probe", self._house.config),
+                "HostConfig": {"NetworkMode": "none", "VolumesFrom": [container]},
+            }
+        )
+        try:
+            yield porter
+        finally:
+            self._engine.remove(porter)
 
     def _command(self) -> tuple[str, ...] | None:
         return None if self._spec.entrypoint is None else ("sh", "-c", self._spec.entrypoint)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
+from light_run.engine.sandbox import labels
 from light_run.engine.workspace import Workspace
 from light_run.errors import EngineError, EngineRefused
 
@@ -29,6 +30,14 @@ class Placement(Enum):
     LAYER = "the container's own writable layer"
 
 
+class Found(Enum):
+    """What an image has at a workdir."""
+
+    NOTHING = "nothing, or an empty directory"
+    CONTENT = "something of its own"
+    LINK = "a symbolic link"
+
+
 class Mounts:
     """Decides between the placements; `folder` is where workspaces are."""
 
@@ -38,7 +47,7 @@ class Mounts:
         self._folder = folder
         self._lock = threading.Lock()
         self._mode: str | None = config.workspace if config.workspace != "auto" else None
-        self._empty: dict[tuple[str, str], bool] = {}
+        self._known: dict[tuple[str, str], Found] = {}
 
     @property
     def mode(self) -> str | None:
@@ -55,7 +64,8 @@ class Mounts:
     def placement(self, image: str, workdir: str, runtime: str | None) -> Placement:
         """Where the files of a run of the image with id `image` go. Raises EngineError."""
         if workdir.strip("/"):
-            if (self._mode or self.probe()) == "bind" and self._nothing_at(image, workdir):
+            # A mount would hide what an image brings.
+            if (self._mode or self.probe()) == "bind" and self.found(image, workdir) is Found.NOTHING:
                 return Placement.BIND
             # A read-only layer takes no files, and another runtime may keep what is written to it to itself.
             if self._config.read_only or runtime not in (None, "runc"):
@@ -92,20 +102,20 @@ class Mounts:
         except (EngineRefused, tarfile.TarError, KeyError):
             return b""
 
-    def _nothing_at(self, image: str, workdir: str) -> bool:
-        # A mount would hide what an image brings at the workdir.
+    def found(self, image: str, workdir: str) -> Found:
+        """What the image with id `image` brings at `workdir`; looked at once. Raises EngineError."""
         key = (image, workdir)
         with self._lock:
-            known = self._empty.get(key)
+            known = self._known.get(key)
         if known is None:
-            known = self._looks_empty(image, workdir)
+            known = self._look(image, workdir)
             with self._lock:
-                if len(self._empty) >= _REMEMBERED:
-                    self._empty.clear()
-                self._empty[key] = known
+                if len(self._known) >= _REMEMBERED:
+                    self._known.clear()
+                self._known[key] = known
         return known
 
-    def _looks_empty(self, image: str, workdir: str) -> bool:
+    def _look(self, image: str, workdir: str) -> Found:
         try:
             with (
                 self._created(image, None) as container,
@@ -116,12 +126,15 @@ class Mounts:
                     head += chunk
                     if len(head) >= 2 * tarfile.BLOCKSIZE:
                         break
-                # An empty directory is one header, and then a block of zeros.
-                return head[156:157] == tarfile.DIRTYPE and not any(
-                    head[tarfile.BLOCKSIZE :][: tarfile.BLOCKSIZE]
-                )
         except EngineRefused as error:
-            return error.not_found
+            if error.not_found:
+                return Found.NOTHING
+            raise
+        if head[156:157] == tarfile.SYMTYPE:
+            return Found.LINK
+        # An empty directory is one header, and then a block of zeros.
+        empty = head[156:157] == tarfile.DIRTYPE and not any(head[tarfile.BLOCKSIZE : 2 * tarfile.BLOCKSIZE])
+        return Found.NOTHING if empty else Found.CONTENT
 
     @contextlib.contextmanager
     def _created(self, image: str, mount: dict[str, str] | None) -> Iterator[str]:
@@ -131,7 +144,7 @@ class Mounts:
                 "Image": image,
                 "Entrypoint": ["/never-started"],
                 "WorkingDir": "/",
-                "Labels": {"light-run.server": self._config.server_id, "light-run.kind": "probe"},
+                "Labels": labels("probe", self._config),
                 "HostConfig": {"NetworkMode": "none", "Mounts": [mount] if mount else []},
             }
         )
@@ -148,7 +161,7 @@ class Mounts:
             "Cmd": [],
             "User": "0:0",
             "WorkingDir": "/",
-            "Labels": {"light-run.server": self._config.server_id, "light-run.kind": "probe"},
+            "Labels": labels("probe", self._config),
             "HostConfig": {
                 "NetworkMode": "none",
                 "SecurityOpt": ["no-new-privileges"],

@@ -19,7 +19,7 @@ from light_run.engine.container import Streams
 from light_run.engine.launcher import waiting_command
 from light_run.engine.leftovers import Leftover, Leftovers
 from light_run.engine.mounts import Mounts, Placement
-from light_run.engine.sandbox import Sandbox, container_config
+from light_run.engine.sandbox import Sandbox, container_config, labels
 from light_run.engine.spec import Limits
 from light_run.engine.workspace import Workspace
 from light_run.errors import EngineError
@@ -258,7 +258,7 @@ class Pool:
                 runtime=key.runtime,
                 source=str(workspace.files) if workspace else None,
                 volume=placement is Placement.VOLUME,
-                labels={"light-run.kind": "parked"},
+                labels=labels("parked", self._config),
             )
             container = self._engine.create(container_config(sandbox, self._config))
             streams = Streams.before_start(self._engine, container)

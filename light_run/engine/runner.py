@@ -80,13 +80,14 @@ class Runner:
         self._lock = threading.Lock()
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._folder: Path | None = None
+        self._earlier: list[Path] = []
         self._health: tuple[float, Health] | None = None
         self._lives: dict[str, Life] = {}
         images = Images(self._engine)
         networks = Networks(self._engine, self.config.network)
         mounts = Mounts(self._engine, self.config, self._workspaces)
         leftovers = Leftovers(self._engine, mounts)
-        self._inventory = Inventory(self._engine, leftovers, self.config.server_id)
+        self._inventory = Inventory(self._engine, leftovers, self.config)
         self._house = House(
             engine=self._engine,
             config=self.config,
@@ -267,12 +268,13 @@ class Runner:
         return health
 
     def find(self) -> list[Found]:
-        """The containers that bear this runner's server id. Raises EngineError."""
+        """The containers of earlier runners with the same server id. Raises EngineError."""
         return self._inventory.find()
 
     def clear(self, keep: Collection[str] = ()) -> None:
         """Remove what an earlier runner with the same server id left and `keep` does not name; see `Inventory`."""
-        self._inventory.clear(self._workspaces(), keep)
+        self._workspaces()
+        self._inventory.clear(self._earlier, keep)
 
     def close(self) -> None:
         """Remove parked containers, stop the keeper, close connections. Runs under way must have ended."""
@@ -298,6 +300,8 @@ class Runner:
                     state = self.config.state_dir
                 folder = state / "workspaces"
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                # Before the first of our own: what is here is an earlier runner's.
+                self._earlier = list(folder.iterdir())
                 self._folder = folder
             return self._folder
 

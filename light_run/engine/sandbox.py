@@ -38,13 +38,26 @@ class Sandbox:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
+def labels(kind: str, config: RunnerConfig) -> dict[str, str]:
+    """What marks a container as this runner's: `kind` is run, parked, build or probe."""
+    return {
+        "light-run.server": config.server_id,
+        "light-run.session": config.session,
+        "light-run.kind": kind,
+    }
+
+
 def container_config(sandbox: Sandbox, config: RunnerConfig) -> dict[str, Any]:
     """The engine API's configuration of a hardened container for `sandbox` under the operator's `config`."""
     container: dict[str, Any] = {
         "Image": sandbox.image,
         "Env": [f"{name}={value}" for name, value in sandbox.env.items()],
         "WorkingDir": sandbox.workdir,
-        "Labels": {**sandbox.labels, "light-run.server": config.server_id},
+        "Labels": {
+            **sandbox.labels,
+            "light-run.server": config.server_id,
+            "light-run.session": config.session,
+        },
         "AttachStdin": True,
         "AttachStdout": True,
         "AttachStderr": True,

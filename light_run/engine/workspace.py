@@ -100,11 +100,11 @@ class Workspace:
         (self.folder / _MOVED).unlink()
 
     @contextlib.contextmanager
-    def tar(self) -> Iterator[IO[bytes]]:
-        """An uncompressed tar of what was written: regular files and directories alone, owned by root."""
+    def tar(self, name: str) -> Iterator[IO[bytes]]:
+        """An uncompressed tar of what was written: regular files and directories alone, in a folder `name`."""
         with tempfile.SpooledTemporaryFile(max_size=_TAR_IN_MEMORY, dir=str(self.folder)) as spool:
             with tarfile.open(fileobj=spool, mode="w", format=tarfile.PAX_FORMAT) as tar:
-                tar.add(self.files, arcname=".", filter=_anonymous)
+                tar.add(self.files, arcname=name, filter=_anonymous)
             spool.seek(0)
             yield spool
 
