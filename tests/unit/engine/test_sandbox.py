@@ -29,13 +29,18 @@ def test_by_default() -> None:
         source="/state/workspaces/7/files",
         labels={"light-run.kind": "run", "light-run.run": "7"},
     )
-    assert container_config(asked, RunnerConfig(server_id="here")) == {
+    assert container_config(asked, RunnerConfig(server_id="here", session="now")) == {
         "Image": "sha256:abc",
         "Entrypoint": ["sh", "-c", "true"],
         "Cmd": [],
         "Env": ["A=1", "B=x=y"],
         "WorkingDir": "/app",
-        "Labels": {"light-run.kind": "run", "light-run.run": "7", "light-run.server": "here"},
+        "Labels": {
+            "light-run.kind": "run",
+            "light-run.run": "7",
+            "light-run.server": "here",
+            "light-run.session": "now",
+        },
         "AttachStdin": True,
         "AttachStdout": True,
         "AttachStderr": True,
@@ -89,7 +94,7 @@ def test_tightened() -> None:
         "User": "65534:65534",
         "Env": [],
         "WorkingDir": "/srv",
-        "Labels": {"light-run.kind": "parked", "light-run.server": "here"},
+        "Labels": {"light-run.kind": "parked", "light-run.server": "here", "light-run.session": "now"},
         "AttachStdin": True,
         "AttachStdout": True,
         "AttachStderr": True,
@@ -125,7 +130,10 @@ def test_without_a_place_for_files_nothing_is_mounted() -> None:
 
 def test_a_label_of_the_server_cannot_be_given_by_what_is_asked() -> None:
     asked = sandbox(labels={"light-run.server": "another"})
-    assert container_config(asked, RunnerConfig(server_id="here"))["Labels"] == {"light-run.server": "here"}
+    assert container_config(asked, RunnerConfig(server_id="here", session="now"))["Labels"] == {
+        "light-run.server": "here",
+        "light-run.session": "now",
+    }
 
 
 def test_what_is_promised_is_what_is_dropped() -> None:
