@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,12 +11,12 @@ import pytest
 import requests
 
 from tests.docs import normal, rst
-from tests.docs.conftest import Outcome, Place
+from tests.docs.conftest import Outcome, Place, named
 from tests.docs.settings_files import README
 from tests.support.engine import containers_of
 from tests.support.poll import eventually
 from tests.support.receiver import signature
-from tests.support.server import Server
+from tests.support.server import Server, log_events
 
 EXAMPLES = rst.examples(README)
 SHELL = [pytest.param(each, id=each.code.place) for each in EXAMPLES if each.code.language == "bash"]
@@ -27,6 +28,7 @@ ANSWERED_FOR = {
     "demo-output": "test_make.py",
     "development-commands": "test_make.py",
     "serve": "the fixture `server`",
+    "log-line": "test_log_lines",
     "gunicorn": "test_deploying.py",
     "gunicorn-configured": "test_deploying.py",
     "systemd": "test_deploying.py",
@@ -94,6 +96,18 @@ def compare(place: Place, shown: rst.Block | None, stdout: str) -> None:
 
 def test_the_examples_leave_nothing(place: Place, server: Server, shell: dict[str, Outcome]) -> None:
     server.wait_clean()
+
+
+def test_log_lines(server: Server, shell: dict[str, Outcome]) -> None:
+    shown = json.loads(named("log-line").text)
+    same = {name: value for name, value in shown.items() if name not in ("time", "ms", "run")}
+    events = log_events(server.stderr)
+    assert len(events) == len(server.stderr.splitlines())
+    (first, *_) = [event for event in events if same.items() <= event.items()]
+    assert first.keys() == shown.keys()
+    assert normal.text(first["time"]) == "<time>"
+    assert type(first["ms"]) is type(shown["ms"])
+    assert all({"time", "level", "logger", "event"} <= event.keys() for event in events)
 
 
 def test_scripts_without_a_server_leave_no_container(place: Place) -> None:
