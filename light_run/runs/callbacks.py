@@ -26,6 +26,7 @@ from light_run.runs.targets import Target, TargetRefused, parse, resolve
 _log = logging.getLogger(__name__)
 
 TIMEOUT = 15.0
+_LEVELS = {Delivery.PENDING: logging.INFO, Delivery.DELIVERED: logging.INFO, Delivery.FAILED: logging.WARNING}
 # Threads in all, and for one receiver; those whose last answer took longer than SLOW share half of them.
 THREADS = 32
 PER_RECEIVER = 2
@@ -120,7 +121,7 @@ class Courier:
         try:
             target = parse(recipient.url)
         except TargetRefused as error:
-            _log.warning("run %s: its callback cannot be sent: %s", run.id, error)
+            _log.warning("callback cannot be sent", extra={"run": run.id, "error": str(error)})
             self._record(run.id, CallbackState(Delivery.FAILED, state.attempts, state.last_status))
             return
         parcel = Parcel(run, recipient, target, since, attempts=state.attempts, last_status=state.last_status)
@@ -213,9 +214,9 @@ class Courier:
                 body.seek(0)
                 return post(parcel.target, addresses, headers, body, deadline)
         except (TargetRefused, *FAILURES) as error:
-            _log.info("run %s: its callback was not taken: %s", parcel.run.id, error)
+            _log.info("callback not taken", extra={"run": parcel.run.id, "error": str(error)})
         except Exception:  # noqa: BLE001
-            _log.exception("run %s: its callback could not be sent", parcel.run.id)
+            _log.exception("callback could not be sent", extra={"run": parcel.run.id})
         return NO_ANSWER
 
     def _judge(self, parcel: Parcel, answer: Answer, now: float) -> None:
@@ -236,7 +237,8 @@ class Courier:
             state = Delivery.DELIVERED
         else:
             state = Delivery.FAILED
-            _log.warning("run %s: its callback is given up after %d tries", parcel.run.id, parcel.attempts)
+        extra = {"run": parcel.run.id, "attempts": parcel.attempts, "status": answer.status}
+        _log.log(_LEVELS[state], "callback %s", state, extra=extra)
         next_attempt = None if due is None else datetime.fromtimestamp(due, timezone.utc)
         self._record(parcel.run.id, CallbackState(state, parcel.attempts, parcel.last_status, next_attempt))
         self._put_back(parcel, due)

@@ -75,7 +75,7 @@ class Clearing:
                         self._runner.unassign(one.container, one.run_id)
                     self._runner.clear(self._needed)
                 except EngineError as error:
-                    _log.warning("the engine cannot be asked for what an earlier server left: %s", error)
+                    _log.warning("engine not cleared yet", extra={"error": str(error)})
                     return
                 self._entries.clear()
                 self._runner.start()
@@ -92,7 +92,9 @@ class Clearing:
     def _remove_strays(self) -> None:
         with contextlib.suppress(EngineError):
             for stray in strays(self._runner.find(), self._alive):
-                _log.warning("run %s: a container of it was left, and is removed now", stray.run_id)
+                _log.warning(
+                    "stray container removed", extra={"run": stray.run_id, "container": stray.container}
+                )
                 self._runner.unassign(stray.container, stray.run_id)
 
 

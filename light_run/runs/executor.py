@@ -153,7 +153,7 @@ class Executor(Generic[J]):
                 job.work()
             except Exception:  # noqa: BLE001
                 # The slot must come free whatever happens; what becomes of the run is the job's own care.
-                _log.exception("run %s: its job failed", job.run_id)
+                _log.exception("job failed", extra={"run": job.run_id})
             job = self._next(time.monotonic() - begun)
 
     def _next(self, took: float) -> J | None:

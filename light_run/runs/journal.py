@@ -119,7 +119,10 @@ class Journal:
             try:
                 self._commit(writes)
             except sqlite3.Error as error:
-                _log.error("run %s: it cannot be written to the journal: %s", run.id, error)
+                _log.error(
+                    "run not accepted: the journal cannot be written",
+                    extra={"run": run.id, "error": str(error)},
+                )
                 raise InsufficientStorage(f"the run cannot be written to the journal: {error}") from error
 
     def assigned(self, run: Run, container: str) -> None:
@@ -208,7 +211,7 @@ class Journal:
             try:
                 self._commit([])
             except sqlite3.Error as error:
-                _log.error("the journal's last rows cannot be written: %s", error)
+                _log.error("the journal's last rows cannot be written", extra={"error": str(error)})
             self._connection.close()
 
     def _read(self, sql: str, *values: Any) -> Any:
@@ -226,10 +229,10 @@ class Journal:
             except sqlite3.OperationalError as error:
                 # What runs goes on and ends properly; a server that dies before there is room again loses this.
                 if not self._behind:
-                    _log.error("the journal cannot be written, and falls behind: %s", error)
+                    _log.error("the journal cannot be written, and falls behind", extra={"error": str(error)})
                 self._behind += writes
             except sqlite3.Error as error:
-                _log.critical("the journal cannot be written: %s", error)
+                _log.critical("the journal cannot be written", extra={"error": str(error)})
 
     def _commit(self, writes: Iterable[_Write]) -> None:
         finished = [
@@ -241,7 +244,7 @@ class Journal:
                 self._connection.execute(sql, values)
         self._finished.clear()
         if self._behind:
-            _log.warning("the journal has caught up: %d writes", len(self._behind))
+            _log.warning("the journal has caught up", extra={"writes": len(self._behind)})
             self._behind.clear()
 
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 from light_run.artifacts.periodic import Periodic
 from light_run.artifacts.store import ArtifactStore
@@ -22,12 +23,13 @@ from light_run.runs.journal import Entry, Journal, Key, Step
 from light_run.runs.model import CallbackState, Delivery, Run, Status
 from light_run.runs.retention import Retention
 from light_run.runs.schedule import DEFAULT, Schedule
-from light_run.runs.state import stream_state
+from light_run.runs.state import run_state, stream_state
 from light_run.runs.store import RunStore
 
 _log = logging.getLogger(__name__)
 
 GIB = 1 << 30
+_TOLD = frozenset({"status", "reason", "exitCode", "durationMs", "timings"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +112,7 @@ class Keeping:
     def accept(self, run: Run, spec: RunSpec, recipient: Recipient | None, key: Key | None) -> None:
         """Take in a run whose files are staged. Raises `InsufficientStorage`."""
         self._journal.accept(run, spec, recipient, key)
+        _log.info("run accepted", extra={"run": run.id, "image": spec.image, "detached": run.detached})
         if recipient is not None:
             self._recipients[run.id] = recipient
         self.store.add(run)
@@ -148,6 +151,7 @@ class Keeping:
 
     def settled(self, run: Run) -> None:
         """Everybody sees that `run` has ended: send its callback; let an older one go where it is one too many."""
+        _log.info("run ended", extra=_told(run))
         self._courier.send(run.id, time.time())
         for run_id in self.store.ended_beyond(self._retention.count):
             self._expire(run_id)
@@ -263,6 +267,12 @@ class Keeping:
         with suppress(RunNotFound):
             self.store.update(run_id, callback=state)
         self._journal.callback(run_id, state)
+
+
+def _told(run: Run) -> dict[str, Any]:
+    # What the server's log says of an end: nothing that the run itself wrote.
+    told = {name: value for name, value in run_state(run).items() if name in _TOLD}
+    return {"run": run.id, **told}
 
 
 def _utc(seconds: float) -> datetime:

@@ -143,7 +143,7 @@ class Life:
             final = keeping.settle(final)
         except Exception:  # noqa: BLE001
             # Whoever waits for the run must learn of its end all the same.
-            _log.exception("run %s: its end could not be settled", self.run_id)
+            _log.exception("the end of a run could not be settled", extra={"run": self.run_id})
         keeping.store.change(self.run_id, lambda _: final)
         keeping.settled(final)
 
@@ -164,7 +164,7 @@ class Life:
             self._timeout = spec.timeout
             return self.live(spec)
         except Exception:  # noqa: BLE001
-            _log.exception("run %s: the runner failed", self.run_id)
+            _log.exception("the runner failed", extra={"run": self.run_id})
             runner.discard(self.run_id)
             return RunResult(reason=Reason.INTERRUPTED, error="the server failed in the middle of the run")
 

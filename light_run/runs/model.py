@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum
@@ -9,6 +10,7 @@ from typing import Any
 
 from light_run.artifacts.paths import printable
 from light_run.engine.spec import Artifact, Extracted, Phase, Reason, RunResult, RunSpec, Timings
+from light_run.runs.listing import packed
 
 
 class Status(str, Enum):
@@ -79,7 +81,7 @@ class Run:
     duration_ms: int | None = None
     reason: Reason | None = None
     error: str | None = None
-    artifacts: tuple[Artifact, ...] = ()
+    artifacts: Sequence[Artifact] = ()
     extracted: tuple[Extracted, ...] = ()
     queued_ms: float = 0.0
     timings: Timings | None = None
@@ -146,7 +148,7 @@ def concluded(run: Run, result: RunResult, *, elapsed: float, wish: Reason | Non
         exit_code=result.exit_code,
         reason=result.reason,
         error=result.error,
-        artifacts=tuple(_printable(artifact) for artifact in result.artifacts),
+        artifacts=packed([_printable(artifact) for artifact in result.artifacts]),
         extracted=result.extracted,
         timings=result.timings,
         logs_truncated=result.logs_truncated,

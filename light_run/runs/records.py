@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from light_run.engine.spec import Artifact, Extracted, Limits, Reason, RunSpec, Timings
+from light_run.runs.listing import packed
 from light_run.runs.model import CallbackState, Delivery, Run, Status
 
 
@@ -50,7 +51,7 @@ def decode_run(text: str, callback: str | None) -> Run:
         started_at=_parse_moment(kept.pop("started_at")),
         finished_at=_parse_moment(kept.pop("finished_at")),
         reason=_parse_reason(kept.pop("reason")),
-        artifacts=tuple(Artifact(*each) for each in kept.pop("artifacts")),
+        artifacts=packed([Artifact(*each) for each in kept.pop("artifacts")]),
         extracted=tuple(Extracted(*each) for each in kept.pop("extracted")),
         timings=timings,
         callback=None if callback is None else decode_callback(callback),

@@ -52,6 +52,7 @@ class TakenUp(Life):
     def live(self, spec: RunSpec) -> RunResult:
         """Go on from where the run was left; an engine that is away is waited for."""
         entry, runner = self.entry, self.around.runner
+        _log.info("run taken up", extra={"run": self.run_id, "step": entry.step.value})
         while self._engine_is_there():
             try:
                 if entry.step is Step.LAUNCHED:
@@ -67,7 +68,7 @@ class TakenUp(Life):
                     )
                 return super().live(spec)
             except EngineError as error:
-                _log.warning("run %s: it cannot be taken up yet: %s", self.run_id, error)
+                _log.warning("run cannot be taken up yet", extra={"run": self.run_id, "error": str(error)})
         # Left, or cancelled, before the engine came back; what it holds is cleared by whoever finds it.
         return RunResult(reason=Reason.CANCELLED, error="the run was cancelled while the engine was away")
 

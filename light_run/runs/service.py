@@ -247,7 +247,7 @@ class RunService:
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
-            _log.warning("run %s: its files cannot be written: %s", run_id, error)
+            _log.warning("run not accepted: no room", extra={"run": run_id, "error": str(error)})
             raise InsufficientStorage("the files cannot be written: the state directory is full") from error
         except InsufficientStorage:
             self.runner.discard(run_id)

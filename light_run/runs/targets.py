@@ -82,8 +82,8 @@ def parse(url: str) -> Target:
         parts = urlsplit(url)
         port = parts.port
         host = (parts.hostname or "").encode("idna").decode("ascii") if parts.hostname else ""
-    except ValueError as error:
-        raise TargetRefused(f"the callback URL cannot be read: {error}") from None
+    except ValueError:
+        raise TargetRefused("the callback URL cannot be read") from None
     if parts.scheme not in _PORTS or not host:
         raise TargetRefused("the callback URL must be http or https and name a host")
     authorization = None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import datetime, timedelta, timezone
 from itertools import product
 
 import pytest
 
 from light_run.engine.spec import Artifact, Reason, RunResult, RunSpec
+from light_run.runs.listing import packed
 from light_run.runs.model import TRANSITIONS, Run, RunRequest, Status, advance, concluded, started
 
 NOW = datetime(2026, 4, 20, 10, tzinfo=timezone.utc)
@@ -70,6 +72,22 @@ def test_artifacts_get_names_fit_for_json() -> None:
     artifacts = (Artifact("grün", 1, "file"), Artifact("caf\udce9", 2, "file"))
     run = concluded(a_run(), RunResult(reason=Reason.EXIT, exit_code=0, artifacts=artifacts), elapsed=1)
     assert [artifact.path for artifact in run.artifacts] == ["grün", "caf%E9"]
+
+
+def test_very_many_artifacts_are_kept_in_little_room_and_read_the_same() -> None:
+    artifacts = tuple(
+        Artifact(f"out/nested/folder/file-{number}.txt", number, "file") for number in range(50_000)
+    )
+    tracemalloc.start()
+    listing = packed(artifacts)
+    used = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert used < 1_000_000
+    assert tuple(listing) == artifacts
+    assert (len(listing), listing[7], listing[-1]) == (50_000, artifacts[7], artifacts[-1])
+    assert packed(artifacts) == listing
+    assert packed(artifacts[1:]) != listing
+    assert packed(artifacts[:3]) == artifacts[:3]
 
 
 def test_a_run_that_never_began_has_no_duration() -> None:
