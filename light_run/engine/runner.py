@@ -252,6 +252,11 @@ class Runner:
                     key = ParkKey(image.id, self.config.limits, network, spec.workdir, runtime)
                     self._house.pool.pin(key, count)
 
+    @property
+    def parked(self) -> int:
+        """How many containers are parked."""
+        return self._house.pool.size
+
     def health(self) -> Health:
         """Whether the engine answers; asked at most once a second, never raises."""
         now = time.monotonic()
