@@ -295,12 +295,17 @@ def _take_second_name(first: Parts, parts: Parts, into: ArtifactFolder) -> bool:
     return True
 
 
+# At the true end of an archive it takes two or three to know it.
+_READS_AT_END = 20
+
+
 class _Readable:
     # What tarfile wants of a stream: read(size).
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
         self._buffer = bytearray()
+        self._reads_at_end = 0
 
     def read(self, size: int) -> bytes:
         while len(self._buffer) < size:
@@ -310,6 +315,11 @@ class _Readable:
             self._buffer += chunk
         data = bytes(self._buffer[:size])
         del self._buffer[:size]
+        if not data:
+            # tarfile passes over a member by reading to where it says it ends, be that exabytes away.
+            self._reads_at_end += 1
+            if self._reads_at_end > _READS_AT_END:
+                raise ExtractError("the engine's archive is broken: it ends in the middle")
         return data
 
 

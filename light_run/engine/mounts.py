@@ -7,14 +7,13 @@ import io
 import secrets
 import tarfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import Enum
-from pathlib import Path
 
 from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
 from light_run.engine.sandbox import labels
-from light_run.engine.workspace import Workspace
+from light_run.engine.workspace import Workspace, Workspaces
 from light_run.errors import EngineError, EngineRefused
 
 _PROBE_FILE = "nonce"
@@ -39,12 +38,12 @@ class Found(Enum):
 
 
 class Mounts:
-    """Decides between the placements; `folder` is where workspaces are."""
+    """Decides between the placements; `workspaces` is where they lie."""
 
-    def __init__(self, engine: Engine, config: RunnerConfig, folder: Callable[[], Path]) -> None:
+    def __init__(self, engine: Engine, config: RunnerConfig, workspaces: Workspaces) -> None:
         self._engine = engine
         self._config = config
-        self._folder = folder
+        self._workspaces = workspaces
         self._lock = threading.Lock()
         self._mode: str | None = config.workspace if config.workspace != "auto" else None
         self._known: dict[tuple[str, str], Found] = {}
@@ -76,7 +75,7 @@ class Mounts:
         # A container that is never started, of an image without a file: the engine reads a file of ours
         # through the mount, or it does not.
         nonce = secrets.token_hex(16)
-        workspace = Workspace(self._folder() / f"probe-{nonce}")
+        workspace = self._workspaces.of(f"probe-{nonce}")
         workspace.create()
         name = f"light-run-probe:{nonce}"
         try:

@@ -8,9 +8,8 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 from light_run.engine.client import Engine
@@ -21,7 +20,7 @@ from light_run.engine.leftovers import Leftover, Leftovers
 from light_run.engine.mounts import Mounts, Placement
 from light_run.engine.sandbox import Sandbox, container_config, labels
 from light_run.engine.spec import Limits
-from light_run.engine.workspace import Workspace
+from light_run.engine.workspace import Workspace, Workspaces
 from light_run.errors import EngineError
 
 _log = logging.getLogger(__name__)
@@ -32,6 +31,8 @@ _USES, _WITHIN = 2, 60.0
 _FAILURES, _LEFT_ALONE = 3, 300.0
 # Seconds between tries to remove what could not be removed.
 _RETRY = 10.0
+# Seconds after which a pinned image is looked for again: it may have come, or be another one by that name.
+_PIN_AGAIN = 30.0
 
 
 class ParkKey(NamedTuple):
@@ -99,15 +100,18 @@ class Pool:
         self,
         engine: Engine,
         config: RunnerConfig,
+        *,
         mounts: Mounts,
         leftovers: Leftovers,
-        folder: Callable[[], Path],
+        workspaces: Workspaces,
+        pins: Callable[[], Mapping[ParkKey, int]],
     ) -> None:
         self._engine = engine
         self._config = config
         self._mounts = mounts
         self._leftovers = leftovers
-        self._folder = folder
+        self._workspaces = workspaces
+        self._pins = pins
         self._lock = threading.Lock()
         self._kinds: dict[ParkKey, _Kind] = {}
         self._busy = 0
@@ -115,12 +119,13 @@ class Pool:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._retried = float("-inf")
+        self._pinned = float("-inf")
 
     # -- what a run does with it
 
     def take(self, key: ParkKey) -> Parked | None:
         """A parked container of that kind, now the caller's; None where there is none. Counts as a use."""
-        if not self._config.parked_max and not self._config.parked_pins:
+        if not self._config.parked_max:
             return None
         now = time.monotonic()
         with self._lock:
@@ -153,11 +158,13 @@ class Pool:
             self._busy -= 1
         self._news.set()
 
-    def pin(self, key: ParkKey, count: int) -> None:
-        """Keep `count` containers of that kind parked, used or not."""
+    def pin(self, pins: Mapping[ParkKey, int]) -> None:
+        """Keep so many containers of these kinds parked, used or not, and no longer those pinned before."""
         with self._lock:
-            self._kinds.setdefault(key, _Kind()).pinned = count
-        self._news.set()
+            for kind in self._kinds.values():
+                kind.pinned = 0
+            for key, count in pins.items():
+                self._kinds.setdefault(key, _Kind()).pinned = count
 
     @property
     def size(self) -> int:
@@ -199,6 +206,9 @@ class Pool:
         if now - self._retried > _RETRY:
             self._retried = now
             self._leftovers.retry()
+        if self._config.parked_pins and now - self._pinned > _PIN_AGAIN:
+            self._pinned = now
+            self.pin(self._pins())
         key = self._next_key(now)
         if key is None:
             return False
@@ -244,7 +254,7 @@ class Pool:
     def _park(self, key: ParkKey) -> Parked:
         marker = secrets.token_hex(16)
         placement = self._mounts.placement(key.image, key.workdir, key.runtime)
-        workspace = Workspace(self._folder() / f"parked-{marker}") if placement is Placement.BIND else None
+        workspace = self._workspaces.of(f"parked-{marker}") if placement is Placement.BIND else None
         container = None
         try:
             if workspace is not None:

@@ -27,10 +27,9 @@ from light_run.engine.mounts import Mounts
 from light_run.engine.network import Networks
 from light_run.engine.output import read_log
 from light_run.engine.pool import ParkKey, Pool
-from light_run.engine.spec import Destinations, Files, Observer, Phase, RunResult, RunSpec
-from light_run.engine.workspace import Workspace
+from light_run.engine.spec import Destinations, Files, Observer, RunResult, RunSpec, Silent
+from light_run.engine.workspace import Workspaces
 from light_run.errors import EngineError, Fault, InvalidSpec
-from light_run.removal import remove_tree
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -46,19 +45,6 @@ class Health:
     docker: bool
     workspace: str | None
     runtimes: tuple[str, ...] = ()
-
-
-class _Silent:
-    # An observer that wants to know nothing.
-    def phase(self, phase: Phase) -> None: ...
-
-    def progress(self, message: str) -> None: ...
-
-    def assigned(self, container_id: str, *, parked: bool) -> None: ...
-
-    def launched(self, started_at: datetime) -> None: ...
-
-    def ended(self, result: RunResult) -> None: ...
 
 
 class Runner:
@@ -78,9 +64,7 @@ class Runner:
         self.config = config or RunnerConfig()
         self._engine = Engine()
         self._lock = threading.Lock()
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self._folder: Path | None = None
-        self._earlier: list[Path] = []
+        self._workspaces = Workspaces(self.config.state_dir)
         self._health: tuple[float, Health] | None = None
         self._lives: dict[str, Life] = {}
         images = Images(self._engine)
@@ -95,7 +79,14 @@ class Runner:
             builder=Builder(self._engine, images, networks, self.config),
             networks=networks,
             mounts=mounts,
-            pool=Pool(self._engine, self.config, mounts, leftovers, self._workspaces),
+            pool=Pool(
+                self._engine,
+                self.config,
+                mounts=mounts,
+                leftovers=leftovers,
+                workspaces=self._workspaces,
+                pins=self._pins,
+            ),
             leftovers=leftovers,
             disk=DiskWatch(self._engine, self.config.workspace_cap),
         )
@@ -110,7 +101,7 @@ class Runner:
 
     def stage(self, run_id: str, files: Files) -> Path:
         """Write the files of a run that is to come; the folder. Raises InvalidSpec, OSError; leaves nothing then."""
-        workspace = self._workspace(run_id)
+        workspace = self._workspaces.of(run_id)
         workspace.create()
         try:
             workspace.write(files)
@@ -121,11 +112,11 @@ class Runner:
 
     def staged(self, run_id: str) -> bool:
         """True where the files that `stage` wrote for `run_id` are there."""
-        return self._workspace(run_id).files.is_dir()
+        return self._workspaces.of(run_id).files.is_dir()
 
     def discard(self, run_id: str) -> None:
         """Remove what `stage` wrote for a run that will never be."""
-        self._workspace(run_id).remove()
+        self._workspaces.of(run_id).remove()
 
     def run(
         self,
@@ -149,7 +140,7 @@ class Runner:
             )
             raise InvalidSpec([fault])
         run_id = run_id or str(uuid.uuid4())
-        workspace = self._workspace(run_id)
+        workspace = self._workspaces.of(run_id)
         if not workspace.folder.exists():
             workspace.create()
         try:
@@ -166,7 +157,7 @@ class Runner:
                 cancel=cancel or CancelToken(),
                 log=log,
                 artifacts=to.artifacts,
-                observer=observer or _Silent(),
+                observer=observer or Silent(),
             )
             with self._registered(run_id, life):
                 result = life.run()
@@ -195,11 +186,11 @@ class Runner:
             self._house,
             spec,
             run_id,
-            workspace=self._workspace(run_id),
+            workspace=self._workspaces.of(run_id),
             cancel=cancel or CancelToken(),
             log=log,
             artifacts=artifacts,
-            observer=observer or _Silent(),
+            observer=observer or Silent(),
         )
         with self._registered(run_id, life):
             return life.adopt(container, deadline)
@@ -218,7 +209,7 @@ class Runner:
 
     def unassign(self, container: str, run_id: str) -> bool:
         """Undo what an earlier runner did for `run_id` before it launched anything; see `Inventory.unassign`."""
-        return self._inventory.unassign(container, self._workspace(run_id))
+        return self._inventory.unassign(container, self._workspaces.of(run_id))
 
     @contextlib.contextmanager
     def _registered(self, run_id: str, life: Life) -> Iterator[None]:
@@ -239,18 +230,18 @@ class Runner:
         """
         with contextlib.suppress(EngineError):
             self._house.mounts.probe()
-        self._pin()
         self._house.pool.start()
 
-    def _pin(self) -> None:
+    def _pins(self) -> dict[ParkKey, int]:
+        pins: dict[ParkKey, int] = {}
         for name, count in self.config.parked_pins.items():
             with contextlib.suppress(EngineError):
                 image = self._house.images.find(name)
                 if image is not None:
                     spec = RunSpec(image=name)
                     network, runtime = self._house.network(spec), self._house.runtime(spec)
-                    key = ParkKey(image.id, self.config.limits, network, spec.workdir, runtime)
-                    self._house.pool.pin(key, count)
+                    pins[ParkKey(image.id, self.config.limits, network, spec.workdir, runtime)] = count
+        return pins
 
     @property
     def parked(self) -> int:
@@ -278,8 +269,7 @@ class Runner:
 
     def clear(self, keep: Collection[str] = ()) -> None:
         """Remove what an earlier runner with the same server id left and `keep` does not name; see `Inventory`."""
-        self._workspaces()
-        self._inventory.clear(self._earlier, keep)
+        self._inventory.clear(self._workspaces.earlier, keep)
 
     def close(self) -> None:
         """Remove parked containers, stop the keeper, close connections. Runs under way must have ended."""
@@ -287,28 +277,7 @@ class Runner:
         self._house.disk.close()
         self._house.leftovers.retry()
         self._engine.close()
-        if self._temporary is not None and self._folder is not None:
-            with contextlib.suppress(OSError):
-                remove_tree(self._folder)
-            self._temporary.cleanup()
-
-    def _workspace(self, run_id: str) -> Workspace:
-        return Workspace(self._workspaces() / run_id)
-
-    def _workspaces(self) -> Path:
-        with self._lock:
-            if self._folder is None:
-                if self.config.state_dir is None:
-                    self._temporary = tempfile.TemporaryDirectory(prefix="light-run-")
-                    state = Path(self._temporary.name)
-                else:
-                    state = self.config.state_dir
-                folder = state / "workspaces"
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                # Before the first of our own: what is here is an earlier runner's.
-                self._earlier = list(folder.iterdir())
-                self._folder = folder
-            return self._folder
+        self._workspaces.close()
 
 
 @contextlib.contextmanager

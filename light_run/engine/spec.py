@@ -165,6 +165,20 @@ class Observer(Protocol):
         """The result is ready and the artifacts are in place; the container is still to be removed."""
 
 
+class Silent:
+    """An observer that wants to know nothing."""
+
+    def phase(self, phase: Phase) -> None: ...
+
+    def progress(self, message: str) -> None: ...
+
+    def assigned(self, container_id: str, *, parked: bool) -> None: ...
+
+    def launched(self, started_at: datetime) -> None: ...
+
+    def ended(self, result: RunResult) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Destinations:
     """Where a run's output goes: `log` is a spool file for `read_log`, `artifacts` a folder to fill.

@@ -13,6 +13,7 @@ import shutil
 import stat
 import tarfile
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -115,6 +116,47 @@ class Workspace:
         except OSError:
             return False
         return True
+
+
+class Workspaces:
+    """The folder of all workspaces: below `state_dir`, or a temporary one where that is None."""
+
+    def __init__(self, state_dir: Path | None) -> None:
+        self._state_dir = state_dir
+        self._lock = threading.Lock()
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
+        self._earlier: list[Path] = []
+
+    def of(self, run_id: str) -> Workspace:
+        """The workspace of one run; it need not exist."""
+        return Workspace(self._ensure() / run_id)
+
+    @property
+    def earlier(self) -> list[Path]:
+        """The folders that lay here before the first of this process's own."""
+        self._ensure()
+        return self._earlier
+
+    def close(self) -> None:
+        """Remove the folder where it was a temporary one."""
+        if self._temporary is not None and self._folder is not None:
+            with contextlib.suppress(OSError):
+                remove_tree(self._folder)
+            self._temporary.cleanup()
+
+    def _ensure(self) -> Path:
+        # Made when it is first needed: making a Runner leaves no trace.
+        with self._lock:
+            if self._folder is None:
+                state_dir = self._state_dir
+                if state_dir is None:
+                    self._temporary = tempfile.TemporaryDirectory(prefix="light-run-")
+                    state_dir = Path(self._temporary.name)
+                self._folder = state_dir / "workspaces"
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._earlier = list(self._folder.iterdir())
+            return self._folder
 
 
 def _move(source: Path, target: Path) -> None:
