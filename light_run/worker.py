@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _POLL = 0.1
+_PATIENCE = 60.0
 
 
 class Worker:
@@ -41,6 +42,9 @@ class Worker:
         """Raise `SettingsError` where runs would be lost between workers; warn where they would be slow."""
         workers = self._gunicorn.cfg.workers
         if workers > 1:
+            if self._gunicorn.age > 1:
+                # One of them says so: gunicorn falls over its own feet where two fail at the same time.
+                self._wait_to_be_stopped()
             raise SettingsError(
                 f"light-run cannot work with {workers} workers: each would know its own runs only, and "
                 "answer 404 for the others'; use one worker with many threads (-w 1 --threads 64)"
@@ -61,6 +65,14 @@ class Worker:
         self._gunicorn.notify()
         time.sleep(_POLL)
         return True
+
+    def _wait_to_be_stopped(self) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        while self._gunicorn.alive and time.monotonic() < deadline:
+            self._gunicorn.notify()
+            time.sleep(_POLL)
+        if not self._gunicorn.alive:
+            sys.exit(0)
 
     def on_stop(self, close: Callable[[float], None], grace: float) -> None:
         """Have `close` called, in a thread, as soon as this worker is told to stop, and before it exits.

@@ -20,7 +20,7 @@ _MOST_NAME_BYTES = 255
 _MOST_PATH_BYTES = 3600
 
 _SEPARATORS = re.compile(r"[/\\]")
-_DRIVE = re.compile(r"[A-Za-z]:[/\\]")
+_ABSOLUTE = re.compile(r"\\|[A-Za-z]:[/\\]")
 _MODE = re.compile(r"0?[0-7]{3}")
 _KEYS = ("content", "encoding", "mode")
 _ENCODINGS = ("utf8", "base64")
@@ -36,11 +36,12 @@ def relative_path(path: str) -> str:
         raise wrong("invalid_path", f"has {len(path)} characters; {MOST_PATH} are the most")
     if "\0" in path:
         raise wrong("invalid_path", "has a NUL character")
-    if path.startswith(("/", "\\")) or _DRIVE.match(path):
+    names = [name for name in path.split("/") if name not in {"", "."}]
+    # Also what a path is without its first dots: "./C:\\x" is no better than "C:\\x".
+    if path.startswith(("/", "\\")) or _ABSOLUTE.match("/".join(names)):
         raise wrong("invalid_path", "is absolute; it must be relative to the workdir")
     if ".." in _SEPARATORS.split(path):
         raise wrong("invalid_path", 'has a ".." segment; it must stay below the workdir')
-    names = [name for name in path.split("/") if name not in ("", ".")]
     if not names or path.endswith(("/", "/.")):
         raise wrong("invalid_path", "names a folder; it must name a file")
     sizes = [len(name.encode("utf-8", "replace")) for name in names]

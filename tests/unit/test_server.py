@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,16 @@ import requests
 
 from tests.support.poll import eventually
 from tests.support.raw import raw_request
-from tests.support.server import Server, free_port, log_events, run_cli, running_server
+from tests.support.server import (
+    Server,
+    free_port,
+    log_events,
+    run_cli,
+    running_server,
+    serve_command,
+    server_environment,
+    wait_ready,
+)
 
 NO_ENGINE = {"DOCKER_HOST": "tcp://127.0.0.1:1", "LIGHT_RUN_GRACE": "0"}
 GUNICORN = [sys.executable, "-m", "gunicorn", "light_run:create_app()", "--bind"]
@@ -29,9 +39,16 @@ def serving(folder: Path, **arguments: object) -> Iterator[Server]:
             assert server.stop() == 0, server.stderr
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server without an engine, for tests that only ask."""
+    with serving(tmp_path_factory.mktemp("shared")) as server:
+        yield server
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """A server without an engine."""
+    """A server without an engine, of the test's own."""
     with serving(tmp_path / "server") as server:
         yield server
 
@@ -48,34 +65,34 @@ def server(tmp_path: Path) -> Iterator[Server]:
     ],
 )
 def test_what_never_reaches_the_application_is_answered_in_json(
-    server: Server, head: bytes, status: int, word: str
+    shared: Server, head: bytes, status: int, word: str
 ) -> None:
-    answer = raw_request(server, "GET", b"/health", head=head)
+    answer = raw_request(shared, "GET", b"/health", head=head)
     assert (answer.status, answer.body) == (status, f'{{"error": "{word}"}}'.encode())
     assert answer.headers["content-type"] == "application/json"
 
 
 @pytest.mark.parametrize("target", [b"/" + b"a" * 9000, b"/\xff", b"relative", b""])
-def test_odd_targets(server: Server, target: bytes) -> None:
-    answer = raw_request(server, "GET", target)
+def test_odd_targets(shared: Server, target: bytes) -> None:
+    answer = raw_request(shared, "GET", target)
     assert answer.status in {400, 404, 414}
     assert answer.body.startswith(b'{"error":')
 
 
 @pytest.mark.parametrize("body", [b"zz\r\n{}\r\n0\r\n\r\n", b"2\r\n{}xx0\r\n\r\n"])
-def test_broken_chunks(server: Server, body: bytes) -> None:
-    answer = raw_request(server, "POST", b"/run", head=b"Transfer-Encoding: chunked\r\n", body=body)
+def test_broken_chunks(shared: Server, body: bytes) -> None:
+    answer = raw_request(shared, "POST", b"/run", head=b"Transfer-Encoding: chunked\r\n", body=body)
     assert answer.status == 400
     assert b'"bad_request"' in answer.body
 
 
-def test_a_run_without_an_engine(server: Server) -> None:
-    response = server.post_run(timeout=1000)
+def test_a_run_without_an_engine(shared: Server) -> None:
+    response = shared.post_run(timeout=1000)
     assert response.status_code in {200, 503}, response.text
 
 
-def test_a_second_server_on_the_same_folder(server: Server, tmp_path: Path) -> None:
-    settings = {**NO_ENGINE, "LIGHT_RUN_STATE_DIR": str(server.state_dir), "LIGHT_RUN_TOKEN": "t"}
+def test_a_second_server_on_the_same_folder(shared: Server, tmp_path: Path) -> None:
+    settings = {**NO_ENGINE, "LIGHT_RUN_STATE_DIR": str(shared.state_dir), "LIGHT_RUN_TOKEN": "t"}
     done = run_cli(tmp_path / "second", "serve", "--port", str(free_port()), settings=settings)
     assert done.returncode == 2
     assert "another light-run" in done.stderr
@@ -119,31 +136,31 @@ def test_another_worker_waits_for_the_first_to_go(server: Server) -> None:
     eventually(lambda: restarted(server, before), "the younger one is at work")
 
 
-def test_a_worker_whose_master_was_killed_goes_too(server: Server) -> None:
-    server.process.kill()
-    server.process.wait()
+def test_a_worker_whose_master_was_killed_goes_too(tmp_path: Path) -> None:
+    port = free_port()
+    environ = server_environment(tmp_path, "t", NO_ENGINE)
+    with (tmp_path / "stderr").open("wb") as stderr:
+        process = subprocess.Popen(serve_command(port), env=environ, stderr=stderr, start_new_session=True)
+    server = Server(process, f"http://127.0.0.1:{port}", "t", tmp_path)
+    try:
+        wait_ready(server, 503)
+    finally:
+        process.kill()
+        process.wait()
     eventually(lambda: not server.processes(), "nothing is left of the server")
-    server.stopped = True
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [
-        (["-w", "2"], "one worker with many threads"),
-        (["--preload"], "--preload"),
-    ],
+    [(["-w", "2"], "one worker with many threads"), (["--preload"], "--preload")],
 )
 def test_gunicorn_by_hand_is_told_what_it_must_not_do(tmp_path: Path, options: list[str], words: str) -> None:
-    port = free_port()
-    command = [*GUNICORN, f"127.0.0.1:{port}", *options]
-    with (
-        pytest.raises(AssertionError, match="the server exited"),
-        serving(tmp_path, command=command, port=port),
-    ):
-        pass
-    stderr = (tmp_path / "stderr").read_text()
-    assert words in stderr
-    assert "Traceback" not in stderr
+    command = [*GUNICORN, f"127.0.0.1:{free_port()}", *options]
+    environ = server_environment(tmp_path, "t", NO_ENGINE)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_gunicorn_with_one_thread_is_warned_and_stops(tmp_path: Path) -> None:
@@ -152,9 +169,9 @@ def test_gunicorn_with_one_thread_is_warned_and_stops(tmp_path: Path) -> None:
         assert any("one thread" in event["event"] for event in log_events(server.stderr))
 
 
-def test_idle_memory(server: Server) -> None:
+def test_idle_memory(shared: Server) -> None:
     rss = 0
-    for pid in server.processes():
+    for pid in shared.processes():
         status = Path(f"/proc/{pid}/status").read_text()
         rss += int(status.partition("VmRSS:")[2].split()[0])
     assert rss < 80 * 1024
