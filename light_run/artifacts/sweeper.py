@@ -66,6 +66,8 @@ class Sweeper:
         # When each folder was last changed, as far as it was looked at.
         self._changed: dict[str, float] = {}
         self._total = 0
+        # The run that just ended stays, however much it left, until the next one has ended.
+        self._last = ""
         self._periodic = Periodic("light-run-sweeper", self.step, interval)
 
     def start(self) -> None:
@@ -108,10 +110,11 @@ class Sweeper:
         """
         created = self._created(run_id)
         with self._lock:
+            self._last = run_id
             self._keep(Folder(run_id, now if created is None else created, size))
             if self._total <= self._cap:
                 return []
-        evicted = self._evict(frozenset({run_id, *self._protected()}))
+        evicted = self._evict(self._protected())
         if evicted:
             self._periodic.wake()
         return evicted
@@ -135,6 +138,7 @@ class Sweeper:
         with self._lock:
             if self._total <= self._cap:
                 return []
+            protected = frozenset({self._last, *protected})
             chosen = [folder.run_id for folder in choose(self._folders.values(), self._cap, protected)]
             # Out of the count under the lock: two threads never choose the same folder.
             for run_id in chosen:

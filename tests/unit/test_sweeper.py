@@ -103,6 +103,7 @@ def test_the_run_that_just_ended_stays_and_older_ones_go_at_once(scene: Scene) -
     scene.sweeper.step(NOW)
     scene.folder("huge", 1000)
     assert scene.sweeper.ended("huge", 1000, NOW) == ["old"]
+    assert scene.sweeper.step(NOW) == []
     assert scene.left() == {"huge"}
     scene.folder("next", 10)
     assert scene.sweeper.ended("next", 10, NOW + 1) == ["huge"]
