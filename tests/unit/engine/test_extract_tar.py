@@ -10,7 +10,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -302,6 +302,14 @@ def test_a_size_that_is_not_true(folder: Path, into: ArtifactFolder, field: byte
     assert not folder.exists() or content_of(folder) == {}
 
 
+@pytest.mark.parametrize(("name", "kind"), [("d/x", b"Z"), ("d", b"M"), (".", REGULAR), ("", REGULAR)])
+def test_the_end_of_a_member_is_not_looked_for_forever(into: ArtifactFolder, name: str, kind: bytes) -> None:
+    info, _ = member(name, kind)
+    info.size = 1 << 62
+    with pytest.raises(ExtractError):
+        take(info.tobuf(tarfile.GNU_FORMAT) + bytes(2048), into)
+
+
 def test_headers_piled_up(into: ArtifactFolder) -> None:
     # Each extended header is read by a call inside the last one's.
     pax = archive(("x", REGULAR, b"")).ljust(1024, b"\0")
@@ -404,7 +412,7 @@ KINDS = st.sampled_from([REGULAR, REGULAR, DIRECTORY, HARD, LINK, FIFO, SPARSE, 
 def archives(draw: st.DrawFn) -> bytes:
     """Tars whose members say what they like."""
     buffer = io.BytesIO()
-    form = draw(st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT]))
+    form: Literal[1, 2] = draw(st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT]))
     for _ in range(draw(st.integers(0, 8))):
         info = tarfile.TarInfo(draw(NAMES))
         info.linkname = draw(NAMES)

@@ -87,7 +87,7 @@ def test_tightened() -> None:
         labels={"light-run.kind": "parked"},
     )
     config = RunnerConfig(
-        server_id="here", cap_drop=("ALL",), read_only=True, user="65534:65534", log_cap=MIB, runtime="runc"
+        server_id="here", cap_drop=("ALL",), read_only=True, user="65534:65534", log_cap=MIB, session="now"
     )
     assert container_config(asked, config) == {
         "Image": "sha256:abc",

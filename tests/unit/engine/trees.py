@@ -96,7 +96,7 @@ def content_of(folder: Path) -> dict[bytes, bytes | None]:
             status = os.lstat(path)
             kind = stat.S_IFMT(status.st_mode)
             assert kind in (stat.S_IFREG, stat.S_IFDIR), (path, oct(status.st_mode))
-            assert not status.st_mode & 0o7077, (path, oct(status.st_mode))
+            assert not status.st_mode & 0o7027, (path, oct(status.st_mode))
             if kind == stat.S_IFREG:
                 assert status.st_nlink == 1, path
                 with open(path, "rb") as file:
