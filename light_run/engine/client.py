@@ -11,69 +11,15 @@ import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import IO, Any
-from urllib.parse import urlencode
 
 import docker
-import requests
-import urllib3
-from docker.transport.unixconn import UnixHTTPAdapter
-from docker.utils import kwargs_from_env
-from requests.structures import CaseInsensitiveDict
 
 from light_run.engine.stream import EngineStream
-from light_run.errors import EngineRefused, EngineUnavailable
+from light_run.engine.transport import connect, translated, translated_chunks
+from light_run.errors import EngineRefused
 
 # An engine under a few hundred starts at once takes its time over each; a hung one must not hold us for ever.
 CALL_TIMEOUT = 300
-
-
-class _OnePoolAdapter(UnixHTTPAdapter):
-    # docker-py keys its pools by the whole URL: nothing would be reused between containers, and up to 25
-    # idle sockets a thread would stay open.
-    def get_connection(self, url: str | bytes, proxies: Any = None) -> Any:
-        return super().get_connection("http+unix://engine", proxies)
-
-
-class _LeanClient(docker.APIClient):
-    # What requests does for a browser (cookies, redirects, .netrc, merging settings) takes twice the
-    # processor time of the call itself, and an engine has a use for none of it.
-    def request(self, method: Any, url: Any, **kwargs: Any) -> requests.Response:  # type: ignore[override]
-        data = kwargs.get("data")
-        if not (self.base_url.startswith("http+docker://") and isinstance(data, str | bytes | None)):
-            return super().request(method, url, **kwargs)
-        prepared = requests.PreparedRequest()
-        prepared.method = method
-        # A parameter that is None is not sent, as requests has it.
-        given = {name: value for name, value in (kwargs.get("params") or {}).items() if value is not None}
-        prepared.url = f"{url}?{urlencode(given, doseq=True)}" if given else url
-        prepared.body = data.encode() if isinstance(data, str) else data
-        length = {"Content-Length": str(len(prepared.body or b""))}
-        prepared.headers = CaseInsensitiveDict({**(kwargs.get("headers") or {}), **length})
-        stream = bool(kwargs.get("stream"))
-        response = self.get_adapter(url).send(prepared, stream=stream, timeout=kwargs.get("timeout"))
-        if not stream:
-            # Read to its end, which gives the connection back.
-            _ = response.content
-        return response
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turn whatever docker-py, requests or the socket raises into an `EngineError`."""
-    try:
-        yield
-    except docker.errors.APIError as error:
-        status = error.response.status_code if error.response is not None else 500
-        words: Any = error.explanation or str(error)
-        text = words.decode("utf-8", "replace") if isinstance(words, bytes) else str(words)
-        raise EngineRefused(status, text.strip()) from error
-    except (
-        docker.errors.DockerException,
-        requests.RequestException,
-        urllib3.exceptions.HTTPError,
-        OSError,
-    ) as error:
-        raise EngineUnavailable(f"the container engine does not answer: {error}") from error
 
 
 class Engine:
@@ -88,16 +34,8 @@ class Engine:
         self._runtimes: tuple[str, ...] | None = None
 
     def _connect(self) -> Any:
-        # DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH, as the docker command reads them.
-        client: Any = _LeanClient(version=self._version, timeout=self._timeout, **kwargs_from_env())
+        client = connect(self._version, self._timeout)
         self._version = client.api_version
-        adapter = client.adapters.get("http+docker://")
-        if isinstance(adapter, UnixHTTPAdapter):
-            client._custom_adapter.close()
-            client._custom_adapter = _OnePoolAdapter(
-                "http+unix://" + adapter.socket_path, timeout=self._timeout, pool_connections=1
-            )
-            client.mount("http+docker://", client._custom_adapter)
         with self._lock:
             self._clients.add(client)
         return client
@@ -243,7 +181,7 @@ class Engine:
             response = api._get(api._url(url, container), params=params, stream=True)
             api._raise_for_status(response)
         try:
-            yield _translated_chunks(response)
+            yield translated_chunks(response)
         finally:
             response.close()
 
@@ -307,8 +245,3 @@ class Engine:
             self.api.create_network(
                 name, driver="bridge", options=dict(options), labels=dict(labels), check_duplicate=True
             )
-
-
-def _translated_chunks(response: requests.Response) -> Iterator[bytes]:
-    with translated():
-        yield from response.iter_content(1 << 16)

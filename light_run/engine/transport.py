@@ -1,0 +1,89 @@
+"""How an engine is reached through docker-py, and how what goes wrong on the way is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlencode
+
+import docker
+import requests
+import urllib3
+from docker.transport.unixconn import UnixHTTPAdapter
+from docker.utils import kwargs_from_env
+from requests.structures import CaseInsensitiveDict
+
+from light_run.errors import EngineRefused, EngineUnavailable
+
+
+def connect(version: str | None, timeout: int) -> Any:
+    """A docker-py client of the engine that DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH name.
+
+    `version` is that of the engine's API, None asks for it. Any, since docker-py's stubs leave out most
+    of what is used here.
+    """
+    client: Any = _LeanClient(version=version, timeout=timeout, **kwargs_from_env())
+    adapter = client.adapters.get("http+docker://")
+    if isinstance(adapter, UnixHTTPAdapter):
+        client._custom_adapter.close()
+        client._custom_adapter = _OnePoolAdapter(
+            "http+unix://" + adapter.socket_path, timeout=timeout, pool_connections=1
+        )
+        client.mount("http+docker://", client._custom_adapter)
+    return client
+
+
+class _OnePoolAdapter(UnixHTTPAdapter):
+    # docker-py keys its pools by the whole URL: nothing would be reused between containers, and up to 25
+    # idle sockets a thread would stay open.
+    def get_connection(self, url: str | bytes, proxies: Any = None) -> Any:
+        return super().get_connection("http+unix://engine", proxies)
+
+
+class _LeanClient(docker.APIClient):
+    # What requests does for a browser (cookies, redirects, .netrc, merging settings) takes twice the
+    # processor time of the call itself, and an engine has a use for none of it.
+    def request(self, method: Any, url: Any, **kwargs: Any) -> requests.Response:  # type: ignore[override]
+        data = kwargs.get("data")
+        if not (self.base_url.startswith("http+docker://") and isinstance(data, str | bytes | None)):
+            return super().request(method, url, **kwargs)
+        prepared = requests.PreparedRequest()
+        prepared.method = method
+        # A parameter that is None is not sent, as requests has it.
+        given = {name: value for name, value in (kwargs.get("params") or {}).items() if value is not None}
+        prepared.url = f"{url}?{urlencode(given, doseq=True)}" if given else url
+        prepared.body = data.encode() if isinstance(data, str) else data
+        length = {"Content-Length": str(len(prepared.body or b""))}
+        prepared.headers = CaseInsensitiveDict({**(kwargs.get("headers") or {}), **length})
+        stream = bool(kwargs.get("stream"))
+        response = self.get_adapter(url).send(prepared, stream=stream, timeout=kwargs.get("timeout"))
+        if not stream:
+            # Read to its end, which gives the connection back.
+            _ = response.content
+        return response
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn whatever docker-py, requests or the socket raises into an `EngineError`."""
+    try:
+        yield
+    except docker.errors.APIError as error:
+        status = error.response.status_code if error.response is not None else 500
+        words: Any = error.explanation or str(error)
+        text = words.decode("utf-8", "replace") if isinstance(words, bytes) else str(words)
+        raise EngineRefused(status, text.strip()) from error
+    except (
+        docker.errors.DockerException,
+        requests.RequestException,
+        urllib3.exceptions.HTTPError,
+        OSError,
+    ) as error:
+        raise EngineUnavailable(f"the container engine does not answer: {error}") from error
+
+
+def translated_chunks(response: requests.Response) -> Iterator[bytes]:
+    """The body of `response` piece by piece; raises `EngineError` where it breaks off."""
+    with translated():
+        yield from response.iter_content(1 << 16)
