@@ -30,6 +30,8 @@ from tests.support.nginx import binary
 from tests.support.server import Server, free_port
 
 DEPLOY = REPOSITORY / "deploy"
+# An environment is made, and the tools for a package's build are fetched.
+INSTALL_SECONDS = 240
 FOLDERS = ("/opt/", "/etc/", "/var/lib/", "/var/run/")
 
 # Only root gives files away; everything else of it is done.
@@ -95,7 +97,7 @@ class Machine:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=INSTALL_SECONDS,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
@@ -113,6 +115,7 @@ def machine(tmp_path: Path) -> Machine:
     return machine
 
 
+@pytest.mark.timeout(INSTALL_SECONDS + 60)
 def test_systemd(machine: Machine, checkout: Path) -> None:
     machine.follow("systemd", checkout)
     unit = ConfigParser(strict=False, interpolation=None)
