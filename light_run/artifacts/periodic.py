@@ -11,12 +11,19 @@ _log = logging.getLogger(__name__)
 
 
 class Periodic:
-    """Calls `step(now)`, `now` in seconds since the epoch, every `interval` seconds and when woken."""
+    """Calls `step(now)` every `interval` seconds and when woken; `now` is what `clock` says, in seconds."""
 
-    def __init__(self, name: str, step: Callable[[float], object], interval: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        step: Callable[[float], object],
+        interval: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._name = name
         self._step = step
         self._interval = interval
+        self._clock = clock
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._due: float | None = None
@@ -47,7 +54,7 @@ class Periodic:
             self._wake.clear()
             self._due = None
             try:
-                self._step(time.time())
+                self._step(self._clock())
             except Exception:  # noqa: BLE001
                 # One bad step (a full disk, say) must not end all that would follow.
                 _log.exception("%s: a step failed", self._name)

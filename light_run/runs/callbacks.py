@@ -11,7 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from heapq import heappop, heappush
 from pathlib import Path
 from typing import IO
@@ -49,7 +49,7 @@ class Recipient:
 
 @dataclass(slots=True)
 class Parcel:
-    """A callback under way: `run` as it ended, `since` and `due` in seconds since the epoch."""
+    """A callback under way: `run` as it ended; `since` and `due` by the monotonic clock."""
 
     run: Run
     recipient: Recipient
@@ -98,7 +98,7 @@ class Courier:
         self._slow: set[str] = set()
         self._threads: dict[threading.Thread, Deadline] = {}
         self._closed = False
-        self._periodic = Periodic("light-run-courier", self.step, INTERVAL)
+        self._periodic = Periodic("light-run-courier", self.step, INTERVAL, time.monotonic)
 
     def start(self) -> None:
         """Start the thread that sends what is due."""
@@ -116,27 +116,28 @@ class Courier:
             # A name server that does not answer is all that can take longer, and ends with the process.
             thread.join(CLOSE_WAIT)
 
-    def add(self, run: Run, recipient: Recipient, *, since: float, state: CallbackState) -> None:
-        """Take the callback of `run`, which has ended; `send` says when. Tries go on until long after `since`."""
+    def add(self, run: Run, recipient: Recipient, *, age: float, state: CallbackState) -> None:
+        """Take the callback of `run`, which ended `age` seconds ago; `send` says when it is to be sent."""
         try:
             target = parse(recipient.url)
         except TargetRefused as error:
             _log.warning("callback cannot be sent", extra={"run": run.id, "error": str(error)})
             self._record(run.id, CallbackState(Delivery.FAILED, state.attempts, state.last_status))
             return
+        since = time.monotonic() - age
         parcel = Parcel(run, recipient, target, since, attempts=state.attempts, last_status=state.last_status)
         with self._lock:
             known = self._parcels.get(run.id)
             if known is None or not known.under_way:
                 self._parcels[run.id] = parcel
 
-    def send(self, run_id: str, due: float) -> None:
-        """Send what was taken for `run_id` at `due`, seconds since the epoch; nothing where there is nothing."""
+    def send(self, run_id: str, *, after: float = 0.0) -> None:
+        """Send what was taken for `run_id` after so many seconds; nothing where there is nothing."""
         with self._lock:
             parcel = self._parcels.get(run_id)
             if parcel is None or parcel.under_way:
                 return
-            parcel.due = due
+            parcel.due = time.monotonic() + after
             self._enter(parcel)
         self._periodic.wake()
 
@@ -150,7 +151,7 @@ class Courier:
             return True
 
     def step(self, now: float) -> int:
-        """Begin to send what is due, as far as there are threads for it; how many that were."""
+        """Begin to send what is due by the monotonic clock, as far as there are threads; how many that were."""
         begun = 0
         with self._lock:
             while self._later and self._later[0][0] <= now:
@@ -202,7 +203,7 @@ class Courier:
         try:
             # Cut off by `close`, it was no try; taken at the last moment, it was.
             if answer is not NO_ANSWER or not self._closed:
-                self._judge(parcel, answer, time.time())
+                self._judge(parcel, answer)
         finally:
             self._done(parcel.target.origin, slow=slow)
 
@@ -219,19 +220,20 @@ class Courier:
             _log.exception("callback could not be sent", extra={"run": parcel.run.id})
         return NO_ANSWER
 
-    def _judge(self, parcel: Parcel, answer: Answer, now: float) -> None:
+    def _judge(self, parcel: Parcel, answer: Answer) -> None:
         parcel.attempts += 1
         parcel.last_status = answer.status
         verdict = judge(
             self._schedule,
             attempts=parcel.attempts,
-            age=now - parcel.since,
+            age=time.monotonic() - parcel.since,
             status=answer.status,
             retry_after=answer.retry_after,
             random=random.random,
         )
-        due = None if verdict.again is None else now + verdict.again
-        if due is not None:
+        next_attempt = None
+        if verdict.again is not None:
+            next_attempt = datetime.now(timezone.utc) + timedelta(seconds=verdict.again)
             state = Delivery.PENDING
         elif verdict.delivered:
             state = Delivery.DELIVERED
@@ -239,15 +241,14 @@ class Courier:
             state = Delivery.FAILED
         extra = {"run": parcel.run.id, "attempts": parcel.attempts, "status": answer.status}
         _log.log(_LEVELS[state], "callback %s", state, extra=extra)
-        next_attempt = None if due is None else datetime.fromtimestamp(due, timezone.utc)
         self._record(parcel.run.id, CallbackState(state, parcel.attempts, parcel.last_status, next_attempt))
-        self._put_back(parcel, due)
+        self._put_back(parcel, verdict.again)
 
-    def _put_back(self, parcel: Parcel, due: float | None) -> None:
+    def _put_back(self, parcel: Parcel, again: float | None) -> None:
         with self._lock:
             parcel.under_way = False
-            if due is not None:
-                parcel.due = due
+            if again is not None:
+                parcel.due = time.monotonic() + again
                 self._enter(parcel)
                 return
             del self._parcels[parcel.run.id]

@@ -145,14 +145,14 @@ class Keeping:
         self._journal.ended(run, now)
         recipient = self._recipients.pop(run.id, None)
         if recipient is not None and run.callback is not None:
-            self._courier.add(run, recipient, since=now, state=run.callback)
+            self._courier.add(run, recipient, age=0.0, state=run.callback)
         self._sweeper.ended(run.id, sum(artifact.bytes for artifact in run.artifacts), now)
         return run
 
     def settled(self, run: Run) -> None:
         """Everybody sees that `run` has ended: send its callback; let an older one go where it is one too many."""
         _log.info("run ended", extra=_told(run))
-        self._courier.send(run.id, time.time())
+        self._courier.send(run.id)
         for run_id in self.store.ended_beyond(self._retention.count):
             self._expire(run_id)
 
@@ -200,8 +200,8 @@ class Keeping:
         state = replace(run.callback, state=Delivery.PENDING, next_attempt_at=_utc(now))
         self.store.update(run_id, callback=state)
         self._journal.callback(run_id, state, since=now)
-        self._courier.add(run, recipient, since=now, state=state)
-        self._courier.send(run_id, now)
+        self._courier.add(run, recipient, age=0.0, state=state)
+        self._courier.send(run_id)
 
     # -- inside
 
@@ -212,9 +212,10 @@ class Keeping:
         if not entry.forgotten:
             self.store.add(run)
         if recipient is not None and run.callback is not None and run.callback.state is Delivery.PENDING:
-            due = run.callback.next_attempt_at
-            self._courier.add(run, recipient, since=entry.since or time.time(), state=run.callback)
-            self._courier.send(run.id, time.time() if due is None else due.timestamp())
+            now, due = time.time(), run.callback.next_attempt_at
+            age = 0.0 if entry.since is None else max(0.0, now - entry.since)
+            self._courier.add(run, recipient, age=age, state=run.callback)
+            self._courier.send(run.id, after=0.0 if due is None else max(0.0, due.timestamp() - now))
             if entry.forgotten:
                 self._courier.forget(run.id)
         elif entry.forgotten:
