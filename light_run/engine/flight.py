@@ -50,10 +50,12 @@ class SingleFlight(Generic[T]):
             flight = self._flights.get(key)
             # One that was abandoned is on its way down: a newcomer starts afresh.
             if flight is None or flight.abandoned.cancelled:
-                flight = self._flights[key] = _Flight()
+                flight = _Flight()
+                # Known once it flies: where no thread can be had, nobody may wait for one.
                 threading.Thread(
                     target=self._fly, args=(key, flight, work), name=f"{self._name}-{key}"[:60], daemon=True
                 ).start()
+                self._flights[key] = flight
             flight.passengers += 1
         try:
             return _ride(flight, cancel, progress)
