@@ -168,10 +168,11 @@ class Keeping:
         self._sweeper.removed(run_id)
         self.artifacts.remove(run_id)
 
-    def discard(self, run_id: str) -> None:
-        """Forget a run that was accepted, but could not be taken to its place after all."""
-        with suppress(RunNotFound):
-            self._forget(run_id)
+    def withdraw(self, run_id: str) -> None:
+        """Forget a run whose place was lost while it was accepted; nobody has been told of it."""
+        self._recipients.pop(run_id, None)
+        self.store.withdraw(run_id)
+        self._drop(run_id)
 
     def log_lines(self, run_id: str) -> Iterator[LogLine]:
         """The lines a run has written so far, all of them once it has ended; none for a run that is gone."""

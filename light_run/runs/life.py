@@ -17,6 +17,9 @@ from light_run.runs.ports import Runner
 
 _log = logging.getLogger(__name__)
 
+# What a run that was let go of ends with; nobody looks at it.
+_NOTHING = RunResult(reason=Reason.INTERRUPTED)
+
 
 class Surroundings(Protocol):
     """What a life needs of the service around it."""
@@ -116,6 +119,9 @@ class Life:
 
     def phase(self, phase: Phase) -> None:
         """See `Observer`."""
+        if self._left:
+            # It was let go of before the runner knew of it.
+            self.around.runner.leave(self.run_id)
         self.around.keeping.store.update(self.run_id, phase=phase, progress=None)
 
     def progress(self, message: str) -> None:
@@ -160,6 +166,8 @@ class Life:
             if self.cancel.cancelled and self.may_wait:
                 runner.discard(self.run_id)
                 return RunResult(reason=Reason.CANCELLED, error="the run was cancelled before it began")
+            if self._left:
+                return _NOTHING
             spec, self._spec = self._spec or keeping.spec(self.run_id), None
             self._timeout = spec.timeout
             return self.live(spec)

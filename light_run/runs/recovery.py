@@ -69,6 +69,7 @@ class TakenUp(Life):
                 return super().live(spec)
             except EngineError as error:
                 _log.warning("run cannot be taken up yet", extra={"run": self.run_id, "error": str(error)})
+                self._news.wait(ASK_AGAIN)
         # Left, or cancelled, before the engine came back; what it holds is cleared by whoever finds it.
         return RunResult(reason=Reason.CANCELLED, error="the run was cancelled while the engine was away")
 

@@ -224,8 +224,9 @@ class RunService:
             if self._executor.submit(life):
                 life.begin()
         except BaseException:
-            life.abandon(Reason.INTERRUPTED, "the server was stopped before the run began")
-            self.keeping.discard(run_id)
+            self.over(run_id)
+            self.runner.discard(run_id)
+            self.keeping.withdraw(run_id)
             raise
         return self._store.get(run_id)
 

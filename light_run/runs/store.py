@@ -74,6 +74,12 @@ class RunStore:
             del self._runs[run_id]
         return run
 
+    def withdraw(self, run_id: str) -> None:
+        """Forget a run that nobody was told of, in whatever state."""
+        with self._lock:
+            self._runs.pop(run_id, None)
+            self._active.discard(run_id)
+
     def wait(self, run_id: str, timeout: float | None = None) -> Run:
         """The run once it has ended, or as it is after `timeout` seconds. Raises `RunNotFound`."""
         waiter = _Waiter()

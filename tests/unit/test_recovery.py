@@ -13,8 +13,14 @@ import pytest
 
 from light_run.artifacts.store import ArtifactStore
 from light_run.engine.output import STDOUT, LogWriter
-from light_run.engine.spec import Reason, RunSpec
-from light_run.errors import IdempotencyConflict, InsufficientStorage, Overloaded, RunNotFound
+from light_run.engine.spec import Reason, RunResult, RunSpec
+from light_run.errors import (
+    EngineUnavailable,
+    IdempotencyConflict,
+    InsufficientStorage,
+    Overloaded,
+    RunNotFound,
+)
 from light_run.runs import clearing, recovery, retention
 from light_run.runs.model import Delivery, Run, RunRequest, Status
 from light_run.runs.retention import Retention
@@ -286,6 +292,71 @@ def test_a_stopping_server_ends_sync_runs_and_leaves_detached_ones(world: World)
     second = world.server()
     for run in (runs[0], runs[2]):
         assert second.finish(run.id).status is Status.SUCCEEDED
+
+
+def test_a_run_that_is_about_to_begin_is_let_go_of_as_well(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = world.server()
+    run_at_once = first.runner.run
+    closing = threading.Thread(target=first.stop)
+
+    def run_late(*arguments: Any, **settings: Any) -> RunResult:
+        # The runner does not know of the run yet when it is told to let go of it.
+        closing.start()
+        eventually(lambda: first.service._lives[settings["run_id"]]._left, "it is let go of")
+        first.runner.left.clear()
+        first.runner.scripts.clear()
+        return run_at_once(*arguments, **settings)
+
+    monkeypatch.setattr(first.runner, "run", run_late)
+    run = first.submit()
+    eventually(lambda: not first.alive, "the server stops")
+    closing.join(10)
+    assert not closing.is_alive()
+    assert world.server().finish(run.id).status is Status.SUCCEEDED
+
+
+def test_a_run_that_lost_its_place_while_it_was_accepted_was_never_there(
+    world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = world.server()
+    stage = server.runner.stage
+
+    def stage_while_stopping(run_id: str, files: Any) -> None:
+        stage(run_id, files)
+        server.service._executor.stop()
+
+    monkeypatch.setattr(server.runner, "stage", stage_while_stopping)
+    with pytest.raises(Overloaded):
+        server.submit(replace(REQUEST, callback_url=receiver.url, idempotency_key="k"))
+    assert server.service.list() == ([], False)
+    assert world.engine.staged == {}
+    assert server.service._lives == {}
+    server.stop()
+    assert world.server().service.list() == ([], False)
+    assert receiver.received == []
+
+
+def test_an_engine_that_refuses_is_asked_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = world.server()
+    first.runner.hold(stops_at="assigned")
+    run = first.submit()
+    reaches(first, run, "assigned")
+    first.kill()
+    second = world.server(start=False)
+    unassign, refusals = second.runner.unassign, list[str]()
+
+    def refuse_twice(container: str, run_id: str) -> bool:
+        if len(refusals) < 2:
+            refusals.append(run_id)
+            raise EngineUnavailable("not now")
+        return unassign(container, run_id)
+
+    monkeypatch.setattr(second.runner, "unassign", refuse_twice)
+    second.service.start()
+    assert second.finish(run.id).status is Status.SUCCEEDED
+    assert refusals == [run.id] * 2
 
 
 def test_a_run_that_was_let_go_of_cannot_be_cancelled_here(world: World) -> None:

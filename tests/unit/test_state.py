@@ -117,9 +117,10 @@ def test_a_stream_of_ten_million_bytes_is_quick_and_flat() -> None:
         for _ in range(5 * 1024 * 1024):
             yield line
 
-    begun = time.monotonic()
+    # The processor's time: what else runs on the machine does not count.
+    begun = time.process_time()
     largest = max(len(chunk) for chunk in stream_state(FULL, lines()))
-    assert time.monotonic() - begun < 6
+    assert time.process_time() - begun < 5
     assert largest < 4 * CHUNK
 
     tracemalloc.start()

@@ -163,9 +163,9 @@ def test_ten_thousand_runs_are_answered_at_once(full: RunStore) -> None:
     def took(call: object) -> float:
         times = []
         for _ in range(20):
-            begun = time.perf_counter()
+            begun = time.process_time()
             call()  # type: ignore[operator]
-            times.append(time.perf_counter() - begun)
+            times.append(time.process_time() - begun)
         return sorted(times)[10]
 
     assert took(lambda: full.get(run_id)) < 0.000_1
