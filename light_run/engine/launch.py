@@ -20,7 +20,8 @@ from light_run.engine.launcher import launch_script, passes_through_shell
 from light_run.engine.leftovers import Leftovers
 from light_run.engine.mounts import Found, Mounts, Placement
 from light_run.engine.network import Networks
-from light_run.engine.pool import ParkKey, Pool
+from light_run.engine.parked import ParkKey
+from light_run.engine.pool import Pool
 from light_run.engine.sandbox import Sandbox, container_config, labels
 from light_run.engine.spec import Limits, Observer, Phase, RunSpec
 from light_run.engine.workspace import Workspace, container_path

@@ -117,26 +117,23 @@ class Life:
     def _live(self) -> RunResult:
         with self._step("image"):
             image = prepare_image(self._house, self._spec, self._halt, self._observer)
-        self._house.pool.run_begins()
-        try:
-            self._observer.phase(Phase.STARTING)
-            log = LogWriter(self._log, self._house.config.log_cap)
-            with contextlib.closing(log):
-                with self._step("start"):
-                    launch = Launch(
-                        self._house,
-                        self._spec,
-                        self._run_id,
-                        belongings=self._own,
-                        cancel=self._halt,
-                        observer=self._observer,
-                    )
-                    stdin = launch.start(image)
-                self._begun = time.monotonic()
-                self._started_at = datetime.now(timezone.utc)
-                return self._follow(log, stdin, self._begun + self._spec.timeout)
-        finally:
-            self._house.pool.run_ends()
+        self._observer.phase(Phase.STARTING)
+        log = LogWriter(self._log, self._house.config.log_cap)
+        with contextlib.closing(log), self._house.pool.giving_way() as launched:
+            with self._step("start"):
+                launch = Launch(
+                    self._house,
+                    self._spec,
+                    self._run_id,
+                    belongings=self._own,
+                    cancel=self._halt,
+                    observer=self._observer,
+                )
+                stdin = launch.start(image)
+            launched()
+            self._begun = time.monotonic()
+            self._started_at = datetime.now(timezone.utc)
+            return self._follow(log, stdin, self._begun + self._spec.timeout)
 
     def _live_on(self, container: str, deadline: datetime) -> RunResult:
         found = self._inspect(container)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import secrets
-import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
 
 from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
@@ -18,79 +17,23 @@ from light_run.engine.container import Streams
 from light_run.engine.launcher import waiting_command
 from light_run.engine.leftovers import Leftover, Leftovers
 from light_run.engine.mounts import Mounts, Placement
+from light_run.engine.parked import Kind, Parked, ParkKey
 from light_run.engine.sandbox import Sandbox, container_config, labels
-from light_run.engine.spec import Limits
-from light_run.engine.workspace import Workspace, Workspaces
+from light_run.engine.workspace import Workspaces
 from light_run.errors import EngineError
 
 _log = logging.getLogger(__name__)
 
-# Used this often within this many seconds, a kind of container is worth parking.
-_USES, _WITHIN = 2, 60.0
-# So many failures in a row, and a kind is left alone for so long.
-_FAILURES, _LEFT_ALONE = 3, 300.0
+# So many seconds after its launch, a run is taken for a long one.
+_SETTLED = 1.0
+# Where there are cores to spare, parking goes on beside so many runs.
+_ROOM = max(0, (os.cpu_count() or 1) // 2 - 1)
+# The keeper looks again after so many seconds without news.
+_TURN = 1.0
 # Seconds between tries to remove what could not be removed.
 _RETRY = 10.0
 # Seconds after which a pinned image is looked for again: it may have come, or be another one by that name.
 _PIN_AGAIN = 30.0
-
-
-class ParkKey(NamedTuple):
-    """Everything that is fixed when a container is created."""
-
-    image: str
-    limits: Limits
-    network: str
-    workdir: str
-    runtime: str | None
-
-
-@dataclass(slots=True)
-class Parked:
-    """A container whose shell waits for a script ended by the line `marker`."""
-
-    container: str
-    workspace: Workspace | None
-    streams: Streams
-    marker: str
-
-    @property
-    def waiting(self) -> bool:
-        """False once the container or the connection to it has ended."""
-        poll = select.poll()
-        poll.register(self.streams.stdio, select.POLLIN)
-        poll.register(self.streams.exit, select.POLLIN)
-        return not poll.poll(0) and not self.streams.stdio.buffered and not self.streams.exit.buffered
-
-
-@dataclass(slots=True)
-class _Kind:
-    uses: deque[float] = field(default_factory=lambda: deque(maxlen=16))
-    ready: deque[Parked] = field(default_factory=deque)
-    last_use: float = float("-inf")
-    pinned: int = 0
-    failures: int = 0
-    left_alone_until: float = float("-inf")
-    missed: int = 0
-
-    def wanted(self, now: float, idle: float) -> int:
-        if self.left_alone_until > now:
-            return 0
-        if self.pinned:
-            return self.pinned
-        if now - self.last_use > idle or len(self.uses) < _USES:
-            return 0
-        used_lately = sum(now - use <= _WITHIN for use in self.uses)
-        if used_lately < _USES and not self.ready:
-            return 0
-        # One is enough for one client; each run that found none says there are more.
-        return 1 + self.missed
-
-    def fail(self, now: float) -> None:
-        self.failures += 1
-        if self.failures >= _FAILURES:
-            self.failures = 0
-            self.left_alone_until = now + _LEFT_ALONE
 
 
 class Pool:
@@ -113,8 +56,9 @@ class Pool:
         self._workspaces = workspaces
         self._pins = pins
         self._lock = threading.Lock()
-        self._kinds: dict[ParkKey, _Kind] = {}
-        self._busy = 0
+        self._kinds: dict[ParkKey, Kind] = {}
+        # Runs that need the engine: None while they start, then the time at which they were launched.
+        self._busy: dict[object, float | None] = {}
         self._news = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -129,34 +73,33 @@ class Pool:
             return None
         now = time.monotonic()
         with self._lock:
-            kind = self._kinds.setdefault(key, _Kind())
-            kind.uses.append(now)
-            kind.last_use = now
-            dead = []
-            taken = None
-            while kind.ready and taken is None:
-                parked = kind.ready.popleft()
-                if parked.waiting:
-                    taken = parked
-                else:
-                    dead.append(parked)
-            if taken is None and len(kind.uses) >= _USES:
+            kind = self._kinds.setdefault(key, Kind())
+            kind.use(now)
+            taken, dead = kind.take()
+            if taken is None and kind.earned:
                 kind.missed = min(kind.missed + 1, self._config.parked_max - 1)
         for parked in dead:
             self._discard(parked)
         self._news.set()
         return taken
 
-    def run_begins(self) -> None:
-        """A run needs the engine from now on: parking waits for it."""
+    @contextlib.contextmanager
+    def giving_way(self) -> Iterator[Callable[[], None]]:
+        """Park nothing while a run is started in the block, and a moment after it called what this gives."""
+        run = object()
         with self._lock:
-            self._busy += 1
+            self._busy[run] = None
 
-    def run_ends(self) -> None:
-        """That run needs the engine no more."""
-        with self._lock:
-            self._busy -= 1
-        self._news.set()
+        def launched() -> None:
+            with self._lock:
+                self._busy[run] = time.monotonic()
+
+        try:
+            yield launched
+        finally:
+            with self._lock:
+                del self._busy[run]
+            self._news.set()
 
     def pin(self, pins: Mapping[ParkKey, int]) -> None:
         """Keep so many containers of these kinds parked, used or not, and no longer those pinned before."""
@@ -164,7 +107,7 @@ class Pool:
             for kind in self._kinds.values():
                 kind.pinned = 0
             for key, count in pins.items():
-                self._kinds.setdefault(key, _Kind()).pinned = count
+                self._kinds.setdefault(key, Kind()).pinned = count
 
     @property
     def size(self) -> int:
@@ -194,7 +137,7 @@ class Pool:
 
     def _keep(self) -> None:
         while not self._stop.is_set():
-            self._news.wait(timeout=10.0)
+            self._news.wait(_TURN)
             self._news.clear()
             while not self._stop.is_set() and self.step(time.monotonic()):
                 pass
@@ -217,10 +160,10 @@ class Pool:
         except (EngineError, OSError) as error:
             _log.info("a container of image %s cannot be parked: %s", key.image, error)
             with self._lock:
-                self._kinds.setdefault(key, _Kind()).fail(now)
+                self._kinds.setdefault(key, Kind()).fail(now)
             return True
         with self._lock:
-            kind = self._kinds.setdefault(key, _Kind())
+            kind = self._kinds.setdefault(key, Kind())
             kind.ready.append(parked)
         return True
 
@@ -242,7 +185,7 @@ class Pool:
 
     def _next_key(self, now: float) -> ParkKey | None:
         with self._lock:
-            if self._busy:
+            if self._at_work(now) > _ROOM:
                 return None
             unpinned = sum(len(kind.ready) for kind in self._kinds.values() if not kind.pinned)
             for key, kind in sorted(self._kinds.items(), key=lambda item: -item[1].last_use):
@@ -250,6 +193,10 @@ class Pool:
                 if room and len(kind.ready) < kind.wanted(now, self._config.parked_idle):
                     return key
         return None
+
+    def _at_work(self, now: float) -> int:
+        # A run that goes on for long is the command's work, not the engine's.
+        return sum(since is None or now - since < _SETTLED for since in self._busy.values())
 
     def _park(self, key: ParkKey) -> Parked:
         marker = secrets.token_hex(16)

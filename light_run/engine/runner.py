@@ -26,7 +26,8 @@ from light_run.engine.life import Life
 from light_run.engine.mounts import Mounts
 from light_run.engine.network import Networks
 from light_run.engine.output import read_log
-from light_run.engine.pool import ParkKey, Pool
+from light_run.engine.parked import ParkKey
+from light_run.engine.pool import Pool
 from light_run.engine.spec import Destinations, Files, Observer, RunResult, RunSpec, Silent
 from light_run.engine.workspace import Workspaces
 from light_run.errors import EngineError, Fault, InvalidSpec
