@@ -20,7 +20,7 @@ import requests
 from tests.integration.conftest import StartServer
 from tests.support.engine import containers_of
 from tests.support.poll import eventually
-from tests.support.processes import descriptors, session_of, thread_count
+from tests.support.processes import descriptors, session_of, status_kib, thread_count
 from tests.support.server import (
     TOKEN,
     Server,
@@ -537,6 +537,12 @@ def test_runs_leave_no_descriptor_and_no_thread(start_server: StartServer) -> No
         f"descriptors and threads are back at {before}, not {held()}",
         within=45,
     )
+
+
+def test_an_idle_server_is_small(start_server: StartServer) -> None:
+    server = start_server()
+    sizes = {pid: status_kib(pid, "VmRSS") for pid in server.processes()}
+    assert sum(sizes.values()) < 80 * 1024, sizes
 
 
 def test_every_process_of_the_server_is_its_own(server: Server) -> None:
