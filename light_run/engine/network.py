@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from pathlib import Path
@@ -13,6 +14,9 @@ from light_run.errors import EngineRefused, StartFailed
 
 # How long a network that was seen is believed to be there.
 _FRESH = 30.0
+
+# As the engine has it. Anything else, a path of its API above all, never reaches it.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 # One bridge for all runs, and none of them can reach another over it.
 _BRIDGE_NAME = "com.docker.network.bridge.name"
@@ -34,6 +38,8 @@ class Networks:
         network = name or self._isolated
         if network == "none":
             return network
+        if not _NAME.fullmatch(network):
+            raise StartFailed(f"network {network!r} does not exist")
         with self._lock:
             if time.monotonic() - self._seen.get(network, float("-inf")) < _FRESH:
                 return network
