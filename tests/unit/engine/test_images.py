@@ -1,0 +1,204 @@
+"""Names of images, and the keys that steps are cached by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from light_run.engine.client import Engine
+from light_run.engine.images import Image, Images, step_keys
+from light_run.errors import EngineRefused, ImageNotFound
+
+DIGEST = "sha256:" + "ab" * 32
+
+
+class Listening(Engine):
+    """An engine that is asked for images only, and notes for which."""
+
+    def __init__(self, refusal: EngineRefused | None = None) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self._refusal = refusal
+
+    def inspect_image(self, name: str) -> dict[str, Any]:
+        self.asked.append(name)
+        if self._refusal is not None:
+            raise self._refusal
+        return {"Id": DIGEST, "Config": {"Env": ["A=1"]}}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "alpine",
+        "alpine:3.19",
+        "library/alpine",
+        "a/b/c/d:tag",
+        "registry.example.com/a",
+        "registry.example.com:5000/a/b:1.0-rc_1",
+        "localhost/a",
+        "localhost:5000/a",
+        "127.0.0.1:5000/a",
+        "[::1]:5000/a",
+        "[fe80::1]/a",
+        "REGISTRY.example/a",
+        "a_b",
+        "a__b",
+        "a-b",
+        "a---b",
+        "a.b",
+        "0a",
+        "a:T_x.-y",
+        "a:" + "t" * 128,
+        f"a@{DIGEST}",
+        f"a:tag@{DIGEST}",
+        f"localhost:5000/a/b@{DIGEST}",
+        DIGEST,
+        "ab" * 32,
+        "abcdef012345",
+        "light-run-cache:" + "ab" * 32,
+    ],
+)
+def test_names_of_images(name: str) -> None:
+    engine = Listening()
+    assert Images(engine).find(name) == Image(DIGEST, {"Env": ["A=1"]})
+    assert engine.asked == [name]
+
+
+# Each would be another path of the engine's API, or is no image's name.
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "/",
+        ".",
+        "..",
+        "../containers/json",
+        "../../v1.41/info",
+        "a/..",
+        "a/../b",
+        "a/../../containers/json",
+        "..%2fcontainers",
+        "a/./b",
+        "a//b",
+        "/a",
+        "a/",
+        "-a",
+        "a-",
+        "_a",
+        "a_",
+        ".a",
+        "a.",
+        "a..b",
+        "a._b",
+        "a___b",
+        "Upper",
+        "registry/Upper",
+        "a b",
+        "a\n",
+        "a\nb",
+        "\na",
+        "a\0b",
+        "a?x=1",
+        "a#x",
+        "a%2f",
+        "a&b",
+        "a\\b",
+        "a:",
+        ":tag",
+        "a:-tag",
+        "a:tag:tag",
+        "a:" + "t" * 129,
+        "a@",
+        "a@sha256",
+        "a@sha256:",
+        "a@sha256:abc",
+        "a@sha256:" + "xy" * 32,
+        "http://a",
+        "https://registry/a",
+        "user@registry/a",
+        "[::1/a",
+        "[::1]",
+        "[../..]/a",
+        "ünï",
+        "a/ünï",
+        "\ud800",
+        "$(id)",
+    ],
+)
+def test_what_is_no_name_never_reaches_the_engine(name: str) -> None:
+    engine = Listening()
+    with pytest.raises(ImageNotFound, match="invalid reference"):
+        Images(engine).find(name)
+    assert engine.asked == []
+
+
+@given(name=st.text("./a%:@?#[]-_\\ \n", max_size=20))
+def test_a_name_that_is_let_through_is_no_path(name: str) -> None:
+    engine = Listening()
+    try:
+        Images(engine).find(name)
+    except ImageNotFound:
+        return
+    assert not set(name) & set("%?#\\ \n")
+    assert not {"", ".", ".."} & set(name.split("/"))
+
+
+def test_an_image_that_is_not_there() -> None:
+    assert Images(Listening(EngineRefused(404, "No such image"))).find("a") is None
+
+
+def test_an_engine_that_fails() -> None:
+    with pytest.raises(EngineRefused, match="broken"):
+        Images(Listening(EngineRefused(500, "broken"))).find("a")
+
+
+def test_an_image_without_a_configuration() -> None:
+    class Bare(Listening):
+        def inspect_image(self, name: str) -> dict[str, Any]:
+            return {"Id": DIGEST, "Config": None}
+
+    image = Images(Bare()).find("a")
+    assert image is not None
+    assert image.config == {}
+    assert image.short_id == "ab" * 6
+
+
+# --- keys of steps ----------------------------------------------------------------------------------------
+
+STEPS = st.lists(st.text(max_size=20), min_size=1, max_size=5)
+
+
+def test_a_key_is_the_sha256_of_base_and_steps() -> None:
+    (one, two) = step_keys(DIGEST, ["a", "b"])
+    assert one == hashlib.sha256(json.dumps([DIGEST, ["a"]]).encode()).hexdigest()
+    assert two == hashlib.sha256(json.dumps([DIGEST, ["a", "b"]]).encode()).hexdigest()
+
+
+@given(steps=STEPS, more=STEPS)
+def test_a_shared_prefix_has_shared_keys(steps: list[str], more: list[str]) -> None:
+    assert step_keys(DIGEST, [*steps, *more])[: len(steps)] == step_keys(DIGEST, steps)
+
+
+@given(one=STEPS, other=STEPS)
+def test_other_steps_are_other_keys(one: list[str], other: list[str]) -> None:
+    assert (step_keys(DIGEST, one)[-1] == step_keys(DIGEST, other)[-1]) == (one == other)
+
+
+def test_how_steps_are_cut_makes_a_difference() -> None:
+    keys = {step_keys(DIGEST, steps)[-1] for steps in (["ab"], ["a", "b"], ["a\nb"], ["", "ab"], ["ab", ""])}
+    assert len(keys) == 5
+
+
+def test_another_base_is_another_key() -> None:
+    assert step_keys(DIGEST, ["a"]) != step_keys("sha256:" + "cd" * 32, ["a"])
+
+
+def test_a_key_is_a_tag() -> None:
+    engine = Listening()
+    assert Images(engine).find(f"light-run-cache:{step_keys(DIGEST, ['ünï'])[-1]}")

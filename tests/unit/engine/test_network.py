@@ -1,0 +1,160 @@
+"""Networks by name: which exist, which are made, which nobody gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from light_run.engine.client import Engine
+from light_run.engine.network import Networks
+from light_run.errors import EngineRefused, StartFailed
+
+HOST_ID = "b1" * 32
+
+
+class Switchboard(Engine):
+    """The engine's networks as it would tell of them, in memory."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self.networks = {name: self._network(name) for name in (*names, "bridge")}
+        self.networks["host"] = {"Name": "host", "Id": HOST_ID, "Driver": "host", "Options": {}}
+        self.asked: list[str] = []
+        self.made: list[tuple[str, dict[str, str], dict[str, str]]] = []
+        self.refusal: EngineRefused | None = None
+
+    @staticmethod
+    def _network(name: str) -> dict[str, Any]:
+        return {"Name": name, "Id": name.encode().hex().ljust(64, "0"), "Driver": "bridge", "Options": {}}
+
+    def inspect_network(self, name: str) -> dict[str, Any]:
+        self.asked.append(name)
+        for network in self.networks.values():
+            # As the engine does it: by name, by id, by the beginning of an id.
+            if network["Name"] == name or (len(name) > 1 and network["Id"].startswith(name)):
+                return network
+        raise EngineRefused(404, f"network {name} not found")
+
+    def create_network(self, name: str, options: Mapping[str, str], labels: Mapping[str, str]) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.made.append((name, dict(options), dict(labels)))
+        self.networks[name] = self._network(name)
+
+
+def test_none_needs_no_engine() -> None:
+    engine = Switchboard()
+    assert Networks(engine, "isolated").ensure("none") == "none"
+    assert engine.asked == []
+
+
+def test_the_isolated_one_is_made_once_and_keeps_runs_apart() -> None:
+    engine = Switchboard()
+    networks = Networks(engine, "isolated")
+    assert [networks.ensure(None), networks.ensure(None), networks.ensure("isolated")] == ["isolated"] * 3
+    ((name, options, labels),) = engine.made
+    assert name == "isolated"
+    assert options["com.docker.network.bridge.enable_icc"] == "false"
+    assert labels == {"light-run.network": "isolated"}
+
+
+def test_the_isolated_one_that_is_there_is_taken() -> None:
+    engine = Switchboard("isolated")
+    assert Networks(engine, "isolated").ensure(None) == "isolated"
+    assert engine.made == []
+
+
+def test_two_servers_that_make_it_at_once() -> None:
+    class Raced(Switchboard):
+        def create_network(self, name: str, options: Mapping[str, str], labels: Mapping[str, str]) -> None:
+            super().create_network(name, options, labels)
+            raise EngineRefused(409, "network with name isolated already exists")
+
+    assert Networks(Raced(), "isolated").ensure(None) == "isolated"
+
+
+def test_one_that_cannot_be_made() -> None:
+    engine = Switchboard()
+    engine.refusal = EngineRefused(500, "could not find an available address pool")
+    with pytest.raises(StartFailed, match="address pool"):
+        Networks(engine, "isolated").ensure(None)
+
+
+def test_a_named_one() -> None:
+    engine = Switchboard("mine")
+    networks = Networks(engine, "isolated")
+    assert networks.ensure("mine") == "mine"
+    assert networks.ensure("bridge") == "bridge"
+    assert engine.made == []
+
+
+def test_what_was_seen_is_not_asked_for_again_until_it_is_forgotten() -> None:
+    engine = Switchboard("mine")
+    networks = Networks(engine, "isolated")
+    for _ in range(5):
+        networks.ensure("mine")
+    assert engine.asked == ["mine"]
+    networks.forget("mine")
+    networks.ensure("mine")
+    assert engine.asked == ["mine", "mine"]
+    networks.forget("never seen")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "host",
+        HOST_ID,
+        HOST_ID[:12],
+        HOST_ID[:2],
+        "no-such-network",
+        "default",
+        "container:abc",
+        "isolate",
+        "NONE",
+        "None",
+        " none",
+        "none ",
+        "host\n",
+        "mine\n",
+        b"mine".hex(),
+    ],
+)
+def test_what_is_no_network_s_name(name: str) -> None:
+    with pytest.raises(StartFailed, match="network"):
+        Networks(Switchboard("mine"), "isolated").ensure(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "..",
+        ".",
+        "../info",
+        "../version",
+        "../images/json",
+        "a/../../info",
+        "a/b",
+        "/",
+        "a?b",
+        "a#b",
+        "a%2fb",
+        "ünï",
+    ],
+)
+def test_a_name_that_is_a_path_never_reaches_the_engine(name: str) -> None:
+    engine = Switchboard()
+    with pytest.raises(StartFailed, match="does not exist"):
+        Networks(engine, "isolated").ensure(name)
+    assert engine.asked == []
+
+
+def test_an_engine_that_fails() -> None:
+    class Failing(Switchboard):
+        def inspect_network(self, name: str) -> dict[str, Any]:
+            raise EngineRefused(500, "broken")
+
+    with pytest.raises(EngineRefused, match="broken"):
+        Networks(Failing(), "isolated").ensure("mine")
