@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Needs no permission on the directory itself.
+_NAMED = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def remove_tree(root: Path) -> None:
@@ -64,10 +66,15 @@ def _unlink_files(directory: int) -> list[str]:
 
 
 def _allow(parent: int | None, name: str) -> bool:
-    # True for a directory, which we may then read and change.
-    mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
-    if not stat.S_ISDIR(mode):
+    # True for a directory, which we may then read and change. What it is called by may be a link by now:
+    # the change is made to what was opened.
+    try:
+        descriptor = os.open(name, _NAMED, dir_fd=parent)
+    except NotADirectoryError:
         return False
-    if mode & 0o700 != 0o700:
-        os.chmod(name, 0o700, dir_fd=parent)
+    try:
+        if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o700 != 0o700:
+            os.chmod(f"/proc/self/fd/{descriptor}", 0o700)
+    finally:
+        os.close(descriptor)
     return True

@@ -20,6 +20,9 @@ _FIRST_LOOK = 1.0
 # Looking may take at most this part of the time.
 _SHARE = 0.1
 _BLOCK = 512
+# Each level costs a descriptor; nobody nests deeper but to hide.
+_DEEPEST = 200
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(eq=False, slots=True)
@@ -89,21 +92,38 @@ class DiskWatch:
 
 
 def tree_bytes(folder: str) -> float:
-    """Bytes of disk below `folder`, no link followed; infinite where paths are too long to look at."""
-    total = 0
-    pending = [folder]
-    while pending:
+    """Bytes of disk below `folder`; infinite where it is nested too deep to look at.
+
+    Follows no link, also none that is swapped in meanwhile: the container goes on under the walk.
+    """
+    try:
+        directory = os.open(folder, _DIRECTORY)
+    except OSError:
+        return 0
+    try:
+        return _bytes_below(directory, _DEEPEST)
+    finally:
+        os.close(directory)
+
+
+def _bytes_below(directory: int, levels: int) -> float:
+    if not levels:
+        return float("inf")
+    total: float = 0
+    below = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                total += entry.stat(follow_symlinks=False).st_blocks * _BLOCK
+            if entry.is_dir(follow_symlinks=False):
+                below.append(entry.name)
+    for name in below:
         try:
-            with os.scandir(pending.pop()) as entries:
-                for entry in entries:
-                    with contextlib.suppress(FileNotFoundError):
-                        status = entry.stat(follow_symlinks=False)
-                        total += status.st_blocks * _BLOCK
-                        if entry.is_dir(follow_symlinks=False):
-                            pending.append(entry.path)
+            descriptor = os.open(name, _DIRECTORY, dir_fd=directory)
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             continue
-        except OSError:
-            # ENAMETOOLONG: nobody nests like that but to hide.
-            return float("inf")
+        try:
+            total += _bytes_below(descriptor, levels - 1)
+        finally:
+            os.close(descriptor)
     return total
