@@ -1,0 +1,169 @@
+"""The cap on what one run may write, and how much that is."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from light_run.engine.cancel import Halt
+from light_run.engine.client import Engine
+from light_run.engine.disk import DiskWatch, tree_bytes
+from light_run.engine.spec import MIB, Reason
+from light_run.engine.workspace import Workspace
+from light_run.errors import EngineUnavailable
+from tests.unit.engine.trees import make_hostile
+
+# A file system may need a block or two for what holds a file.
+SOME = 256 * 1024
+
+
+class Layers(Engine):
+    """An engine that knows how large containers are, and whether it answers."""
+
+    def __init__(self, **sizes: int) -> None:
+        super().__init__()
+        self.sizes = sizes
+
+    def layer_bytes(self, container: str) -> int:
+        if container not in self.sizes:
+            raise EngineUnavailable("gone")
+        return self.sizes[container]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
+    workspace = Workspace(tmp_path / "run")
+    workspace.create()
+    yield workspace
+    # Deeper than pytest's own clean-up can go.
+    assert workspace.remove()
+
+
+# --- how much it is ---------------------------------------------------------------------------------------
+
+
+def test_what_files_take(workspace: Workspace) -> None:
+    (workspace.files / "d" / "e").mkdir(parents=True)
+    (workspace.files / "f").write_bytes(os.urandom(MIB))
+    (workspace.files / "d" / "e" / "f").write_bytes(os.urandom(2 * MIB))
+    assert 3 * MIB <= tree_bytes(str(workspace.files)) <= 3 * MIB + SOME
+
+
+def test_a_sparse_file_takes_next_to_nothing(workspace: Workspace) -> None:
+    with (workspace.files / "sparse").open("wb") as file:
+        file.truncate(1 << 40)
+    assert tree_bytes(str(workspace.files)) < SOME
+
+
+def test_nothing_is_followed_and_nothing_opened(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(os.urandom(2 * MIB))
+    make_hostile(workspace.files, tmp_path)
+    assert tree_bytes(str(workspace.files)) < SOME
+
+
+def test_a_folder_that_is_gone(tmp_path: Path) -> None:
+    assert tree_bytes(str(tmp_path / "none")) == 0
+
+
+def deep(folder: Path, levels: int) -> None:
+    """Nest so many directories, with a megabyte in the last."""
+    before = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.chdir(folder)
+        for _ in range(levels):
+            os.mkdir("n" * 100)
+            os.chdir("n" * 100)
+        with open("f", "wb") as file:
+            file.write(os.urandom(MIB))
+    finally:
+        os.fchdir(before)
+        os.close(before)
+
+
+@pytest.mark.parametrize("levels", [20, 60, 1500])
+def test_nobody_hides_in_the_depth(workspace: Workspace, levels: int) -> None:
+    deep(workspace.files, levels)
+    assert tree_bytes(str(workspace.files)) >= MIB
+
+
+def test_a_directory_swapped_for_a_link_is_not_followed(workspace: Workspace, tmp_path: Path) -> None:
+    # The run goes on while it is looked at; a walk led out of its folder could last for hours.
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "large").write_bytes(os.urandom(4 * MIB))
+    stop = threading.Event()
+    files = workspace.files
+    (files / "d" / "sub").mkdir(parents=True)
+    (files / "link").symlink_to(outside)
+    (outside / "sub").mkdir()
+    (outside / "sub" / "large").write_bytes(os.urandom(4 * MIB))
+
+    def swap() -> None:
+        while not stop.is_set():
+            os.rename(files / "d", files / "tmp")
+            os.rename(files / "link", files / "d")
+            os.rename(files / "d", files / "link")
+            os.rename(files / "tmp", files / "d")
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    try:
+        assert max(tree_bytes(str(files)) for _ in range(1000)) < SOME
+    finally:
+        stop.set()
+        thread.join()
+
+
+# --- who is killed ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def watch() -> Iterator[DiskWatch]:
+    """A watch over containers of 10 and 3000 bytes; its thread is not what is tested."""
+    watch = DiskWatch(Layers(small=10, large=3000), 1000)
+    yield watch
+    watch.close()
+
+
+def test_only_who_exceeds_the_cap_is_killed(watch: DiskWatch) -> None:
+    with ExitStack() as running:
+        halts = {name: Halt() for name in ("small", "large", "unknown")}
+        for name, halt in halts.items():
+            running.enter_context(watch.watching(name, None, halt))
+        watch.step(float("inf"))
+    assert {name: halt.reason for name, halt in halts.items()} == {
+        "small": None,
+        "large": Reason.DISK_LIMIT,
+        "unknown": None,
+    }
+    assert not halts["small"].cancelled
+
+
+def test_a_workspace_counts(watch: DiskWatch, workspace: Workspace) -> None:
+    halt = Halt()
+    (workspace.files / "f").write_bytes(os.urandom(MIB))
+    with watch.watching("small", workspace, halt):
+        watch.step(float("inf"))
+    assert halt.reason is Reason.DISK_LIMIT
+
+
+def test_who_has_ended_is_not_looked_at(watch: DiskWatch) -> None:
+    halt = Halt()
+    with watch.watching("large", None, halt):
+        pass
+    watch.step(float("inf"))
+    assert not halt.cancelled
+
+
+def test_no_cap_is_no_watch() -> None:
+    halt = Halt()
+    watch = DiskWatch(Layers(large=3000), 0)
+    with watch.watching("large", None, halt):
+        watch.step(float("inf"))
+    assert not halt.cancelled
+    watch.close()
