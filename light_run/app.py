@@ -19,6 +19,7 @@ from light_run.runs.retention import Retention
 from light_run.runs.schedule import Schedule
 from light_run.runs.service import RunService
 from light_run.settings import Settings
+from light_run.tokens import TokenFile
 
 _log = logging.getLogger(__name__)
 
@@ -84,6 +85,7 @@ def _begin(settings: Settings, host: worker.Worker | None, parts: _Parts) -> Fla
     statedir.prepare(settings.state_dir, settings.artifacts_dir)
     statedir.lock(settings.state_dir, None if host is None else host.wait_for_sibling)
     parts.add(lambda _: statedir.unlock(settings.state_dir))
+    named = None if settings.tokens_file is None else TokenFile(settings.tokens_file)
     service = _service(settings)
     parts.add(service.close)
     app = create_api(
@@ -93,6 +95,9 @@ def _begin(settings: Settings, host: worker.Worker | None, parts: _Parts) -> Fla
         policy=policy(settings),
         threads=settings.threads if host is None else host.threads,
         accel=settings.accel,
+        named=named,
+        trusted=settings.trusted_proxies,
+        body_timeout=settings.body_timeout,
     )
     # Beside the first requests: the engine may take its time, or not be there yet.
     starter = threading.Thread(target=service.start, name="light-run-start", daemon=True)
@@ -101,6 +106,8 @@ def _begin(settings: Settings, host: worker.Worker | None, parts: _Parts) -> Fla
     app.extensions[_EXTENSION], app.extensions[_PARTS] = service, parts
     if host is not None:
         host.on_stop(parts.close, settings.grace)
+        if named is not None:
+            host.on_reload(named.mark_stale)
     atexit.register(parts.close, 0.0)
     return app
 
@@ -131,6 +138,7 @@ def runner_config(settings: Settings) -> RunnerConfig:
         read_only=settings.read_only,
         user=settings.user,
         runtime=settings.runtime,
+        prefer_runtime=settings.prefer_runtime,
         default_network=settings.network,
         log_cap=settings.log_limit,
         extract_cap=settings.extract_limit,

@@ -5,6 +5,7 @@ A ValueError's words say what would be right: the caller knows which setting it 
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -164,6 +165,16 @@ def capabilities(value: object) -> tuple[str, ...]:
     if not all(re.fullmatch(r"[A-Z][A-Z_0-9]*", item) for item in found):
         raise ValueError("give capabilities with commas between them, such as CHOWN,SETUID, or ALL")
     return found
+
+
+def networks(value: object) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    """Addresses and networks with commas between them; none at all is fine."""
+    if not isinstance(value, str) and not _strings(value):
+        return ()
+    try:
+        return tuple(ipaddress.ip_network(item) for item in patterns(value))
+    except ValueError:
+        raise ValueError("give addresses or networks, such as 127.0.0.1,10.0.0.0/8") from None
 
 
 def pins(value: object) -> tuple[tuple[str, int], ...]:

@@ -6,8 +6,10 @@ import ipaddress
 import json
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped,unused-ignore]
@@ -17,6 +19,7 @@ from gunicorn.http import errors  # type: ignore[import-untyped,unused-ignore]
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped,unused-ignore]
 
 from light_run import log
+from light_run.deadlines import DEADLINES
 from light_run.errors import SettingsError
 from light_run.settings import Settings
 
@@ -32,6 +35,8 @@ _REFUSALS: tuple[tuple[type[Exception], int, str, str], ...] = (
     (errors.UnsupportedTransferCoding, 501, "Not Implemented", "not_implemented"),
     (errors.ParseException, 400, "Bad Request", "bad_request"),
 )
+# Seconds in which the headers of a request have to arrive.
+HEADER_TIMEOUT = 10.0
 # Beside the time for sync runs to end: kill containers, send answers, close connections.
 _STOP_MARGIN = 25
 
@@ -92,7 +97,30 @@ class JsonLogger(Logger):  # type: ignore[misc,unused-ignore]
 
 
 class JsonWorker(ThreadWorker):  # type: ignore[misc,unused-ignore]
-    """A worker of threads whose own errors are JSON, too."""
+    """A worker of threads whose own errors are JSON, too, and that does not wait for slow headers."""
+
+    _reading = threading.local()
+
+    def init_signals(self) -> None:
+        """Have nothing happen on SIGHUP until the application wants to know of it."""
+        super().init_signals()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def handle(self, conn: Any) -> Any:
+        """Serve a connection; called in one of the threads once there is something to read."""
+        self._reading.deadline = deadline = DEADLINES.start(conn.sock, HEADER_TIMEOUT)
+        try:
+            return super().handle(conn)
+        finally:
+            DEADLINES.stop(deadline)
+            if deadline.passed:
+                self.log.warning("a request was refused: %s", "request_timeout")
+                self._refuse(conn.sock, 408, "Request Timeout", "request_timeout")
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Serve a request, whose headers are there."""
+        DEADLINES.stop(self._reading.deadline)
+        return super().handle_request(req, conn)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer a request that never reached the application."""
@@ -104,12 +132,25 @@ class JsonWorker(ThreadWorker):  # type: ignore[misc,unused-ignore]
         else:
             status, phrase, error = 500, "Internal Server Error", "internal_error"
             self.log.error("a request failed outside of the application", exc_info=exc)
+        self._refuse(client, status, phrase, error)
+
+    def _refuse(self, client: Any, status: int, phrase: str, error: str) -> None:
         body = json.dumps({"error": error})
         head = f"HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
         try:
             client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
         except OSError:
             self.log.debug("nobody was there to hear of it")
+
+
+class _Arbiter(Arbiter):  # type: ignore[misc,unused-ignore]
+    def handle_hup(self) -> None:
+        """Pass SIGHUP on to the worker.
+
+        Settings are of the environment, which stays as it is: another worker would know no more, and end
+        the runs that clients wait for.
+        """
+        self.kill_workers(signal.SIGHUP)
 
 
 class _Server(BaseApplication):  # type: ignore[misc,unused-ignore]
@@ -141,6 +182,10 @@ class _Server(BaseApplication):  # type: ignore[misc,unused-ignore]
             if name in self.cfg.settings:
                 self.cfg.set(name, value)
 
+    def run(self) -> None:
+        """Serve until a signal ends it."""
+        _Arbiter(self).run()
+
     def load(self) -> Flask:
         """Make the application; called in the worker."""
         from light_run.app import create_app
@@ -157,7 +202,7 @@ def _warn_of_openness(settings: Settings) -> None:
             "callbacks may go to private addresses, and clients from elsewhere may ask for them; "
             "set LIGHT_RUN_CALLBACK_PRIVATE to false where that matters"
         )
-    if settings.token is not None:
+    if settings.token is not None or settings.tokens_file is not None:
         return
     if loopback:
         _log.warning("no token is set: whoever reaches this address may run containers; set LIGHT_RUN_TOKEN")

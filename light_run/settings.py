@@ -11,10 +11,11 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
-from light_run import parse
+from light_run import parse, profiles
 from light_run.errors import SettingsError
 from light_run.variable import Variable, setting
 
@@ -25,6 +26,7 @@ MIB = 1024 * 1024
 _CLIENT_VARIABLES = frozenset({"LIGHT_RUN_URL"})
 
 _NOTHING: tuple[str, ...] = ()
+_NO_NETWORKS: tuple[IPv4Network | IPv6Network, ...] = ()
 _NO_PINS: tuple[tuple[str, int], ...] = ()
 
 
@@ -47,7 +49,22 @@ class Settings:
         option="--token",
         secret=True,
     )
+    tokens_file: Path | None = setting(
+        None,
+        parse.path,
+        "file of named tokens, see light-run token; read again when it changes",
+        shown="unset: LIGHT_RUN_TOKEN alone",
+    )
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = setting(
+        _NO_NETWORKS,
+        parse.networks,
+        "addresses of proxies whose X-Forwarded-For says who guesses tokens, such as 127.0.0.1",
+        shown="none",
+    )
     body_limit: int = setting(10 * MIB, parse.size(1), "most bytes of a request body", option="--body-limit")
+    body_timeout: float = setting(
+        60.0, parse.seconds(0.1, 3600), "seconds in which a request body has to arrive", shown="60"
+    )
     state_dir: Path = setting(
         Path("~/.light-run"), parse.path, "folder of all that the server keeps", option="--state-dir"
     )
@@ -91,6 +108,11 @@ class Settings:
     )
     max_timeout: int = setting(
         3_600_000, parse.milliseconds(1, 86_400_000), "most time a run may ask for, in ms"
+    )
+    profile: str = setting(
+        "default",
+        parse.choice("default", *profiles.PROFILES),
+        "how tight runs are kept: default or strict; settings that are given come before it",
     )
     cap_drop: tuple[str, ...] = setting(
         _NOTHING,
@@ -176,6 +198,8 @@ class Settings:
         artifacts_dir = parse.expanded(self.artifacts_dir or state_dir / "artifacts")
         object.__setattr__(self, "state_dir", state_dir)
         object.__setattr__(self, "artifacts_dir", artifacts_dir)
+        if self.tokens_file is not None:
+            object.__setattr__(self, "tokens_file", parse.expanded(self.tokens_file))
         if self.max_timeout < self.timeout:
             object.__setattr__(self, "timeout", self.max_timeout)
         for name in ("memory", "cpus", "pids"):
@@ -200,7 +224,14 @@ class Settings:
                 warnings.append(f"{variable.name} is not set; it is {variable.default}")
         if overrides:
             raise SettingsError(f"there is no setting {', '.join(sorted(overrides))}")
-        return cls(**_without_none(values), warnings=tuple(warnings))
+        given = _without_none(values)
+        profile = profiles.PROFILES.get(given.get("profile", ""), {})
+        return cls(**{**profile, **given}, warnings=tuple(warnings))
+
+    @property
+    def prefer_runtime(self) -> str | None:
+        """The runtime of a run that asks for none where the engine has it; None where another is set."""
+        return profiles.PREFERRED_RUNTIMES.get(self.profile) if self.runtime is None else None
 
 
 def table() -> tuple[Variable, ...]:

@@ -96,6 +96,13 @@ class Worker:
         threading.Thread(target=work, name="light-run-stop", daemon=True).start()
         self._before_exit(close)
 
+    def on_reload(self, mark: Callable[[], None]) -> None:
+        """Have `mark`, which only sets a flag, called on SIGHUP.
+
+        That signal comes where the master is ``light-run serve``; gunicorn's own exchanges the worker.
+        """
+        signal.signal(signal.SIGHUP, lambda _number, _frame: mark())
+
     def _before_exit(self, close: Callable[[float], None]) -> None:
         # Also where no signal came: gunicorn's master died, or it wants a fresh worker.
         before = self._gunicorn.cfg.worker_exit

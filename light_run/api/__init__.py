@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from flask import Flask, Response
 from werkzeug.routing import BaseConverter
 
-from light_run.api import artifacts, auth, errors, health
+from light_run.api import artifacts, auth, body, errors, health
+from light_run.api.guessing import Network
 from light_run.api.policy import Policy
 from light_run.api.requestlog import RequestLog
 from light_run.api.runs import Runs
 from light_run.runs.service import RunService
+from light_run.tokens import TokenFile
 
 __all__ = ["Policy", "create_api"]
 
@@ -28,11 +32,16 @@ def create_api(
     policy: Policy,
     threads: int = 64,
     accel: str | None = None,
+    named: TokenFile | None = None,
+    trusted: Sequence[Network] = (),
+    body_timeout: float = body.TIMEOUT,
 ) -> Flask:
     """The Flask application in front of `service`.
 
     `body_limit` is in bytes; `threads` is how many requests the server takes at once, of which sync runs
-    get a part; `accel` is the prefix of nginx's internal location for the artifacts.
+    get a part; `accel` is the prefix of nginx's internal location for the artifacts. `named` are tokens
+    beside `token`, `trusted` the proxies whose X-Forwarded-For is believed; a body that takes longer than
+    `body_timeout` seconds to arrive is refused.
     """
     app = Flask("light_run", static_folder=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
@@ -40,9 +49,9 @@ def create_api(
     app.url_map.merge_slashes = False
     app.url_map.converters["anything"] = _Anything
     errors.register(app)
-    auth.register(app, token)
+    auth.register(app, service, token, named, trusted)
     app.register_blueprint(health.blueprint(service))
-    routes = Runs(service, policy=policy, body_limit=body_limit, threads=threads)
+    routes = Runs(service, policy=policy, body_limit=body_limit, body_timeout=body_timeout, threads=threads)
     app.register_blueprint(routes.blueprint())
     app.register_blueprint(artifacts.blueprint(service, accel=accel))
     app.after_request(_no_sniffing)

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
 
-from light_run.api import body, schemas
+from light_run.api import auth, body, schemas
 from light_run.api.policy import Policy
 from light_run.api.requestlog import RUN
 from light_run.api.responses import error_response, json_response, no_content, streamed_json
@@ -42,12 +42,24 @@ class Waiters:
 
 
 class Runs:
-    """The routes for runs; `policy` bounds what a request may ask for, `body_limit` (bytes) how long it is."""
+    """The routes for runs; `policy` bounds what a request may ask for, `body_limit` (bytes) how long it is.
 
-    def __init__(self, service: RunService, *, policy: Policy, body_limit: int, threads: int) -> None:
+    It has to arrive within `body_timeout` seconds.
+    """
+
+    def __init__(
+        self,
+        service: RunService,
+        *,
+        policy: Policy,
+        body_limit: int,
+        threads: int,
+        body_timeout: float = body.TIMEOUT,
+    ) -> None:
         self._service = service
         self._policy = policy
         self._body_limit = body_limit
+        self._body_timeout = body_timeout
         self._schema = schemas.run_schema(policy)
         self._waiters = Waiters(threads)
 
@@ -82,7 +94,9 @@ class Runs:
         """``GET /runs``: newest first, a page at a time."""
         asked = _list_query()
         try:
-            found, more = self._service.list(**asked)
+            if asked["before"] is not None and not auth.sees(self._service.get(asked["before"])):
+                raise RunNotFound("there is no such run")
+            found, more = self._service.list(**asked, owner=auth.owner())
         except RunNotFound:
             raise _fault("before", "not_found", "before is no run that there is") from None
         response = json_response([run_state(run) for run in found])
@@ -122,8 +136,9 @@ class Runs:
         return no_content()
 
     def _asked(self) -> RunRequest:
-        raw = body.read(request, self._body_limit)
+        raw = body.read(request, self._body_limit, self._body_timeout)
         loaded = schemas.load(self._schema, raw)
+        asking = auth.caller()
         return RunRequest(
             spec=schemas.run_spec(loaded, self._policy),
             detached=loaded.get("detached", False),
@@ -131,6 +146,8 @@ class Runs:
             callback_secret=loaded.get("callbackSecret"),
             idempotency_key=_idempotency_key(),
             body_digest=sha256(raw).hexdigest(),
+            owner=asking.name,
+            max_runs=asking.max_runs,
         )
 
     def _state(self, run: Run) -> Response:

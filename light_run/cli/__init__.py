@@ -6,6 +6,7 @@ import click
 
 from light_run import __version__
 from light_run.cli.serve import serve
+from light_run.cli.token import token
 
 __all__ = ["main"]
 
@@ -17,3 +18,4 @@ def main() -> None:
 
 
 main.add_command(serve)
+main.add_command(token)

@@ -99,8 +99,9 @@ class Run:
 class RunRequest:
     """A run somebody asks for; its repr shows none of what must not be logged.
 
-    `body_digest` tells two requests with the same `idempotency_key` apart: any string that differs where
-    the bodies do. `owner` is the name of the token that asks, None where there is but one.
+    `max_runs` caps the runs of `owner` that have not ended, this one included; None is no cap. `body_digest`
+    tells two requests with the same `idempotency_key` apart: any string that differs where the bodies do.
+    `owner` is the name of the token that asks, None where there is but one.
     """
 
     spec: RunSpec = field(repr=False)
@@ -110,6 +111,7 @@ class RunRequest:
     idempotency_key: str | None = field(default=None, repr=False)
     body_digest: str = ""
     owner: str | None = None
+    max_runs: int | None = None
 
 
 def advance(run: Run, status: Status, **changes: Any) -> Run:

@@ -28,6 +28,7 @@ from light_run.runs.keeping import GIB, Bounds, Keeping
 from light_run.runs.life import Life
 from light_run.runs.model import CallbackState, Run, RunRequest, Status
 from light_run.runs.ports import Health, Runner
+from light_run.runs.quota import Quota
 from light_run.runs.recovery import TakenUp, in_order
 from light_run.runs.retention import Retention
 from light_run.runs.schedule import Schedule
@@ -81,6 +82,7 @@ class RunService:
         self._store = self.keeping.store
         self._executor: Executor[Life] = Executor(concurrency=concurrency, max_queue=max_queue)
         self._keys = idempotency.Keys()
+        self._quota = Quota(self._store)
         self._lock = threading.Lock()
         self._lives: dict[str, Life] = {}
         found = in_order(self.keeping.load())
@@ -127,7 +129,7 @@ class RunService:
         """
         key, owner = request.idempotency_key, request.owner or ""
         if key is None:
-            return self._accept(request, str(uuid.uuid4()), None)
+            return self._admit(request, str(uuid.uuid4()), None)
         with self._keys.claim(owner, key, request.body_digest):
             known = self.keeping.key(owner, key)
             if known is not None:
@@ -135,7 +137,7 @@ class RunService:
                 with contextlib.suppress(RunNotFound):
                     return self._store.get(known.run_id)
             run_id = str(uuid.uuid4())
-            return self._accept(request, run_id, Key(owner, key, request.body_digest, run_id, time.time()))
+            return self._admit(request, run_id, Key(owner, key, request.body_digest, run_id, time.time()))
 
     def wait(self, run_id: str, timeout: float | None = None) -> Run:
         """The run once it has ended, or as it is after `timeout` seconds. Raises `RunNotFound`."""
@@ -204,6 +206,10 @@ class RunService:
         # Seen as ended, a run still has its container until its life is over.
         with self._lock:
             return run_id in self._lives or run_id in self._store.active()
+
+    def _admit(self, request: RunRequest, run_id: str, key: Key | None) -> Run:
+        with self._quota.place(request, run_id):
+            return self._accept(request, run_id, key)
 
     def _accept(self, request: RunRequest, run_id: str, key: Key | None) -> Run:
         self._executor.reserve()

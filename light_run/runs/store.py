@@ -131,6 +131,11 @@ class RunStore:
         with self._lock:
             return frozenset(self._active)
 
+    def active_of(self, owner: str | None) -> frozenset[str]:
+        """The ids of `owner`'s runs that have not ended."""
+        with self._lock:
+            return frozenset(run_id for run_id in self._active if self._runs[run_id].owner == owner)
+
     def ended(self) -> tuple[Run, ...]:
         """Runs that have ended, oldest first."""
         with self._lock:

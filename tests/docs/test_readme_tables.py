@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,15 +14,18 @@ from typing import Any, cast
 import pytest
 from marshmallow import fields
 
+from light_run import tokens
 from light_run.api import Policy, create_api, errors, schemas
 from light_run.api import fields as ours
 from light_run.api.files import MOST_PATH, Files
+from light_run.api.guessing import MOST_FAILURES
 from light_run.engine import DROPPED_CAPABILITIES, Limits, Reason
 from light_run.errors import IdempotencyConflict, InsufficientStorage, Overloaded
 from light_run.runs.model import Delivery, Status
 from light_run.runs.service import RunService
 from light_run.server import _REFUSALS
 from light_run.settings import Settings, table
+from light_run.tokens import TokenFile
 from tests.docs import rst
 from tests.docs.settings_files import ENV_EXAMPLE, README, REPOSITORY, env_example, with_table
 from tests.support.raw import raw_request
@@ -31,9 +35,8 @@ UNKNOWN = "00000000-0000-4000-8000-000000000000"
 API_SOURCES = sorted((REPOSITORY / "light_run" / "api").glob("*.py"))
 MIB = 1024 * 1024
 
-# Words that the code has for what cannot come about: nothing asks the engine while a request waits, and
-# no body is waited for with a clock.
-NEVER_ANSWERED = {"request_timeout", "engine_unavailable"}
+# Words that the code has for what cannot come about: nothing asks the engine while a request waits.
+NEVER_ANSWERED = {"engine_unavailable"}
 
 TYPES: dict[type[fields.Field[Any]], str] = {
     ours.Text: "string",
@@ -116,7 +119,9 @@ def test_options_of_serve(tmp_path: Path) -> None:
 
 
 def test_options_that_are_named_exist(tmp_path: Path) -> None:
-    known = "".join(run_cli(tmp_path, *command, "--help").stdout for command in ([], ["serve"]))
+    known = "".join(
+        run_cli(tmp_path, *command, "--help").stdout for command in ([], ["serve"], ["token", "new"])
+    )
     named = {word for text in rst.literals(README) for word in re.findall(r"(?<!\S)--?[a-z][a-z-]*", text)}
     foreign = {"-m", "-d"}
     assert {word for word in named - foreign if word not in known} == set()
@@ -281,19 +286,55 @@ def asking_raw(target: bytes, head: bytes) -> Callable[[Server, dict[str, Any]],
     return provoke
 
 
+def lacking_scope(server: Server, state: dict[str, Any]) -> Answer:
+    """What is answered to a token that may only look."""
+    path = server.folder / "tokens.json"
+    path.unlink(missing_ok=True)
+    token = tokens.create(path, "looks", ["read"])
+    service = cast("RunService", FailingService(RuntimeError()))
+    app = create_api(service, token=None, named=TokenFile(path), body_limit=1000, policy=Policy())
+    headers = {"Authorization": f"Bearer {token}"}
+    response = app.test_client().post("/run", data=b"{}", headers=headers)
+    return response.status_code, json.loads(response.data)
+
+
+def too_slow(server: Server, state: dict[str, Any]) -> Answer:
+    """What is answered where the body is not there in time."""
+    service = cast("RunService", FailingService(RuntimeError()))
+    app = create_api(service, token=None, body_limit=1000, policy=Policy(), body_timeout=0.0)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ours.makefile("rb") as body:
+        environ = {"gunicorn.socket": ours, "wsgi.input": body, "CONTENT_LENGTH": "5"}
+        response = app.test_client().post("/run", environ_overrides=environ)
+        return response.status_code, json.loads(response.data)
+
+
+def guessing(server: Server, state: dict[str, Any]) -> Answer:
+    """What is answered to one who has guessed often."""
+    service = cast("RunService", FailingService(RuntimeError()))
+    client = create_api(service, token="t", body_limit=1000, policy=Policy()).test_client()
+    for _ in range(MOST_FAILURES):
+        assert client.get("/runs", headers={"Authorization": "Bearer guess"}).status_code == 401
+    response = client.get("/runs", headers={"Authorization": "Bearer t"})
+    return response.status_code, json.loads(response.data)
+
+
 PROVOKED: dict[tuple[int, str], Callable[[Server, dict[str, Any]], Answer]] = {
     (400, "bad_request"): asking("POST", "/run", data=b"{"),
     (400, "invalid_path"): asking("GET", "/runs/ID/artifacts/..%2fkept"),
     (401, "unauthorized"): asking("GET", "/runs", token="another"),
+    (403, "forbidden"): lacking_scope,
     (404, "not_found"): asking("GET", f"/runs/{UNKNOWN}"),
     (404, "not_found_or_done"): asking("POST", "/runs/ID/cancel"),
     (404, "not_found_or_running"): asking("DELETE", f"/runs/{UNKNOWN}"),
     (404, "artifact_not_found"): asking("GET", "/runs/ID/artifacts/nothing"),
     (405, "method_not_allowed"): asking("PUT", "/run"),
+    (408, "request_timeout"): too_slow,
     (409, "idempotency_conflict"): failing(IdempotencyConflict("another body")),
     (413, "payload_too_large"): asking("POST", "/run", data=bytes(10 * MIB + 1)),
     (414, "uri_too_long"): asking_raw(b"/run?" + 8200 * b"x", b"Content-Length: 0\r\n"),
     (416, "range_not_satisfiable"): asking("GET", "/runs/ID/artifacts/kept", headers={"Range": "bytes=99-"}),
+    (429, "too_many_requests"): guessing,
     (431, "headers_too_large"): asking_raw(b"/run", b"X-Long: " + 9000 * b"x" + b"\r\n"),
     (500, "internal_error"): failing(RuntimeError("unforeseen")),
     (501, "not_implemented"): asking_raw(b"/run", b"Transfer-Encoding: nonsense\r\n"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -121,10 +122,25 @@ def restarted(server: Server, before: list[int]) -> bool:
     return answers and server.processes() != before and len(server.processes()) == len(before)
 
 
-def test_sighup_exchanges_the_worker(server: Server) -> None:
+def test_sighup_leaves_the_worker_alone(server: Server) -> None:
     before = server.processes()
-    server.process.send_signal(signal.SIGHUP)
-    eventually(lambda: restarted(server, before), "the next worker is at work")
+    for pid in before:
+        os.kill(pid, signal.SIGHUP)
+    # Passed on by the master in the order they came: once it has begun to exchange workers, both have arrived.
+    server.process.send_signal(signal.SIGTTIN)
+    eventually(lambda: len(server.processes()) == len(before) + 1, "there is another worker")
+    assert set(before) < set(server.processes())
+    server.process.send_signal(signal.SIGTTOU)
+    eventually(lambda: restarted(server, before), "the younger one is at work")
+
+
+def test_sighup_exchanges_the_worker_of_gunicorn_by_hand(tmp_path: Path) -> None:
+    port = free_port()
+    command = [*GUNICORN, f"127.0.0.1:{port}", "--threads", "8"]
+    with serving(tmp_path, command=command, port=port) as server:
+        before = server.processes()
+        server.process.send_signal(signal.SIGHUP)
+        eventually(lambda: restarted(server, before), "the next worker is at work")
 
 
 def test_another_worker_waits_for_the_first_to_go(server: Server) -> None:

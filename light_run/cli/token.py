@@ -1,0 +1,48 @@
+"""``light-run token``: the tokens in LIGHT_RUN_TOKENS_FILE."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from light_run import tokens
+from light_run.errors import SettingsError
+from light_run.settings import Settings
+
+BAD_SETTING = 2
+
+
+@click.group()
+def token() -> None:
+    """Make the tokens of LIGHT_RUN_TOKENS_FILE."""
+
+
+@token.command("new")
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(tokens.SCOPES),
+    help="what it may do; may be given several times [default: read and run]",
+)
+@click.option("--max-runs", type=click.IntRange(1, tokens.MOST_RUNS), help="most runs at the same time")
+def new(name: str, scopes: tuple[str, ...], max_runs: int | None) -> None:
+    """Make a token called NAME, print it, and keep its hash alone.
+
+    A server that is running knows it a second later.
+    """
+    try:
+        click.echo(tokens.create(_file(), name, scopes or tokens.USUAL, max_runs))
+    except SettingsError as error:
+        click.echo(f"light-run: {error}", err=True)
+        sys.exit(BAD_SETTING)
+
+
+def _file() -> Path:
+    path = Settings.from_env().tokens_file
+    if path is None:
+        raise SettingsError("LIGHT_RUN_TOKENS_FILE is not set: it says where the tokens are")
+    return path
