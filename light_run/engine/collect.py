@@ -9,6 +9,8 @@ from light_run.engine.spec import Extracted, RunSpec
 from light_run.engine.workspace import Workspace, container_path, parts_below
 from light_run.errors import EngineRefused
 
+_NO_DIRECTORY = "not a directory"
+
 
 class Collector:
     """Fills `folder` from a container that has ended; `mounted` is the host's side of its workdir, if there is one."""
@@ -25,6 +27,7 @@ class Collector:
     def collect(self, cancel: CancelToken) -> tuple[Extracted, ...]:
         """Extract every entry; what became of each. Raises Cancelled, EngineUnavailable."""
         extracted = []
+        self._folder.check = cancel.check
         for entry in self._spec.extract:
             cancel.check()
             extracted.append(self._extract(entry))
@@ -35,7 +38,8 @@ class Collector:
         try:
             if not self._take_from_workspace(path):
                 self._take_from_archive(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
+            # A ValueError is of a name that no file can have: a NUL, a lone surrogate.
             return Extracted(entry, "missing")
         except ExtractError as error:
             return Extracted(entry, "error", self._folder.entry_bytes, str(error))
@@ -59,7 +63,8 @@ class Collector:
             with self._engine.get_archive(self._container, path) as chunks:
                 taken = from_tar(chunks, self._folder)
         except EngineRefused as error:
-            if error.not_found:
+            # Below a file, the engine finds an error of its own instead of nothing.
+            if error.not_found or _NO_DIRECTORY in str(error):
                 raise FileNotFoundError(path) from error
             raise ExtractError(f"the engine refused: {error}") from error
         if not taken:

@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -39,10 +39,12 @@ class ArtifactFolder:
     """The folder artifacts are written to; it alone opens files for writing, below its own descriptor.
 
     `cap` is the most bytes one `extract` entry may bring, `entries` the most files and directories of
-    all entries together. The folder is made when the first artifact comes.
+    all entries together. The folder is made when the first artifact comes. `check` is called before each
+    file and each piece of one; what it raises ends the extraction.
     """
 
     def __init__(self, path: Path, cap: int, entries: int) -> None:
+        self.check: Callable[[], None] = lambda: None
         self._path = path
         self._cap = cap
         self._entries = entries
@@ -74,6 +76,7 @@ class ArtifactFolder:
         if self._entry_bytes + size > self._cap:
             raise ExtractError(f"larger than the {self._cap} bytes that one entry may bring")
         _check_names(parts)
+        self.check()
         with self._open_directory(parts[:-1]) as parent:
             self._count(parts)
             with contextlib.suppress(FileNotFoundError):
@@ -83,6 +86,7 @@ class ArtifactFolder:
             try:
                 with open(os.open(parts[-1], _NEW_FILE, _FILE_MODE, dir_fd=parent), "wb") as out:
                     for chunk in chunks:
+                        self.check()
                         written += len(chunk)
                         # The file may have grown since it was measured.
                         if self._entry_bytes + written > self._cap:
