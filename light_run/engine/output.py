@@ -142,9 +142,10 @@ class LineAssembler:
         """What is left without a newline once the output has ended."""
         for stream, partial in self._partial.items():
             if partial:
-                yield LogLine(self._seq, self._time, _NAMES[stream], _text(partial))
+                text = _text(partial)
+                partial.clear()
+                yield LogLine(self._seq, self._time, _NAMES[stream], text)
                 self._seq += 1
-            partial.clear()
 
 
 def _text(line: bytes | bytearray) -> str:

@@ -39,6 +39,7 @@ def run_state(run: Run, *, callback: bool = True) -> dict[str, Any]:
         "reason": run.reason and str(run.reason),
         "extracted": [_extracted(entry) for entry in run.extracted] or None,
         "timings": run.timings and _timings(run.queued_ms, run.timings),
+        "parked": run.parked if run.started_at and run.ended else None,
         "logsTruncated": run.logs_truncated or None,
         "callback": run.callback and _callback(run.callback) if callback else None,
     }
@@ -51,8 +52,10 @@ def stream_state(run: Run, lines: Iterable[LogLine], *, callback: bool = True) -
     pending = _encode(head[:-1] + ', "logs": [')
     separator = ""
     for texts in _batches(lines):
-        yield pending
-        pending = _encode(separator + json.dumps(texts, ensure_ascii=False)[1:-1])
+        for piece in _pieces(texts):
+            yield pending
+            pending = _encode(separator + piece)
+            separator = ""
         separator = ", "
     yield pending + b"]}"
 
@@ -70,15 +73,28 @@ def _batches(lines: Iterable[LogLine]) -> Iterator[list[str]]:
     size = 0
     for line in lines:
         text = line.text
+        if len(text) > CHUNK and texts:
+            yield texts
+            texts, size = [], 0
         texts.append(text)
         # Quotes, comma and space count too: ten million empty lines are not small.
         size += len(text) + 4
         if size >= CHUNK:
             yield texts
-            texts = []
-            size = 0
+            texts, size = [], 0
     if texts:
         yield texts
+
+
+def _pieces(texts: list[str]) -> Iterator[str]:
+    # One line may be as long as all that is kept; it is not copied whole for each step of its encoding.
+    if len(texts) > 1 or len(texts[0]) <= CHUNK:
+        yield json.dumps(texts, ensure_ascii=False)[1:-1]
+        return
+    yield '"'
+    for start in range(0, len(texts[0]), CHUNK):
+        yield json.dumps(texts[0][start : start + CHUNK], ensure_ascii=False)[1:-1]
+    yield '"'
 
 
 def _encode(text: str) -> bytes:

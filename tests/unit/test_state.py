@@ -76,6 +76,7 @@ def test_a_run_that_ended_shows_everything() -> None:
             {"path": "x", "status": "error", "bytes": 0, "error": "too big"},
         ],
         "timings": {"queuedMs": 1.3, "imageMs": 2, "startMs": 3.3, "runMs": 4, "extractMs": 5},
+        "parked": False,
         "logsTruncated": True,
         "callback": {
             "state": "pending",
