@@ -70,6 +70,7 @@ class Runs:
         routes.get("/runs")(self.list)
         routes.get("/runs/<run_id>")(self.state)
         routes.post("/runs/<run_id>/cancel")(self.cancel)
+        routes.post("/runs/<run_id>/callback/redeliver")(self.redeliver)
         routes.delete("/runs/<run_id>")(self.delete)
         return routes
 
@@ -125,6 +126,15 @@ class Runs:
         except (RunNotFound, RunNotActive):
             return error_response("not_found_or_done", 404)
         return no_content()
+
+    def redeliver(self, run_id: str) -> Response:
+        """``POST /runs/ID/callback/redeliver``: the callback is due once more, whatever became of it."""
+        request.environ[RUN] = run_id
+        try:
+            self._service.redeliver(run_id)
+        except RunActive:
+            return error_response("not_found_or_running", 404)
+        return json_response({"callback": run_state(self._service.get(run_id))["callback"]}, 202)
 
     def delete(self, run_id: str) -> Response:
         """``DELETE /runs/ID``."""

@@ -22,6 +22,8 @@ from light_run.errors import BuildFailed, Cancelled, EngineRefused
 
 REPOSITORY = "light-run-cache"
 _LAST_LINES = 10
+# A container that is killed is gone in well under so many seconds.
+_CLOSE = 15.0
 
 
 class Builder:
@@ -33,6 +35,10 @@ class Builder:
         self._networks = networks
         self._config = config
         self._builds: SingleFlight[Image] = SingleFlight("build")
+
+    def close(self) -> None:
+        """Wait for steps that were given up to remove their containers."""
+        self._builds.close(_CLOSE)
 
     def find(self, base: Image, steps: tuple[str, ...]) -> Image | None:
         """The cached image of all `steps` on `base`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -36,6 +37,15 @@ class SingleFlight(Generic[T]):
         self._name = name
         self._lock = threading.Lock()
         self._flights: dict[Hashable, _Flight[T]] = {}
+        self._threads: set[threading.Thread] = set()
+
+    def close(self, timeout: float) -> None:
+        """Wait at most `timeout` seconds for work that was given up to clean up behind itself."""
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def run(
         self,
@@ -52,9 +62,11 @@ class SingleFlight(Generic[T]):
             if flight is None or flight.abandoned.cancelled:
                 flight = _Flight()
                 # Known once it flies: where no thread can be had, nobody may wait for one.
-                threading.Thread(
+                thread = threading.Thread(
                     target=self._fly, args=(key, flight, work), name=f"{self._name}-{key}"[:60], daemon=True
-                ).start()
+                )
+                thread.start()
+                self._threads.add(thread)
                 self._flights[key] = flight
             flight.passengers += 1
         try:
@@ -76,6 +88,7 @@ class SingleFlight(Generic[T]):
         except BaseException as error:  # noqa: BLE001 - it is raised again in every passenger
             flight.error = error
         with self._lock:
+            self._threads.discard(threading.current_thread())
             if self._flights.get(key) is flight:
                 del self._flights[key]
         with flight.changed:

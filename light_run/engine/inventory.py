@@ -77,6 +77,11 @@ class Inventory:
             if one not in kept:
                 self._engine.remove(one.container)
         mounted = {source for one in kept for source in one.mounted}
+        for folder in workspaces:
+            # A server that died between moving a run's files and writing down where to.
+            moved = Workspace(folder).moved_to()
+            if folder.name in keep and moved is not None and str(moved.files) not in mounted:
+                Workspace(folder).move_back()
         image = found[0].image if found else None
         for folder in workspaces:
             workspace = Workspace(folder)

@@ -275,6 +275,7 @@ class Runner:
     def close(self) -> None:
         """Remove parked containers, stop the keeper, close connections. Runs under way must have ended."""
         self._house.pool.close()
+        self._house.builder.close()
         self._house.disk.close()
         self._house.leftovers.retry()
         self._engine.close()

@@ -88,13 +88,18 @@ class Workspace:
         (self.folder / _MOVED).write_text(other.folder.name)
         _move(self.files, other.files)
 
+    def moved_to(self) -> Workspace | None:
+        """The workspace that `move_into` gave the files to; None where it was not called, or undone."""
+        try:
+            return Workspace(self.folder.parent / (self.folder / _MOVED).read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
     def move_back(self) -> None:
         """Undo `move_into`, also a half done one, and remove the other workspace."""
-        try:
-            name = (self.folder / _MOVED).read_text()
-        except FileNotFoundError:
+        other = self.moved_to()
+        if other is None:
             return
-        other = Workspace(self.folder.parent / name)
         if other.files.is_dir():
             _move(other.files, self.files)
             other.remove()

@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import IO, Any, BinaryIO
 
-import certifi
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from light_run.runs.targets import Target
 
@@ -135,7 +135,7 @@ def _tls() -> ssl.SSLContext:
     context = ssl.create_default_context()
     if not context.cert_store_stats()["x509_ca"]:
         # A slim image has no certificates of its own.
-        context.load_verify_locations(certifi.where())
+        context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
     return context
 
 

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from tests.integration.conftest import StartServer
+from tests.support.poll import eventually
 from tests.support.receiver import SIGNATURE, Answer, Received, Receiver, signature
 from tests.support.server import Server, free_port
 
@@ -172,3 +173,22 @@ def test_the_state_has_arrived_only_after_the_end(server: Server, receiver: Rece
     (request,) = receiver.wait()
     assert request.json()["finishedAt"]
     assert server.state(run_id)["status"] == "succeeded"
+
+
+def test_a_callback_is_sent_again_on_demand(server: Server, receiver: Receiver) -> None:
+    state = server.run(callbackUrl=f"{receiver.url}/hook")
+    receiver.wait()
+    run_id = state["id"]
+    eventually(lambda: server.state(run_id)["callback"]["state"] == "delivered", "the callback is delivered")
+    response = server.request("POST", f"/runs/{run_id}/callback/redeliver")
+    assert response.status_code == 202
+    assert response.json()["callback"]["attempts"] >= 1
+    first, second = receiver.wait(2)
+    assert first.body == second.body
+    assert first.header("webhook-id") == second.header("webhook-id")
+
+
+def test_only_a_run_with_a_callback_sends_it_again(server: Server) -> None:
+    state = server.run()
+    response = server.request("POST", f"/runs/{state['id']}/callback/redeliver")
+    assert (response.status_code, response.json()["error"]) == (404, "not_found")
