@@ -36,6 +36,9 @@ format: .venv/installed-dev ## format, and mend what lint can mend
 bench: .venv/installed-dev test-engine ## measure against the bare engine
 	$(BIN)/python scripts/bench.py $(ARGS)
 
+soak: .venv/installed-dev test-engine ## kill the server at random moments (ARGS="--minutes 30")
+	$(BIN)/python scripts/soak.py $(ARGS)
+
 clean: ## remove the virtual environment, caches and build results
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find light_run tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -61,4 +64,4 @@ test-engine:
 	$(PIP_INSTALL) -e '.[dev]'
 	@touch .venv/installed $@
 
-.PHONY: help demo serve test check format bench clean engine test-engine
+.PHONY: help demo serve test check format bench soak clean engine test-engine

@@ -1,0 +1,77 @@
+"""A server that is killed at random moments, again and again, with runs in flight; what it owes afterwards."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import requests
+
+from tests.support.receiver import Receiver
+from tests.support.server import Server, run_request, running_server
+
+LINES = [f"line {number}" for number in range(1, 6)]
+# Under half a second of work, in steps, so that a kill may come between any two.
+WORK = 'for n in 1 2 3 4 5; do echo "line $n"; sleep 0.08; done; cat > out'
+SETTINGS = {"LIGHT_RUN_MAX_CONCURRENCY": "3", "LIGHT_RUN_CALLBACK_PAUSE": "0.2", "LIGHT_RUN_PARKED_MAX": "2"}
+
+
+@dataclass
+class Owed:
+    """What was accepted: the runs' ids by the paths of their callbacks, and how often the server was killed."""
+
+    accepted: dict[str, str] = field(default_factory=dict)
+    kills: int = 0
+
+
+def submitting(server: Server, receiver: Receiver, owed: Owed, most: int) -> Iterator[str]:
+    """Start up to `most` runs, one after the other, and give the ids; ends when the server is gone."""
+    for _ in range(most):
+        path = f"/{owed.kills}-{len(owed.accepted)}"
+        body = run_request(
+            entrypoint=WORK, input=path, extract=["out"], detached=True, callbackUrl=f"{receiver.url}{path}"
+        )
+        try:
+            answer = server.request("POST", "/run", json=body, timeout=20)
+        except requests.RequestException:
+            return
+        assert answer.status_code == 202, answer.text
+        owed.accepted[path] = answer.json()["id"]
+        yield owed.accepted[path]
+
+
+def kill_at_random(folder: Path, receiver: Receiver, more: Callable[[int], bool], seed: int) -> Owed:
+    """Kill servers on `folder` for as long as `more` (kills so far) says so; then check what is owed.
+
+    Raises AssertionError where a run that was accepted has not ended well, with all that belongs to it.
+    """
+    chance, owed = random.Random(seed), Owed()
+    with ExitStack() as servers:
+        while more(owed.kills):
+            server = servers.enter_context(running_server(folder, settings=SETTINGS))
+            runs = submitting(server, receiver, owed, 2)
+            thread = threading.Thread(target=lambda found=runs: list(found))
+            thread.start()
+            time.sleep(chance.uniform(0.0, 0.6))
+            server.kill()
+            thread.join()
+            owed.kills += 1
+        check(servers.enter_context(running_server(folder, settings=SETTINGS)), receiver, owed)
+    return owed
+
+
+def check(server: Server, receiver: Receiver, owed: Owed) -> None:
+    """Fail where one of the runs has no good end, no artifact, no whole log or no callback."""
+    assert owed.accepted, "no run was ever accepted"
+    for path, run_id in owed.accepted.items():
+        state = server.wait_done(run_id, within=120)
+        assert (state["status"], state["logs"]) == ("succeeded", LINES), state
+        assert server.artifact(run_id, "out").content == f'"{path}"'.encode(), state
+        called = receiver.wait(path=path, within=60)
+        assert all(each.json()["id"] == run_id and each.json()["status"] == "succeeded" for each in called)
+    server.wait_clean()
