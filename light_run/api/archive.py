@@ -13,7 +13,7 @@ from typing import IO, cast
 from flask import Response
 
 from light_run.artifacts.store import ArtifactStore, Entry, OpenFile
-from light_run.errors import ArtifactNotFound
+from light_run.errors import ArtifactError
 
 _BLOCK = 64 * 1024
 _GZIP = 31  # zlib's window bits for a gzip header and trailer
@@ -80,14 +80,15 @@ class _Sink(RawIOBase):
 
 
 def _contents(store: ArtifactStore, run_id: str) -> Iterator[tuple[Entry, OpenFile | None]]:
-    # Each entry, files opened; what was evicted or deleted meanwhile is left out.
+    # Each entry, files opened. Left out is what was evicted or deleted meanwhile, and a name that no URL may
+    # have (``x\\..\\y``): there are systems where unpacking it would lead out of the folder.
     for entry in store.list(run_id):
         if entry.type == "directory":
             yield entry, None
             continue
         try:
             file = store.open(run_id, entry.path)
-        except ArtifactNotFound:
+        except ArtifactError:
             continue
         if isinstance(file, OpenFile):
             with file.handle:
