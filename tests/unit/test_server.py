@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from light_run import tokens
 from tests.support.poll import eventually
 from tests.support.raw import raw_request
 from tests.support.server import (
@@ -191,3 +192,27 @@ def test_idle_memory(shared: Server) -> None:
         status = Path(f"/proc/{pid}/status").read_text()
         rss += int(status.partition("VmRSS:")[2].split()[0])
     assert rss < 80 * 1024
+
+
+def test_named_tokens_of_a_server_at_work(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    first = tokens.create(path, "first")
+    settings = {**NO_ENGINE, "LIGHT_RUN_TOKENS_FILE": str(path)}
+    with running_server(tmp_path / "server", settings=settings, token=None, ready=503) as server:
+        before = server.processes()
+        assert server.get("/runs", token=first).json() == []
+        assert server.get("/runs").status_code == 401
+        second = tokens.create(path, "second")
+        server.process.send_signal(signal.SIGHUP)
+        eventually(lambda: server.get("/runs", token=second).status_code == 200, "it is known", within=10)
+        assert server.processes() == before
+        assert second not in server.stderr
+        assert server.stop() == 0
+
+
+def test_a_file_of_tokens_that_cannot_be_read_is_no_open_door(tmp_path: Path) -> None:
+    settings = {**NO_ENGINE, "LIGHT_RUN_TOKENS_FILE": str(tmp_path / "none.json")}
+    done = run_cli(tmp_path / "server", "serve", "--port", str(free_port()), settings=settings)
+    assert done.returncode == 2
+    assert "light-run token new" in done.stderr
+    assert "Traceback" not in done.stderr
