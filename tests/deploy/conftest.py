@@ -127,6 +127,9 @@ def slow_run(fronts: dict[str, Front]) -> Iterator[SlowRun]:
     # Its connection must be there before a test counts what this process has open.
     eventually(lambda: proxied.get("/runs?status=running").json(), "the slow run is under way")
     yield slow
+    # Nobody has waited for it where its test was not among those chosen.
+    for run in proxied.get("/runs?status=running").json():
+        proxied.cancel(run["id"])
     slow.thread.join()
 
 
