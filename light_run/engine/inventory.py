@@ -86,9 +86,7 @@ class Inventory:
         for folder in workspaces:
             workspace = Workspace(folder)
             if folder.name not in keep and str(workspace.files) not in mounted:
-                left = Leftover(None, [workspace], image)
-                if not self._leftovers.remove(left):
-                    self._leftovers.remember(left)
+                self._leftovers.remove(Leftover(None, [workspace], image))
         for step_image in self._engine.images(f"light-run.cache={self._server_id}"):
             if not step_image.get("RepoTags"):
                 self._engine.remove_image(str(step_image["Id"]))

@@ -278,8 +278,7 @@ class Life:
     def _clean_up(self) -> None:
         own = self._own
         left = Leftover(own.container, tuple(own.workspaces), self._spec.image)
-        if not self._house.leftovers.remove(left):
-            self._house.leftovers.remember(left)
+        self._house.leftovers.remove(left)
 
 
 def _engine_time(text: str) -> datetime:

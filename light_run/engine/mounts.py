@@ -13,8 +13,8 @@ from enum import Enum
 from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
 from light_run.engine.sandbox import labels
-from light_run.engine.workspace import Workspace, Workspaces
-from light_run.errors import EngineError, EngineRefused
+from light_run.engine.workspace import Workspaces
+from light_run.errors import EngineRefused
 
 _PROBE_FILE = "nonce"
 # How many images' workdirs are remembered.
@@ -151,38 +151,6 @@ class Mounts:
             yield container
         finally:
             self._engine.remove(container)
-
-    def remove_by_container(self, workspace: Workspace, image: str) -> bool:
-        """Remove what only root, or another user, may: a container of `image` empties the folder first."""
-        config = {
-            "Image": image,
-            "Entrypoint": ["sh", "-c", "rm -rf /workspace/* /workspace/.[!.]* /workspace/..?*"],
-            "Cmd": [],
-            "User": "0:0",
-            "WorkingDir": "/",
-            "Labels": labels("probe", self._config),
-            "HostConfig": {
-                "NetworkMode": "none",
-                "SecurityOpt": ["no-new-privileges"],
-                "Memory": 1 << 28,
-                "PidsLimit": 16,
-                "Mounts": [{"Type": "bind", "Source": str(workspace.files), "Target": "/workspace"}],
-            },
-        }
-        try:
-            container = self._engine.create(config)
-            try:
-                exited = self._engine.wait(container)
-                try:
-                    self._engine.start(container)
-                    exited.json(timeout=60.0)
-                finally:
-                    exited.close()
-            finally:
-                self._engine.remove(container)
-        except EngineError:
-            return False
-        return workspace.remove()
 
 
 def _empty_tar() -> bytes:

@@ -19,7 +19,7 @@ from light_run.engine.leftovers import Leftover, Leftovers
 from light_run.engine.mounts import Mounts, Placement
 from light_run.engine.parked import Kind, Parked, ParkKey
 from light_run.engine.sandbox import Sandbox, container_config, labels
-from light_run.engine.workspace import Workspaces
+from light_run.engine.workspace import Workspace, Workspaces
 from light_run.errors import EngineError
 
 _log = logging.getLogger(__name__)
@@ -139,8 +139,12 @@ class Pool:
         while not self._stop.is_set():
             self._news.wait(_TURN)
             self._news.clear()
-            while not self._stop.is_set() and self.step(time.monotonic()):
-                pass
+            try:
+                while not self._stop.is_set() and self.step(time.monotonic()):
+                    pass
+            except Exception:  # noqa: BLE001 - whatever it was, it is in the log
+                # Without the keeper nothing would be parked, and nothing left be removed, any more.
+                _log.exception("the keeper of parked containers stumbled")
 
     def step(self, now: float) -> bool:
         """Discard what is dead or idle, park one container where one is wanted; True where it parked one."""
@@ -148,8 +152,8 @@ class Pool:
             self._discard(parked)
         if now - self._retried > _RETRY:
             self._retried = now
-            self._leftovers.retry()
-        if self._config.parked_pins and now - self._pinned > _PIN_AGAIN:
+            self._leftovers.retry(now)
+        if self._config.parked_max and self._config.parked_pins and now - self._pinned > _PIN_AGAIN:
             self._pinned = now
             self.pin(self._pins())
         key = self._next_key(now)
@@ -226,14 +230,12 @@ class Pool:
                 raise
             return Parked(container, workspace, streams, marker)
         except BaseException:
-            if container is not None:
-                self._engine.remove(container)
-            if workspace is not None:
-                workspace.remove()
+            self._give_back(container, workspace)
             raise
 
     def _discard(self, parked: Parked) -> None:
         parked.streams.close()
-        left = Leftover(parked.container, [parked.workspace] if parked.workspace is not None else [])
-        if not self._leftovers.remove(left):
-            self._leftovers.remember(left)
+        self._give_back(parked.container, parked.workspace)
+
+    def _give_back(self, container: str | None, workspace: Workspace | None) -> None:
+        self._leftovers.remove(Leftover(container, [workspace] if workspace is not None else []))

@@ -71,7 +71,7 @@ class Runner:
         images = Images(self._engine)
         networks = Networks(self._engine, self.config.network)
         mounts = Mounts(self._engine, self.config, self._workspaces)
-        leftovers = Leftovers(self._engine, mounts)
+        leftovers = Leftovers(self._engine, self.config)
         self._inventory = Inventory(self._engine, leftovers, self.config)
         self._house = House(
             engine=self._engine,
@@ -257,10 +257,10 @@ class Runner:
             return known[1]
         try:
             self._engine.ping()
-            docker = True
+            docker, runtimes = True, self._engine.runtimes()
         except EngineError:
-            docker = False
-        health = Health(docker, self._house.mounts.mode)
+            docker, runtimes = False, ()
+        health = Health(docker, self._house.mounts.mode, runtimes)
         self._health = (now, health)
         return health
 

@@ -123,7 +123,7 @@ class Scene:
         workspaces = Workspaces(folder)
         self.mounts = Placed(self.engine, settings, workspaces)
         self.pins: dict[ParkKey, int] = {}
-        self.leftovers = Leftovers(self.engine, self.mounts)
+        self.leftovers = Leftovers(self.engine, settings)
         self.pool = Pool(
             self.engine,
             settings,
@@ -322,7 +322,6 @@ def test_parking_turned_off(scene: Scene) -> None:
     assert scene.settle() == 0
 
 
-@pytest.mark.xfail(strict=True, reason="pins are parked though no run may take them")
 @pytest.mark.parametrize("scene", [{"parked_max": 0, "parked_pins": {"a": 2}}], indirect=True)
 def test_parking_turned_off_parks_no_pins(scene: Scene) -> None:
     # None of them would ever be taken.
@@ -433,7 +432,6 @@ def test_an_attempt_that_fails_leaves_nothing(
     assert not scene.folder.exists() or list(scene.folder.iterdir()) == []
 
 
-@pytest.mark.xfail(strict=True, reason="what could not be removed is forgotten")
 def test_an_engine_that_goes_away_in_the_middle_is_cleaned_up_later(scene: Scene) -> None:
     scene.mounts.where = Placement.BIND
     scene.use(A)
