@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from light_run.engine.cancel import CancelToken
 from light_run.engine.client import Engine
-from light_run.engine.extract import ArtifactFolder, ExtractError, from_folder, from_tar
+from light_run.engine.extract import ArtifactFolder, ExtractError, from_folder
 from light_run.engine.spec import Extracted, RunSpec
+from light_run.engine.untar import from_tar
 from light_run.engine.workspace import Workspace, container_path, parts_below
 from light_run.errors import EngineRefused
 

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from light_run.engine.extract import ArtifactFolder, ExtractError, from_tar
+from light_run.engine.extract import ArtifactFolder, ExtractError
+from light_run.engine.untar import from_tar
 from tests.unit.engine.trees import SECRET, Chunks, assert_told_truly, content_of
 
 MIB = 1024 * 1024
