@@ -12,7 +12,9 @@ import errno
 import os
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -115,6 +117,10 @@ class LogLine(NamedTuple):
     text: str
 
 
+# As LogLine._make does it, for millions of lines without a call in Python for each.
+_line: Callable[[tuple[int, int, str, str]], LogLine] = partial(tuple.__new__, LogLine)
+
+
 class LineAssembler:
     """Makes lines of spooled records; the two streams are kept apart until a line is whole."""
 
@@ -126,24 +132,25 @@ class LineAssembler:
     def feed(self, stream: int, milliseconds: int, data: bytes) -> Iterator[LogLine]:
         """The lines that `data` completes."""
         self._time = milliseconds
-        partial = self._partial[stream if stream in self._partial else STDOUT]
+        begun = self._partial[stream if stream in self._partial else STDOUT]
         if b"\n" not in data:
-            partial += data
+            begun += data
             return
-        *lines, rest = data.split(b"\n")
-        lines[0] = bytes(partial) + lines[0]
-        partial[:] = rest
-        name = _NAMES.get(stream, "stdout")
-        for line in lines:
-            yield LogLine(self._seq, milliseconds, name, _text(line))
-            self._seq += 1
+        whole, _, rest = data.rpartition(b"\n")
+        # All at once: a newline is never part of another character, also among bytes that are no text.
+        texts = _text(bytes(begun) + whole).split("\n")
+        begun[:] = rest
+        numbers = range(self._seq, self._seq + len(texts))
+        self._seq += len(texts)
+        name = repeat(_NAMES.get(stream, "stdout"))
+        yield from map(_line, zip(numbers, repeat(milliseconds), name, texts))
 
     def end(self) -> Iterator[LogLine]:
         """What is left without a newline once the output has ended."""
-        for stream, partial in self._partial.items():
-            if partial:
-                text = _text(partial)
-                partial.clear()
+        for stream, begun in self._partial.items():
+            if begun:
+                text = _text(begun)
+                begun.clear()
                 yield LogLine(self._seq, self._time, _NAMES[stream], text)
                 self._seq += 1
 
