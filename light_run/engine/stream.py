@@ -124,7 +124,8 @@ class EngineStream:
     def close(self) -> None:
         """Close the connection; it is never reused."""
         self._ended = True
-        self._response.close()
+        # Not the response's own close, which would give the connection back to the pool it came from.
+        self._response.raw.close()
         self._socket.close()
 
 
