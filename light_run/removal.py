@@ -39,7 +39,13 @@ def _empty(top: int) -> None:
     while ahead:
         name = ahead.pop()
         with suppress(FileNotFoundError):
-            descriptor = os.open(name, _DIRECTORY, dir_fd=top)
+            try:
+                descriptor = os.open(name, _DIRECTORY, dir_fd=top)
+            except PermissionError:
+                # Somebody else's. Emptied by them, it may go all the same.
+                if not _remove_empty(top, name):
+                    raise
+                continue
             try:
                 for child in _unlink_files(descriptor):
                     # A name of our own, as the directory's may be taken up there.
@@ -49,6 +55,14 @@ def _empty(top: int) -> None:
             finally:
                 os.close(descriptor)
             os.rmdir(name, dir_fd=top)
+
+
+def _remove_empty(parent: int, name: str) -> bool:
+    try:
+        os.rmdir(name, dir_fd=parent)
+    except OSError:
+        return False
+    return True
 
 
 def _unlink_files(directory: int) -> list[str]:

@@ -60,6 +60,8 @@ class Collector:
         return True
 
     def _take_from_archive(self, path: str) -> None:
+        if "\0" in path:
+            raise FileNotFoundError(path)
         try:
             with self._engine.get_archive(self._container, path) as chunks:
                 taken = from_tar(chunks, self._folder)
