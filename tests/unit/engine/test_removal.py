@@ -90,6 +90,20 @@ def test_what_belongs_to_somebody_else_is_said_to_stay() -> None:
         assert (root / "closed" / "f").read_text() == "x"
 
 
+def test_what_belongs_to_somebody_else_and_is_empty_goes() -> None:
+    if os.geteuid():
+        pytest.skip("root is needed to be somebody else")
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o777)
+        root = Path(name) / "root"
+        with as_nobody():
+            root.mkdir()
+        (root / "closed").mkdir(mode=0o700)
+        with as_nobody():
+            remove_tree(root)
+        assert not root.exists()
+
+
 def test_depth_and_length_of_paths_are_not_in_the_way(root: Path) -> None:
     before = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
     try:
