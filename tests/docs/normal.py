@@ -13,6 +13,8 @@ _VOLATILE = (
     (re.compile(UUID), "<id>"),
     (re.compile(TIME), "<time>"),
     (re.compile(r'("[a-zA-Z]+Ms": )\d+(\.\d+)?'), r"\1<ms>"),
+    # Whether a container stood ready is a matter of what came before, and how fast.
+    (re.compile(r'("parked": )(true|false)'), r"\1<parked>"),
     (re.compile(r"127\.0\.0\.1:\d+|--port \d{4,5}\b"), "<port>"),
     (re.compile(r"(--token |Bearer )[\w-]+"), r"\1<token>"),
 )
@@ -32,12 +34,17 @@ def value(raw: str) -> Any:
 
 def _value(found: Any) -> Any:
     if isinstance(found, dict):
-        return {
-            name: _duration(item) if name.endswith("Ms") else _value(item) for name, item in found.items()
-        }
+        return {name: _field(name, item) for name, item in found.items()}
     if isinstance(found, list):
         return [_value(item) for item in found]
     return text(found) if isinstance(found, str) else found
+
+
+def _field(name: str, found: Any) -> Any:
+    if name == "parked":
+        assert isinstance(found, bool), found
+        return "<parked>"
+    return _duration(found) if name.endswith("Ms") else _value(found)
 
 
 def _duration(found: Any) -> str:
