@@ -14,8 +14,9 @@ from typing import IO, Any
 
 import docker
 
+from light_run.engine.cancel import CancelToken
 from light_run.engine.stream import EngineStream
-from light_run.engine.transport import connect, translated, translated_chunks
+from light_run.engine.transport import breaker, connect, translated, translated_chunks
 from light_run.errors import EngineRefused
 
 # An engine under a few hundred starts at once takes its time over each; a hung one must not hold us for ever.
@@ -213,16 +214,17 @@ class Engine:
             self.api.import_image_from_data(tar, repository=repository, tag=tag)
 
     @contextmanager
-    def pull(self, repository: str, tag: str) -> Iterator[Iterator[dict[str, Any]]]:
+    def pull(self, repository: str, tag: str, abandoned: CancelToken) -> Iterator[Iterator[dict[str, Any]]]:
         """Pull an image; yields the engine's progress messages, the last of which may be an error.
 
-        Runs on a client of its own: leaving the block early closes the connection, which makes the engine
-        give the pull up, and credentials are read afresh from the docker configuration.
+        Runs on a client of its own: leaving the block early, or a cancel of `abandoned`, closes the
+        connection, which makes the engine give the pull up; and credentials are read afresh from the docker
+        configuration.
         """
         with translated():
             client = self._connect()
         try:
-            with translated():
+            with abandoned.calling(breaker(client)), translated():
                 yield client.pull(repository, tag=tag, stream=True, decode=True)
         finally:
             client.close()

@@ -74,7 +74,7 @@ class Images:
         repository, tag = parse_repository_tag(name)
         layers: dict[str, str] = {}
         try:
-            with self._engine.pull(repository, tag or "latest") as messages:
+            with self._engine.pull(repository, tag or "latest", abandoned) as messages:
                 for message in messages:
                     abandoned.check()
                     if "error" in message:

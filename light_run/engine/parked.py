@@ -81,8 +81,12 @@ class Kind:
             return self.pinned
         if not self.earned or now - self.last_use > idle:
             return 0
-        # One is enough for one client; each run that found none says there are more.
-        return 1 + self.missed
+        # One is enough for one client; each run that found none said there are more, for the time being.
+        return 1 + self.missed if self.in_use(now) else 1
+
+    def in_use(self, now: float) -> bool:
+        """True where it was asked for a moment ago: what is parked of it is not another kind's to take."""
+        return now - self.last_use <= _WITHIN
 
     def fail(self, now: float) -> None:
         """Parking one has failed."""

@@ -174,9 +174,12 @@ class Pool:
     def _take_stale(self, now: float) -> list[Parked]:
         stale: list[Parked] = []
         with self._lock:
+            crowded = self._is_crowded(now)
             for key, kind in list(self._kinds.items()):
                 keep: deque[Parked] = deque()
                 wanted = kind.wanted(now, self._config.parked_idle)
+                if crowded and not kind.pinned and not kind.in_use(now):
+                    wanted = 0
                 for parked in kind.ready:
                     waiting = parked.waiting
                     (keep if waiting and len(keep) < wanted else stale).append(parked)
@@ -187,14 +190,24 @@ class Pool:
                     del self._kinds[key]
         return stale
 
+    def _is_crowded(self, now: float) -> bool:
+        # True where a kind in use has no place: it must not wait until those it replaces have idled for long.
+        unpinned = [kind for kind in self._kinds.values() if not kind.pinned]
+        waiting = any(
+            kind.in_use(now) and kind.wanted(now, self._config.parked_idle) and not kind.ready
+            for kind in unpinned
+        )
+        return waiting and sum(len(kind.ready) for kind in unpinned) >= self._config.parked_max
+
     def _next_key(self, now: float) -> ParkKey | None:
         with self._lock:
             if self._at_work(now) > _ROOM:
                 return None
             unpinned = sum(len(kind.ready) for kind in self._kinds.values() if not kind.pinned)
+            room = unpinned < self._config.parked_max
             for key, kind in sorted(self._kinds.items(), key=lambda item: -item[1].last_use):
-                room = kind.pinned or unpinned < self._config.parked_max
-                if room and len(kind.ready) < kind.wanted(now, self._config.parked_idle):
+                wanted = len(kind.ready) < kind.wanted(now, self._config.parked_idle)
+                if wanted and (kind.pinned or room):
                     return key
         return None
 

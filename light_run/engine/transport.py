@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlencode
 
@@ -62,6 +63,40 @@ class _LeanClient(docker.APIClient):
             # Read to its end, which gives the connection back.
             _ = response.content
         return response
+
+
+def breaker(client: Any) -> Callable[[], None]:
+    """What breaks, from any thread, every connection that `client` opens from now on.
+
+    A call that waits for an answer has no other end than its time-out.
+    """
+    opened: list[Any] = []
+
+    def remember(pool: Any) -> Any:
+        connect = pool._new_conn
+
+        def connect_and_remember() -> Any:
+            opened.append(connect())
+            return opened[-1]
+
+        pool._new_conn = connect_and_remember
+        return pool
+
+    adapter = client.get_adapter(client.base_url)
+    if isinstance(adapter, UnixHTTPAdapter):
+        remember(adapter.get_connection(client.base_url))
+    else:
+        make_pool = adapter.poolmanager._new_pool
+        adapter.poolmanager._new_pool = lambda *args, **kwargs: remember(make_pool(*args, **kwargs))
+
+    def break_all() -> None:
+        for connection in opened:
+            # None before it has connected, and after it was closed.
+            if connection.sock is not None:
+                with suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+
+    return break_all
 
 
 @contextmanager

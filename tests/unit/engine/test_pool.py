@@ -504,3 +504,17 @@ def test_a_disk_that_is_full_is_a_failure_like_any_other(
     assert scene.settle() == 3
     monkeypatch.undo()
     assert scene.engine.there == {}
+
+
+@pytest.mark.parametrize("scene", [{"parked_max": 1}], indirect=True)
+def test_a_kind_that_comes_later_takes_the_place_of_one_that_rests(scene: Scene) -> None:
+    scene.use(A)
+    assert scene.settle() == 1
+    scene.use(B)
+    scene.settle()
+    # As long as the first is in use, it keeps its place.
+    assert scene.parked == {"a": 1}
+    scene.now += 61
+    scene.use(B)
+    scene.settle()
+    assert scene.parked == {"b": 1}
