@@ -16,7 +16,7 @@ import docker
 
 from light_run.engine.cancel import CancelToken
 from light_run.engine.stream import EngineStream
-from light_run.engine.transport import breaker, connect, translated, translated_chunks
+from light_run.engine.transport import breakable, connect, translated, translated_chunks
 from light_run.errors import EngineRefused
 
 # An engine under a few hundred starts at once takes its time over each; a hung one must not hold us for ever.
@@ -223,11 +223,8 @@ class Engine:
         """
         with translated():
             client = self._connect()
-        try:
-            with abandoned.calling(breaker(client)), translated():
-                yield client.pull(repository, tag=tag, stream=True, decode=True)
-        finally:
-            client.close()
+        with breakable(client) as break_off, abandoned.calling(break_off), translated():
+            yield client.pull(repository, tag=tag, stream=True, decode=True)
 
     def commit(self, container: str, repository: str, tag: str, config: Mapping[str, Any]) -> str:
         """Make an image of a container; its id."""

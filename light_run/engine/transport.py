@@ -43,6 +43,13 @@ class _OnePoolAdapter(UnixHTTPAdapter):
 
 
 class _LeanClient(docker.APIClient):
+    def _raise_for_status(self, response: requests.Response) -> None:
+        try:
+            super()._raise_for_status(response)  # type: ignore[misc,unused-ignore]
+        except (TypeError, KeyError) as error:
+            # JSON, but not of an engine: a proxy's, say.
+            raise EngineRefused(response.status_code, response.text) from error
+
     # What requests does for a browser (cookies, redirects, .netrc, merging settings) takes twice the
     # processor time of the call itself, and an engine has a use for none of it.
     def request(self, method: Any, url: Any, **kwargs: Any) -> requests.Response:  # type: ignore[override]
@@ -65,12 +72,15 @@ class _LeanClient(docker.APIClient):
         return response
 
 
-def breaker(client: Any) -> Callable[[], None]:
-    """What breaks, from any thread, every connection that `client` opens from now on.
+@contextmanager
+def breakable(client: Any) -> Iterator[Callable[[], None]]:
+    """Gives what breaks, from any thread, every connection that `client` uses in the block; closes them after it.
 
     A call that waits for an answer has no other end than its time-out.
     """
     opened: list[Any] = []
+    # Idle ones are not used again.
+    client.close()
 
     def remember(pool: Any) -> Any:
         connect = pool._new_conn
@@ -96,7 +106,12 @@ def breaker(client: Any) -> Callable[[], None]:
                 with suppress(OSError):
                     connection.sock.shutdown(socket.SHUT_RDWR)
 
-    return break_all
+    try:
+        yield break_all
+    finally:
+        for connection in opened:
+            connection.close()
+        client.close()
 
 
 @contextmanager
