@@ -1,0 +1,279 @@
+"""The way to an engine, played by a server that answers as one would, or as none should."""
+
+from __future__ import annotations
+
+import gc
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from light_run.engine.cancel import CancelToken
+from light_run.engine.client import Engine
+from light_run.engine.images import Images
+from light_run.errors import EngineRefused, EngineUnavailable, ImageNotFound, PullFailed
+from tests.support.poll import eventually
+
+Answer = Callable[[str], bytes | None]
+
+# Behind an answer: nothing follows, not even what its head says.
+HANG_UP = b"<hang up>"
+
+
+def answer(body: object, status: str = "200 OK") -> bytes:
+    """An answer with a JSON body."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+    return head.encode() + data
+
+
+class PlayedEngine:
+    """Answers each request line with what `answers` says; None is no answer at all.
+
+    It hangs up behind an answer that is not what its head says.
+    """
+
+    def __init__(self, listener: socket.socket, answers: Answer) -> None:
+        self.requests: list[str] = []
+        self._listener = listener
+        self._answers = answers
+        self._open: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection = self._listener.accept()[0]
+            except OSError:
+                return
+            self._open.append(connection)
+            thread = threading.Thread(target=self._serve, args=(connection,))
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, connection.makefile("rb") as reader, suppress(OSError):
+            while line := reader.readline():
+                length = 0
+                while (header := reader.readline()) not in (b"\r\n", b""):
+                    name, _, value = header.partition(b":")
+                    length = int(value) if name.lower() == b"content-length" else length
+                reader.read(length)
+                self.requests.append(line.decode().rsplit(" ", 1)[0])
+                said = self._answers(self.requests[-1])
+                if said is not None:
+                    connection.sendall(said.removesuffix(HANG_UP))
+                    if said.endswith(HANG_UP):
+                        return
+
+    def close(self) -> None:
+        """Hang up on everyone."""
+        for one in (self._listener, *self._open):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.fixture(params=["unix", "tcp"])
+def play(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[Answer], PlayedEngine]]:
+    """Make DOCKER_HOST name an engine that is played."""
+    with ExitStack() as engines:
+
+        def start(answers: Answer) -> PlayedEngine:
+            if request.param == "unix":
+                listener = socket.socket(socket.AF_UNIX)
+                listener.bind(str(tmp_path / "s"))
+                listener.listen(10)
+                monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/s")
+            else:
+                listener = socket.create_server(("127.0.0.1", 0))
+                monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{listener.getsockname()[1]}")
+            return engines.enter_context(closing(PlayedEngine(listener, answers)))
+
+        yield start
+
+
+VERSION = answer({"ApiVersion": "1.41"})
+
+
+def versioned(answers: Answer) -> Answer:
+    """`answers`, after the version was told."""
+    return lambda line: VERSION if line.endswith("/version") else answers(line)
+
+
+@contextmanager
+def engine() -> Iterator[Engine]:
+    with closing(Engine(timeout=10)) as engine:
+        yield engine
+
+
+# --- answers ----------------------------------------------------------------------------------------------
+
+
+def test_an_answer(play: Callable[[Answer], PlayedEngine]) -> None:
+    played = play(versioned(lambda _: answer({"Id": "sha256:x", "Config": None})))
+    with engine() as api:
+        assert api.inspect_image("a/b:c")["Id"] == "sha256:x"
+        assert api.inspect_image("a/b:c")["Id"] == "sha256:x"
+    # The version is asked for once.
+    assert played.requests == ["GET /version", *["GET /v1.41/images/a/b:c/json"] * 2]
+
+
+def test_a_refusal_keeps_the_engine_s_words(play: Callable[[Answer], PlayedEngine]) -> None:
+    play(versioned(lambda _: answer({"message": "No such image: x"}, "404 Not Found")))
+    with engine() as api, pytest.raises(EngineRefused, match="No such image: x") as raised:
+        api.inspect_image("x")
+    assert raised.value.status == 404
+    assert raised.value.not_found
+
+
+@pytest.mark.parametrize("body", [b"", b"not json", b"\xff\xfe", b"[]", b"{"])
+def test_a_refusal_in_any_words(play: Callable[[Answer], PlayedEngine], body: bytes) -> None:
+    play(versioned(lambda _: answer(body, "500 Internal Server Error")))
+    with engine() as api, pytest.raises(EngineRefused) as raised:
+        api.inspect_image("x")
+    assert raised.value.status == 500
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        answer(b"not json"),
+        answer(b""),
+        answer(b"{"),
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\n",
+        b"",
+    ],
+    ids=range(7),
+)
+def test_garbage_is_an_engine_that_does_not_answer(
+    play: Callable[[Answer], PlayedEngine], said: bytes
+) -> None:
+    play(versioned(lambda _: said + HANG_UP))
+    with engine() as api, pytest.raises(EngineUnavailable):
+        api.inspect_image("x")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_nobody_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # docker-py leaves the socket of a refused connection to the garbage collector, which says so.
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none")
+    with engine() as api:
+        with pytest.raises(EngineUnavailable, match="does not answer"):
+            api.ping()
+        gc.collect()
+
+
+def test_an_engine_that_says_nothing_is_pinged_for_a_moment_only(
+    play: Callable[[Answer], PlayedEngine],
+) -> None:
+    play(versioned(lambda _: None))
+    with engine() as api, pytest.raises(EngineUnavailable):
+        api.ping(timeout=0.2)
+
+
+@pytest.mark.parametrize("status", ["404 Not Found", "409 Conflict", "204 No Content", "304 Not Modified"])
+def test_what_is_gone_already_is_gone(play: Callable[[Answer], PlayedEngine], status: str) -> None:
+    play(versioned(lambda _: answer(b"", status) if status[0] != "4" else answer({"message": "x"}, status)))
+    with engine() as api:
+        api.kill("x")
+        api.remove("x")
+
+
+def test_the_port_is_the_one_of_docker_host(play: Callable[[Answer], PlayedEngine]) -> None:
+    played = play(versioned(lambda _: answer([])))
+    with engine() as api:
+        assert api.containers("light-run.server=x") == []
+    assert played.requests[-1].startswith("GET /v1.41/containers/json?")
+
+
+# --- pulls ------------------------------------------------------------------------------------------------
+
+
+def pull(api: Engine, image: str = "a:1") -> None:
+    Images(api).pull(image, CancelToken(), lambda _: None)
+
+
+def chunked(*messages: dict[str, str], end: bytes = b"0\r\n\r\n") -> bytes:
+    """An answer of one message after the other."""
+    lines = [json.dumps(message).encode() + b"\r\n" for message in messages]
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(line), line) for line in lines)
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + end
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("manifest for a:1 not found: manifest unknown", ImageNotFound),
+        ("pull access denied for a, repository does not exist or may require 'docker login'", ImageNotFound),
+        ("dial tcp 127.0.0.1:5000: connect: connection refused", PullFailed),
+        ("net/http: TLS handshake timeout", PullFailed),
+    ],
+)
+@pytest.mark.parametrize("early", [True, False])
+def test_a_pull_that_fails(
+    play: Callable[[Answer], PlayedEngine], words: str, kind: type[Exception], early: bool
+) -> None:
+    # Before anything was pulled it is a status, after that a message.
+    said = (
+        answer({"message": words}, "404 Not Found") if early else chunked({"status": "x"}, {"error": words})
+    )
+    play(versioned(lambda _: said))
+    with engine() as api, pytest.raises(kind, match=r"image 'a:1' cannot be had") as raised:
+        pull(api)
+    assert words in str(raised.value)
+
+
+def test_progress_is_told_by_layers(play: Callable[[Answer], PlayedEngine]) -> None:
+    body = chunked(
+        {"status": "Pulling from a", "id": "1"},
+        {"status": "Downloading", "id": "x"},
+        {"status": "Already exists", "id": "y"},
+        {"status": "Pull complete", "id": "x"},
+        {"status": "Digest: sha256:abc"},
+    )
+    found = answer({"Id": "sha256:x"})
+    play(versioned(lambda line: body if "/images/create" in line else found))
+    told: list[str] = []
+    with engine() as api:
+        # Not as a passenger, who hears only of what is new when it looks.
+        Images(api)._pull("a:1", CancelToken(), told.append)
+    assert told == ["0/1 layers", "0/2 layers", "1/3 layers", "2/3 layers", "2/3 layers"]
+
+
+def test_a_connection_that_breaks_under_a_pull(play: Callable[[Answer], PlayedEngine]) -> None:
+    play(versioned(lambda _: chunked({"status": "x"}, end=HANG_UP)))
+    with engine() as api, pytest.raises(EngineUnavailable):
+        pull(api)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_pull_that_stalls_ends_with_those_who_wait_for_it(
+    play: Callable[[Answer], PlayedEngine], begun: bool
+) -> None:
+    # Before its first word, and in the middle.
+    said = chunked({"status": "x"}, end=b"")
+    played = play(versioned(lambda _: said if begun else None))
+    cancel = CancelToken()
+    with engine() as api, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(Images(api).pull, "a:1", cancel, lambda _: None)
+        eventually(lambda: any("/images/create" in line for line in played.requests), "it was asked for")
+        cancel.cancel()
+        eventually(waiting.done, "the pull has ended", within=8)
+        eventually(
+            lambda: not [one for one in threading.enumerate() if one.name.startswith("pull-")],
+            "its thread has ended",
+            within=8,
+        )
