@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from light_run.engine.cancel import CancelToken, Halt
@@ -15,13 +13,14 @@ from light_run.engine.container import Execution, Exit, Streams
 from light_run.engine.flight import Progress, SingleFlight
 from light_run.engine.images import Image, Images, step_keys
 from light_run.engine.network import Networks
-from light_run.engine.output import LogWriter, read_log
+from light_run.engine.output import Tail
 from light_run.engine.sandbox import Sandbox, container_config, labels
-from light_run.engine.spec import MIB, Limits, Reason
+from light_run.engine.spec import Limits, Reason
 from light_run.errors import BuildFailed, Cancelled, EngineRefused
 
 REPOSITORY = "light-run-cache"
-_LAST_LINES = 10
+# How much of a failed step's output its error has.
+_LAST_LINES, _LAST_BYTES = 10, 8192
 # A container that is killed is gone in well under so many seconds.
 _CLOSE = 15.0
 
@@ -112,25 +111,22 @@ class Builder:
         return built
 
     def _execute(self, step: _Step, container: str, cancel: CancelToken) -> None:
-        with tempfile.TemporaryDirectory(prefix="light-run-build-") as folder:
-            path = Path(folder) / "log"
-            log = LogWriter(path, MIB)
-            streams = Streams.before_start(self._engine, container)
-            try:
-                cancel.check()
-                self._engine.start(container)
-                deadline = time.monotonic() + self._config.build_timeout
-                halt = Halt()
-                execution = Execution(self._engine, container, streams, log=log, deadline=deadline, halt=halt)
-                with cancel.calling(lambda: halt.kill(Reason.CANCELLED)):
-                    ended = execution.run(b"")
-            finally:
-                streams.close()
-                log.close()
-            if ended.killed is Reason.CANCELLED:
-                raise Cancelled("the build was given up")
-            if ended.code or ended.killed:
-                raise BuildFailed(step.failure(ended, [line.text for line in read_log(path)][-_LAST_LINES:]))
+        tail = Tail(_LAST_BYTES)
+        streams = Streams.before_start(self._engine, container)
+        try:
+            cancel.check()
+            self._engine.start(container)
+            deadline = time.monotonic() + self._config.build_timeout
+            halt = Halt()
+            execution = Execution(self._engine, container, streams, log=tail, deadline=deadline, halt=halt)
+            with cancel.calling(lambda: halt.kill(Reason.CANCELLED)):
+                ended = execution.run(b"")
+        finally:
+            streams.close()
+        if ended.killed is Reason.CANCELLED:
+            raise Cancelled("the build was given up")
+        if ended.code or ended.killed:
+            raise BuildFailed(step.failure(ended, tail.lines()[-_LAST_LINES:]))
 
 
 class _Step:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from light_run.engine.cancel import Halt, Left
 from light_run.engine.client import Engine
-from light_run.engine.output import Demultiplexer, LogWriter
+from light_run.engine.output import Demultiplexer, Output
 from light_run.engine.spec import Reason
 from light_run.engine.stream import EngineStream
 from light_run.errors import EngineUnavailable
@@ -70,7 +70,7 @@ class Execution:
         container: str,
         streams: Streams,
         *,
-        log: LogWriter,
+        log: Output,
         deadline: float,
         halt: Halt,
     ) -> None:

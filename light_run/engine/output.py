@@ -12,17 +12,25 @@ import errno
 import os
 import struct
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import repeat
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Protocol
 
 STDOUT, STDERR = 1, 2
 _NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 
 _FRAME = struct.Struct(">BxxxL")
 _RECORD = struct.Struct(">BQL")
+
+
+class Output(Protocol):
+    """Takes what a command writes, as it comes."""
+
+    def write(self, stream: int, data: memoryview) -> None:
+        """Take `data` of `stream`; must not raise."""
 
 
 class Demultiplexer:
@@ -106,6 +114,33 @@ class LogWriter:
     def close(self) -> None:
         """Close the spool."""
         self._file.close()
+
+
+class Tail:
+    """Keeps the last `size` bytes of an output, in memory."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._pieces: deque[tuple[int, bytes]] = deque()
+        self._kept = 0
+
+    def write(self, stream: int, data: memoryview) -> None:
+        """Keep `data` of `stream` for as long as it is among the last."""
+        piece = bytes(data[-self._size :])
+        self._pieces.append((stream, piece))
+        self._kept += len(piece)
+        while self._kept > self._size:
+            stream, piece = self._pieces.popleft()
+            left = piece[self._kept - self._size :]
+            self._kept -= len(piece) - len(left)
+            if left:
+                self._pieces.appendleft((stream, left))
+
+    def lines(self) -> list[str]:
+        """What is kept, as lines."""
+        assembler = LineAssembler()
+        found = [line for stream, piece in self._pieces for line in assembler.feed(stream, 0, piece)]
+        return [line.text for line in (*found, *assembler.end())]
 
 
 class LogLine(NamedTuple):
