@@ -21,6 +21,7 @@ from light_run.engine.output import (
     LineAssembler,
     LogLine,
     LogWriter,
+    Tail,
     read_log,
     records,
 )
@@ -239,6 +240,36 @@ def test_a_cap_that_was_lowered_meanwhile(tmp_path: Path, replayed: bytes) -> No
     give(log, (STDOUT, replayed), (STDERR, b"another stream"))
     assert kept(tmp_path / "log") == [(STDOUT, b"123456")]
     assert log.truncated
+
+
+# --- the tail ---------------------------------------------------------------------------------------------
+
+
+def tail_of(size: int, *output: tuple[int, bytes]) -> list[str]:
+    tail = Tail(size)
+    for stream, data in output:
+        tail.write(stream, memoryview(data))
+    return tail.lines()
+
+
+def test_a_tail_has_the_last_bytes_of_all() -> None:
+    output = [(STDOUT, b"first\n"), (STDERR, b"second\n"), (STDOUT, b"third")]
+    assert tail_of(100, *output) == ["first", "second", "third"]
+    assert tail_of(12, *output) == ["second", "third"]
+    assert tail_of(8, *output) == ["nd", "third"]
+    assert tail_of(3, *output) == ["ird"]
+    assert tail_of(8, (STDOUT, b"x" * 1000)) == ["x" * 8]
+    assert tail_of(8) == []
+
+
+@given(
+    size=st.integers(1, 40),
+    output=st.lists(st.tuples(st.just(STDOUT), st.binary(max_size=30)), max_size=8),
+)
+def test_a_tail_of_one_stream_is_its_end(size: int, output: Frames) -> None:
+    end = whole(output, STDOUT)[-size:]
+    expected = end.removesuffix(b"\n").split(b"\n") if end else []
+    assert tail_of(size, *output) == [line.decode("utf-8", "replace") for line in expected]
 
 
 # --- lines ------------------------------------------------------------------------------------------------

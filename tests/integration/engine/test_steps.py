@@ -1,0 +1,152 @@
+"""`run` steps, built by a Runner: once for all who wait, from what is there, and given up with the last of them."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from light_run import Runner, RunSpec
+from light_run.engine import CancelToken, Reason, RunResult
+from tests.integration.engine.conftest import StartRunner
+from tests.integration.engine.test_library import Watcher
+from tests.support.engine import BUSYBOX, ENTRYPOINT, KIND, containers_of, engine_api
+from tests.support.poll import eventually
+
+
+@pytest.fixture
+def runner(start_runner: StartRunner) -> Iterator[Runner]:
+    """A runner whose step images are gone with it."""
+    runner = start_runner()
+    yield runner
+    with engine_api() as api:
+        # A longer one rests on a shorter one: those that are in the way of nothing go first.
+        while made := step_images(runner):
+            for image in made:
+                try:
+                    api.remove_image(image, force=True)
+                except Exception:  # noqa: BLE001 - another one still needs it
+                    continue
+
+
+def step_images(runner: Runner) -> list[str]:
+    with engine_api() as api:
+        label = f"light-run.cache={runner.config.server_id}"
+        return [str(image["Id"]) for image in api.images(filters={"label": label})]
+
+
+def unique() -> str:
+    return uuid.uuid4().hex
+
+
+def run(runner: Runner, *steps: str, entrypoint: str | None = "true", **fields: Any) -> RunResult:
+    fields = {"image": BUSYBOX, "network": "none", **fields}
+    options = {name: fields.pop(name) for name in ("cancel", "observer") if name in fields}
+    return runner.run(RunSpec(steps=steps, entrypoint=entrypoint, **fields), **options)
+
+
+def building() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("build-")]
+
+
+def test_eight_threads_and_one_build(runner: Runner) -> None:
+    steps = (f"echo {unique()}; sleep 0.5; date +%s%N >/when",)
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: run(runner, *steps, entrypoint="cat /when"), range(8)))
+    assert all(result.succeeded for result in results), results
+    assert len({result.logs for result in results}) == 1
+    assert len(step_images(runner)) == 1
+
+
+def test_a_shared_beginning_is_built_once(runner: Runner) -> None:
+    first = f"echo {unique()}; date +%s%N >/when"
+    logs = [
+        run(runner, first, *rest, entrypoint="cat /when").logs
+        for rest in ((), ("echo 1 >/n",), ("echo 2 >/n",), ("echo 1 >/n", "echo 3 >/m"))
+    ]
+    assert len(set(logs)) == 1
+    assert len(step_images(runner)) == 4
+
+
+def test_a_failure_names_the_step_its_code_and_its_last_lines(runner: Runner) -> None:
+    bad = "echo first words; for i in $(seq 30); do echo line $i; done; printf 'the last words' >&2; exit 42"
+    result = run(runner, f"echo {unique()}", bad, "echo never", entrypoint="echo never")
+    assert (result.reason, result.exit_code, result.logs) == (Reason.BUILD_FAILED, None, ())
+    error = str(result.error)
+    assert "step 2" in error
+    assert "42" in error
+    assert "the last words" in error
+    assert "line 30" in error
+    assert "first words" not in error.replace(repr(bad), "")
+    # What was built before it stays.
+    assert len(step_images(runner)) == 1
+
+
+def test_the_last_words_of_a_long_build(runner: Runner) -> None:
+    # They matter most where there is most before them.
+    result = run(runner, f"echo {unique()}; yes filler | head -c 3000000; echo 'the 'reason; exit 1")
+    assert result.reason is Reason.BUILD_FAILED
+    assert "the reason" in str(result.error)
+
+
+def test_an_error_is_no_log(runner: Runner) -> None:
+    result = run(runner, f"echo {unique()}; head -c 3000000 /dev/zero | tr '\\0' x; exit 1")
+    assert result.reason is Reason.BUILD_FAILED
+    assert len(str(result.error)) < 20_000
+
+
+def test_a_build_that_is_cancelled_is_given_up(runner: Runner) -> None:
+    cancel = CancelToken()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run, runner, f"echo {unique()}; sleep 60", cancel=cancel)
+        eventually(lambda: step_containers(runner), "the step is under way")
+        cancel.cancel()
+        assert running.result(20).reason is Reason.CANCELLED
+    eventually(lambda: not step_containers(runner) and not building(), "nothing of the build is left")
+    assert step_images(runner) == []
+
+
+def step_containers(runner: Runner) -> list[str]:
+    return [one["Id"] for one in containers_of(runner.config.server_id) if one["Labels"].get(KIND) == "build"]
+
+
+@pytest.mark.parametrize("moment", ["building", "progress"])
+def test_a_cancel_at_the_beginning_of_a_build(runner: Runner, moment: str) -> None:
+    cancel = CancelToken()
+    result = run(runner, f"echo {unique()}; sleep 60", cancel=cancel, observer=Watcher(moment, cancel.cancel))
+    assert result.reason is Reason.CANCELLED
+    eventually(lambda: not step_containers(runner) and not building(), "nothing of the build is left")
+
+
+def test_one_of_two_is_cancelled_and_the_other_gets_its_image(runner: Runner) -> None:
+    steps = (f"echo {unique()}; sleep 1; echo built >/x",)
+    cancel = CancelToken()
+    with ThreadPoolExecutor(2) as pool:
+        leaving = pool.submit(run, runner, *steps, cancel=cancel)
+        staying = pool.submit(run, runner, *steps, entrypoint="cat /x")
+        eventually(lambda: step_containers(runner), "the step is under way")
+        cancel.cancel()
+        assert leaving.result(20).reason is Reason.CANCELLED
+        assert staying.result(30).logs == ("built",)
+
+
+def test_the_configuration_of_the_base_is_kept(runner: Runner) -> None:
+    own = run(runner, f"echo {unique()} >/x", image=ENTRYPOINT, entrypoint=None, stdin=b"through cat")
+    assert own.logs == ("through cat",)
+    (made,) = step_images(runner)
+    with engine_api() as api:
+        base, built = (api.inspect_image(name)["Config"] for name in (ENTRYPOINT, made))  # type: ignore[no-untyped-call]
+    for name in ("Entrypoint", "Cmd", "User", "Env", "WorkingDir", "Volumes", "ExposedPorts"):
+        # The root is where a command starts that an image starts nowhere.
+        unset = "/" if name == "WorkingDir" else None
+        assert (base.get(name) or unset) == (built.get(name) or unset), name
+
+
+def test_a_step_that_the_engine_refuses(runner: Runner) -> None:
+    result = run(runner, "true", image="light-run-test/noshell:latest", entrypoint=None)
+    assert result.reason is Reason.BUILD_FAILED
+    assert "step 1" in str(result.error)
