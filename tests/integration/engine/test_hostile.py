@@ -107,55 +107,19 @@ def test_only_what_is_regular_comes_out(runner: Runner, artifacts: Path, extract
     assert sum(told.values()) == result.extracted[0].bytes
 
 
-@pytest.mark.parametrize(
-    "entry",
-    [
-        *(
-            "out/to-shadow",
-            "out/to-root",
-            "out/to-init",
-            "out/to-host",
-            "out/up-far",
-            "out/loop",
-            "out/dangling",
-        ),
-        *(
-            "out/to-root/etc/shadow",
-            "out/to-init/etc/shadow",
-            "out/up/../etc/shadow",
-            "out/real/root/etc/shadow",
-        ),
-        *("out/fifo", "out/socket", "out/null", "out/disk", "out/to-proc"),
-    ],
-)
-def test_an_entry_of_that_kind_gives_nothing_of_the_host(hostile: HostileRun, entry: str) -> None:
-    result, artifacts = hostile(entry)
-    secret = SECRET.read_bytes()
-    assert secret not in files_of(artifacts).values()
-    assert b"light-run" not in b"".join(files_of(artifacts).values())
-    (extracted,) = result.extracted
-    assert extracted.status in ("error", "missing", "ok")
-    # Links that the engine follows, it follows inside the container.
-    assert len(files_of(artifacts)) <= 1
+LINKS = ("to-shadow", "to-root", "to-init", "to-host", "up-far", "loop", "dangling", "to-proc")
+THROUGH_LINKS = ("to-root/etc/shadow", "to-init/etc/shadow", "real/root/etc/shadow")
+SPECIAL = ("fifo", "socket", "null", "disk")
+ENTRIES = tuple(f"out/{name}" for name in (*LINKS, *THROUGH_LINKS, *SPECIAL))
 
 
-class HostileRun:
-    """Extracts one entry of a hostile tree."""
-
-    def __init__(self, runner: Runner, folder: Path) -> None:
-        self._runner = runner
-        self._folder = folder
-
-    def __call__(self, entry: str) -> tuple[RunResult, Path]:
-        artifacts = self._folder / uuid.uuid4().hex
-        result = run(self._runner, artifacts, "python3 m.py", entry, files={"m.py": HOSTILE})
-        assert result.succeeded, result
-        return result, artifacts
-
-
-@pytest.fixture
-def hostile(start_runner: StartRunner, tmp_path: Path) -> HostileRun:
-    return HostileRun(start_runner(workspace="bind"), tmp_path)
+def test_entries_of_that_kind_give_nothing_of_the_host(runner: Runner, artifacts: Path) -> None:
+    result = run(runner, artifacts, "python3 m.py", *ENTRIES, files={"m.py": HOSTILE})
+    assert result.succeeded, result
+    assert [one.path for one in result.extracted] == list(ENTRIES)
+    # By archive the engine may follow a link on the way, inside the container: its image has no shadow.
+    assert {one.status for one in result.extracted} <= {"error", "missing"}, result.extracted
+    assert not artifacts.exists()
 
 
 def test_what_is_swapped_until_the_last_moment(runner: Runner, tmp_path: Path) -> None:
@@ -214,24 +178,27 @@ def test_a_sparse_file_within_the_cap_takes_no_disk(runner: Runner, artifacts: P
     assert found.st_blocks * 512 < 4 << 20
 
 
-@pytest.mark.parametrize("entry", ["/", "/etc", "/proc", "/sys", "/dev", "/proc/self/environ", "/dev/zero"])
-def test_folders_of_the_container_s_own(runner: Runner, artifacts: Path, entry: str) -> None:
-    result = run(runner, artifacts, "true", entry, image=BUSYBOX, files={"f": "mine"})
+def test_the_whole_container(runner: Runner, artifacts: Path) -> None:
+    result = run(runner, artifacts, "true", "/", image=BUSYBOX, files={"f": "mine"})
     assert result.succeeded, result
+    # All of it, in its folders, and not a byte of the host's.
     found = files_of(artifacts)
+    assert found[b"etc/passwd"].startswith(b"root:x:0:0:root:/root:/bin/sh\nnobody:")
+    assert found[b"app/f"] == b"mine"
     assert SECRET.read_bytes() not in found.values()
-    if entry == "/":
-        # All of it, in its folders.
-        assert found[b"etc/passwd"].startswith(b"root:")
-        assert found[b"app/f"] == b"mine"
-    if entry == "/etc":
-        assert found[b"passwd"].startswith(b"root:")
 
 
-@pytest.mark.parametrize("entry", ["/etc/passwd/x", "f/x", "/nowhere", "nowhere/x", "a\0b", "/\ud800"])
-def test_what_cannot_be_there_is_missing(runner: Runner, artifacts: Path, entry: str) -> None:
-    result = run(runner, artifacts, "true", entry, image=BUSYBOX, files={"f": "x"})
-    assert [one.status for one in result.extracted] == ["missing"], result.extracted
+def test_folders_of_the_kernel_s(runner: Runner, artifacts: Path) -> None:
+    entries = ("/proc", "/sys", "/dev", "/proc/self/environ", "/proc/1/root/etc/shadow", "/dev/zero")
+    result = run(runner, artifacts, "true", *entries, image=BUSYBOX)
+    assert result.succeeded, result
+    assert not any(files_of(artifacts).values())
+
+
+def test_what_cannot_be_there_is_missing(runner: Runner, artifacts: Path) -> None:
+    entries = ("/etc/passwd/x", "f/x", "/nowhere", "nowhere/x", "a\0b", "/\ud800")
+    result = run(runner, artifacts, "true", *entries, image=BUSYBOX, files={"f": "x"})
+    assert [one.status for one in result.extracted] == ["missing"] * len(entries), result.extracted
 
 
 # --- as a user of the engine's group ----------------------------------------------------------------------
