@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from light_run.engine.cancel import CancelToken, Halt
@@ -99,7 +101,10 @@ class Builder:
                 f"step {step.number} ({step.command!r}) was refused by the engine: {error}"
             ) from error
         try:
-            self._execute(step, container, cancel)
+            start = partial(self._listen_and_start, container, cancel)
+            streams = self._networks.start_on(sandbox.network, start)
+            with contextlib.closing(streams):
+                self._execute(step, container, streams, cancel)
             self._engine.commit(container, REPOSITORY, step.tag, step.image_config(self._config.server_id))
         except EngineRefused as error:
             raise BuildFailed(f"step {step.number} ({step.command!r}) failed: {error}") from error
@@ -110,19 +115,23 @@ class Builder:
             raise BuildFailed(f"the image of step {step.number} is gone again")
         return built
 
-    def _execute(self, step: _Step, container: str, cancel: CancelToken) -> None:
-        tail = Tail(_LAST_BYTES)
+    def _listen_and_start(self, container: str, cancel: CancelToken) -> Streams:
         streams = Streams.before_start(self._engine, container)
         try:
             cancel.check()
             self._engine.start(container)
-            deadline = time.monotonic() + self._config.build_timeout
-            halt = Halt()
-            execution = Execution(self._engine, container, streams, log=tail, deadline=deadline, halt=halt)
-            with cancel.calling(lambda: halt.kill(Reason.CANCELLED)):
-                ended = execution.run(b"")
-        finally:
+        except BaseException:
             streams.close()
+            raise
+        return streams
+
+    def _execute(self, step: _Step, container: str, streams: Streams, cancel: CancelToken) -> None:
+        tail = Tail(_LAST_BYTES)
+        deadline = time.monotonic() + self._config.build_timeout
+        halt = Halt()
+        execution = Execution(self._engine, container, streams, log=tail, deadline=deadline, halt=halt)
+        with cancel.calling(lambda: halt.kill(Reason.CANCELLED)):
+            ended = execution.run(b"")
         if ended.killed is Reason.CANCELLED:
             raise Cancelled("the build was given up")
         if ended.code or ended.killed:

@@ -198,16 +198,19 @@ class Launch:
         try:
             own.container = self._engine.create(container_config(sandbox, self._house.config))
             self._observer.assigned(own.container, parked=False)
-            own.streams = Streams.before_start(self._engine, own.container)
             if placement is Placement.BIND:
                 own.mounted = own.staged
             else:
                 self._put_files(image, own.container)
-            self._cancel.check()
-            self._engine.start(own.container)
+            container = own.container
+            self._house.networks.start_on(network, lambda: self._listen_and_start(container))
         except EngineRefused as error:
-            self._house.networks.forget(network)
             raise StartFailed(f"image {spec.image!r} cannot be started: {error}") from error
+
+    def _listen_and_start(self, container: str) -> None:
+        self._own.reconnect(Streams.before_start(self._engine, container))
+        self._cancel.check()
+        self._engine.start(container)
 
     def _put_files(self, image: Image, container: str) -> None:
         workdir = container_path("/", self._spec.workdir)
