@@ -6,6 +6,7 @@ thread-safe), so each thread that calls gets its own, and the API version is ask
 
 from __future__ import annotations
 
+import json
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
@@ -207,11 +208,13 @@ class Engine:
             if not (error.not_found or error.conflict):
                 raise
 
-    def import_image(self, tar: bytes, name: str) -> None:
+    def import_image(self, tar: bytes, name: str, labels: Mapping[str, str]) -> None:
         """Make an image called `name` of the files in a tar."""
         repository, tag = name.split(":")
+        # A Dockerfile's instructions, in which JSON is a way to quote.
+        changes = [f"LABEL {json.dumps(key)}={json.dumps(value)}" for key, value in labels.items()]
         with translated():
-            self.api.import_image_from_data(tar, repository=repository, tag=tag)
+            self.api.import_image_from_data(tar, repository=repository, tag=tag, changes=changes)
 
     @contextmanager
     def pull(self, repository: str, tag: str, abandoned: CancelToken) -> Iterator[Iterator[dict[str, Any]]]:

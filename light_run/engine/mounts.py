@@ -80,7 +80,7 @@ class Mounts:
         name = f"light-run-probe:{nonce}"
         try:
             workspace.write({_PROBE_FILE: nonce})
-            self._engine.import_image(_empty_tar(), name)
+            self._engine.import_image(_empty_tar(), name, labels("probe", self._config))
             try:
                 return self._reads(name, str(workspace.files)) == nonce.encode()
             finally:
