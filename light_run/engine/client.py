@@ -112,12 +112,22 @@ class Engine:
         with translated():
             return dict(self.api.inspect_container(container))
 
-    def layer_bytes(self, container: str) -> int:
-        """Bytes of disk that the container's own writable layer takes; the engine walks it to know."""
+    def written_bytes(self, container: str) -> int:
+        """Bytes in the container's own writable layer and in its volumes; the engine walks them to know."""
         with translated():
-            api = self.api
-            response = api._get(api._url("/containers/{0}/json", container), params={"size": 1})
-            return int(api._result(response, json=True).get("SizeRw") or 0)
+            found = self._get_json("/containers/{0}/json", container, size=1)
+            volumes = {mount.get("Name") for mount in found.get("Mounts") or [] if mount["Type"] == "volume"}
+            written = int(found.get("SizeRw") or 0)
+            if volumes:
+                known = self._get_json("/system/df", type="volume").get("Volumes") or []
+                sizes = [volume["UsageData"]["Size"] for volume in known if volume["Name"] in volumes]
+                # -1 is of a volume that cannot be measured.
+                written += sum(max(0, int(size)) for size in sizes)
+            return written
+
+    def _get_json(self, path: str, *names: str, **params: object) -> dict[str, Any]:
+        api = self.api
+        return dict(api._result(api._get(api._url(path, *names), params=params), json=True))
 
     def containers(self, label: str) -> list[dict[str, Any]]:
         """The containers that bear `label`, without an inspect each."""

@@ -22,7 +22,7 @@ from light_run.engine.mounts import Found, Mounts, Placement
 from light_run.engine.network import Networks
 from light_run.engine.parked import ParkKey
 from light_run.engine.pool import Pool
-from light_run.engine.sandbox import Sandbox, container_config, labels
+from light_run.engine.sandbox import Sandbox, container_config, labels, never_started
 from light_run.engine.spec import Limits, Observer, Phase, RunSpec
 from light_run.engine.workspace import Workspace, container_path
 from light_run.errors import EngineRefused, StartFailed
@@ -228,15 +228,7 @@ class Launch:
         if not self._house.config.read_only:
             yield container
             return
-        porter = self._engine.create(
-            {
-                "Image": image.id,
-                "Entrypoint": ["/never-started"],
-                "WorkingDir": "/",
-                "Labels": labels("probe", self._house.config),
-                "HostConfig": {"NetworkMode": "none", "VolumesFrom": [container]},
-            }
-        )
+        porter = self._engine.create(never_started(image.id, self._house.config, VolumesFrom=[container]))
         try:
             yield porter
         finally:

@@ -89,7 +89,7 @@ class Runner:
                 pins=self._pins,
             ),
             leftovers=leftovers,
-            disk=DiskWatch(self._engine, self.config.workspace_cap),
+            disk=DiskWatch(self._engine, self.config),
         )
 
     def __enter__(self) -> Self:

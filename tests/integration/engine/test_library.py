@@ -301,15 +301,19 @@ def test_out_of_memory_of_a_child_is_named_where_the_run_failed(runner: Runner) 
     assert (result.reason, result.exit_code) == (Reason.OUT_OF_MEMORY, 9)
 
 
-def test_a_full_disk_under_the_workspace(start_runner: StartRunner, tmp_path: Path) -> None:
-    runner = start_runner(workspace_cap=5 * MIB)
-    result = runner.run(spec("head -c 50000000 /dev/urandom >f; sleep 60", timeout=30.0))
-    assert result.reason is Reason.DISK_LIMIT, result
+# Files may be written to the mounted workdir, the layer that /tmp is in, and volumes, an image's own or ours.
+PLACES: dict[str, tuple[str, dict[str, Any]]] = {
+    "workspace": ("f", {}),
+    "layer": ("/tmp/f", {}),
+    "volume": ("f", {"workspace": "archive", "read_only": True}),
+}
 
 
-def test_a_full_disk_under_the_container(start_runner: StartRunner) -> None:
-    runner = start_runner(workspace_cap=5 * MIB)
-    result = runner.run(spec("head -c 50000000 /dev/urandom >/tmp/f; sleep 60", timeout=30.0))
+@pytest.mark.parametrize("place", PLACES)
+def test_a_run_that_fills_the_disk(start_runner: StartRunner, place: str) -> None:
+    path, settings = PLACES[place]
+    runner = start_runner(workspace_cap=5 * MIB, **settings)
+    result = runner.run(spec(f"head -c 50000000 /dev/urandom >{path}; sleep 60", timeout=30.0))
     assert result.reason is Reason.DISK_LIMIT, result
 
 
