@@ -134,3 +134,8 @@ def test_a_step_that_the_engine_refuses(runner: Runner) -> None:
     result = run(runner, "true", image="light-run-test/noshell:latest", entrypoint=None)
     assert result.reason is Reason.BUILD_FAILED
     assert "step 1" in str(result.error)
+
+
+def test_a_step_that_fills_the_disk(start_runner: StartRunner) -> None:
+    result = run(start_runner(workspace_cap=5 << 20), "head -c 50000000 /dev/urandom >/f; sleep 60")
+    assert (result.reason, "filled the disk" in str(result.error)) == (Reason.BUILD_FAILED, True), result
