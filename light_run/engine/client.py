@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import IO, Any
 
@@ -135,17 +135,34 @@ class Engine:
             return list(self.api.containers(all=True, filters={"label": label}))
 
     def attach(self, container: str) -> EngineStream:
-        """The container's stdin, stdout and stderr on one connection, from now on."""
+        """The container's stdin, stdout and stderr, from now on."""
+        if not self._over_tls():
+            return self._attach(container, ("stdin", "stdout", "stderr"))
+        # Python's TLS cannot end one direction and go on in the other: the input goes by a connection of its own.
+        stdin = self._attach(container, ("stdin",))
+        try:
+            return self._attach(container, ("stdout", "stderr"), stdin)
+        except BaseException:
+            stdin.close()
+            raise
+
+    def _over_tls(self) -> bool:
+        with translated():
+            return str(self.api.base_url).startswith("https:")
+
+    def _attach(
+        self, container: str, streams: Sequence[str], stdin: EngineStream | None = None
+    ) -> EngineStream:
         with translated():
             api = self.api
             response = api._post(
                 api._url("/containers/{0}/attach", container),
-                params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1},
+                params=dict.fromkeys((*streams, "stream"), 1),
                 headers={"Connection": "Upgrade", "Upgrade": "tcp"},
                 stream=True,
             )
             api._raise_for_status(response)
-            return EngineStream(response)
+            return EngineStream(response, stdin)
 
     def logs(self, container: str) -> EngineStream:
         """Everything the engine kept of the container's output, then what follows, until it ends."""

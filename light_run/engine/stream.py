@@ -20,14 +20,17 @@ READ_SIZE = 1 << 18
 
 
 class EngineStream:
-    """One open answer of the engine, read and written without blocking; poll `fileno()`.
+    """One open answer of the engine, read and written without blocking; poll `fileno()` and `stdin_fileno()`.
+
+    What is written goes by `stdin`, another one that is closed with this one, where that is given.
 
     docker-py has this only as a raw socket that loses what its reader had buffered, so the
     connection is taken from under the response.
     """
 
-    def __init__(self, response: requests.Response) -> None:
+    def __init__(self, response: requests.Response, stdin: EngineStream | None = None) -> None:
         self._response = response
+        self._stdin = stdin
         http_response: Any = response.raw._fp
         reader = http_response.fp
         raw = reader.raw
@@ -43,6 +46,10 @@ class EngineStream:
     def fileno(self) -> int:
         """The descriptor to poll."""
         return self._socket.fileno()
+
+    def stdin_fileno(self) -> int:
+        """The descriptor to poll for when `send` may go on."""
+        return self.fileno() if self._stdin is None else self._stdin.fileno()
 
     @property
     def buffered(self) -> bool:
@@ -83,6 +90,8 @@ class EngineStream:
 
     def send(self, data: memoryview) -> int:
         """Send what fits now; how many bytes that were. Raises OSError where the peer is gone."""
+        if self._stdin is not None:
+            return self._stdin.send(data)
         try:
             return self._socket.send(data)
         except (BlockingIOError, ssl.SSLWantWriteError):
@@ -90,7 +99,10 @@ class EngineStream:
 
     def end_of_input(self) -> None:
         """Tell the container that its stdin is at its end."""
-        # The container may have exited already, and the engine hung up.
+        if self._stdin is not None:
+            self._stdin.end_of_input()
+            return
+        # The container may have exited already, and the engine hung up. Under TLS this ends both directions.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
@@ -124,6 +136,8 @@ class EngineStream:
     def close(self) -> None:
         """Close the connection; it is never reused."""
         self._ended = True
+        if self._stdin is not None:
+            self._stdin.close()
         # Not the response's own close, which would give the connection back to the pool it came from.
         self._response.raw.close()
         self._socket.close()

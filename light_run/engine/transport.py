@@ -55,7 +55,8 @@ class _LeanClient(docker.APIClient):
     def request(self, method: Any, url: Any, **kwargs: Any) -> requests.Response:  # type: ignore[override]
         data = kwargs.get("data")
         if not (self.base_url.startswith("http+docker://") and isinstance(data, str | bytes | None)):
-            return super().request(method, url, **kwargs)
+            # REQUESTS_CA_BUNDLE is of the web's authorities; requests would have it before the engine's own.
+            return super().request(method, url, **{"verify": self.verify, **kwargs})
         prepared = requests.PreparedRequest()
         prepared.method = method
         # A parameter that is None is not sent, as requests has it.
