@@ -97,6 +97,12 @@ class Engine:
             if not (error.not_found or error.conflict):
                 raise
 
+    def kills(self, container: str, since: float, until: float) -> int:
+        """How often the engine, or somebody through it, sent the container a signal; times are since the epoch."""
+        filters = {"container": container, "event": "kill"}
+        with translated():
+            return sum(1 for _ in self.api.events(since=f"{since:f}", until=f"{until:f}", filters=filters))
+
     def remove(self, container: str) -> None:
         """Kill and remove a container with its anonymous volumes; one that is gone is fine."""
         try:

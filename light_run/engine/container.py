@@ -6,18 +6,23 @@ import select
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 from light_run.engine.cancel import Halt, Left
 from light_run.engine.client import Engine
 from light_run.engine.output import Demultiplexer, Output
 from light_run.engine.spec import Reason
 from light_run.engine.stream import EngineStream
-from light_run.errors import EngineUnavailable
+from light_run.errors import ContainerGone, EngineUnavailable
 
 # The engine drains a container's output for at most 2 s after its exit; more than this it will not send.
 _DRAIN = 5.0
 # A killed container is gone in milliseconds; one that is not by then belongs to an engine that hangs.
 _KILL_PATIENCE = 60.0
+# The exit codes of SIGKILL and SIGTERM, with which an engine stops containers.
+_BY_SIGNAL = (128 + 9, 128 + 15)
+# The engine may write down that it killed so many seconds after what it killed has ended.
+_TOLD_LATE = 0.5
 # Output may keep coming without pause: look at the clock and the cancel between this many reads.
 _READS_AT_ONCE = 16
 
@@ -195,3 +200,29 @@ def _exit_code(answer: object) -> int:
     if isinstance(answer, dict) and isinstance(answer.get("StatusCode"), int):
         return int(answer["StatusCode"])
     raise EngineUnavailable(f"the container engine broke off the wait for an exit: {answer}")
+
+
+def check_not_stopped(engine: Engine, container: str, ended: Exit) -> None:
+    """Raise ContainerGone where not the command itself but an engine that stops, say, ended it.
+
+    An engine that stops tells of the exits it causes, as if nothing were amiss. Raises EngineUnavailable
+    where it is gone by now.
+    """
+    if ended.killed is not None or ended.code not in _BY_SIGNAL:
+        return
+    state = engine.inspect(container)["State"]
+    if state.get("OOMKilled"):
+        return
+    since, until = (engine_time(str(state[name])).timestamp() for name in ("StartedAt", "FinishedAt"))
+    kills = engine.kills(container, since, until + _TOLD_LATE)
+    # Telling may have been cut short.
+    engine.ping()
+    if kills:
+        raise ContainerGone("the container was stopped, by the container engine or by somebody through it")
+
+
+def engine_time(text: str) -> datetime:
+    """A point in time as the engine writes it: RFC 3339 with nanoseconds, which datetime does not read before 3.11."""
+    seconds, _, fraction = text.rstrip("Z").partition(".")
+    micros = int((fraction or "0")[:6].ljust(6, "0"))
+    return datetime.strptime(seconds, "%Y-%m-%dT%H:%M:%S").replace(microsecond=micros, tzinfo=timezone.utc)

@@ -12,7 +12,7 @@ from typing import Any
 
 from light_run.engine.cancel import CancelToken, Halt, Left
 from light_run.engine.collect import Collector
-from light_run.engine.container import Execution, Exit, Streams
+from light_run.engine.container import Execution, Exit, Streams, check_not_stopped, engine_time
 from light_run.engine.extract import ArtifactFolder
 from light_run.engine.launch import Belongings, House, Launch, prepare_image
 from light_run.engine.leftovers import Leftover
@@ -140,7 +140,7 @@ class Life:
         self._own.container = container
         self._own.take_over(found)
         now = datetime.now(timezone.utc)
-        self._started_at = _engine_time(str(found["State"]["StartedAt"]))
+        self._started_at = engine_time(str(found["State"]["StartedAt"]))
         # A clock that was put back meanwhile makes no time negative, and gives a run no more than its own.
         self._begun = time.monotonic() - max(0.0, (now - self._started_at).total_seconds())
         left = min(self._spec.timeout, (deadline - now).total_seconds())
@@ -170,6 +170,7 @@ class Life:
             try:
                 with self._house.disk.watching(container, self._own.mounted, self._halt):
                     ended = execution.run(stdin, self._delivered)
+                check_not_stopped(self._engine, container, ended)
             except EngineUnavailable:
                 ended = self._find_again(container, deadline)
             finally:
@@ -281,10 +282,3 @@ class Life:
         own = self._own
         left = Leftover(own.container, tuple(own.workspaces), self._spec.image)
         self._house.leftovers.remove(left)
-
-
-def _engine_time(text: str) -> datetime:
-    # RFC 3339 with nanoseconds, which datetime does not read before 3.11.
-    seconds, _, fraction = text.rstrip("Z").partition(".")
-    micros = int((fraction or "0")[:6].ljust(6, "0"))
-    return datetime.strptime(seconds, "%Y-%m-%dT%H:%M:%S").replace(microsecond=micros, tzinfo=timezone.utc)

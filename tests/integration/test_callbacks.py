@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
+from typing import Any
 
 import pytest
 
 from tests.integration.conftest import StartServer
 from tests.support.poll import eventually
-from tests.support.receiver import SIGNATURE, Answer, Received, Receiver, signature
+from tests.support.receiver import SIGNATURE, Answer, Received, Receiver, receiving, signature
 from tests.support.server import Server, free_port
 
 SECRET = "callback-canary-0123456789"
@@ -192,3 +194,50 @@ def test_only_a_run_with_a_callback_sends_it_again(server: Server) -> None:
     state = server.run()
     response = server.request("POST", f"/runs/{state['id']}/callback/redeliver")
     assert (response.status_code, response.json()["error"]) == (404, "not_found")
+
+
+def test_receivers_of_every_kind_and_none_in_the_way_of_another(
+    start_server: StartServer, receiver: Receiver
+) -> None:
+    woken = threading.Event()
+
+    def answer(request: Received, number: int) -> Answer:
+        if request.path == "/redirecting":
+            return Answer(302, {"Location": f"{receiver.url}/elsewhere"})
+        return Answer(500 if request.path == "/failing" else 204)
+
+    def wait(request: Received, number: int) -> Answer:
+        assert woken.wait(60)
+        return Answer()
+
+    with receiving() as slow:
+        receiver.answer, slow.answer = answer, wait
+        server = start_server(settings={"LIGHT_RUN_CALLBACK_PAUSE": "0.1"})
+        urls = {name: f"{receiver.url}/{name}" for name in ("redirecting", "failing", "good")}
+        bad = {"slow": slow.url, "dead": f"http://127.0.0.1:{free_port()}/", **urls}
+        good = bad.pop("good")
+        runs = {name: server.start(callbackUrl=url) for name, url in (*bad.items(), ("good", good))}
+        try:
+            receiver.wait(path="/good")
+            for name, status in (("redirecting", 302), ("failing", 500), ("dead", None)):
+                found = eventually(partial(tried, server, runs[name], 2), f"{name} was tried again")
+                assert (found["state"], found.get("lastStatus")) == ("pending", status), (name, found)
+                assert found["nextAttemptAt"]
+            assert server.state(runs["slow"])["callback"]["state"] == "pending"
+        finally:
+            woken.set()
+        for name in ("slow", "good"):
+            eventually(partial(delivered, server, runs[name]), f"{name} has it")
+        assert server.stop() == 0
+    assert not [request for request in receiver.received if request.path == "/elsewhere"]
+
+
+def delivered(server: Server, run_id: str) -> bool:
+    """Whether the run's callback was taken."""
+    return bool(server.state(run_id)["callback"]["state"] == "delivered")
+
+
+def tried(server: Server, run_id: str, attempts: int) -> Any:
+    """The state of the run's callback once it was tried so often."""
+    found = server.state(run_id).get("callback") or {}
+    return found if found.get("attempts", 0) >= attempts else None

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,8 +17,8 @@ import pytest
 import requests
 
 from tests.integration.conftest import StartServer
-from tests.support.engine import BUSYBOX, images_of
-from tests.support.killing import kill_at_random
+from tests.support.engine import BUSYBOX, engine_api, images_of
+from tests.support.killing import Owed, check, kill_at_random, submitting
 from tests.support.poll import eventually
 from tests.support.private_engine import PrivateEngine, private_engine
 from tests.support.receiver import Receiver
@@ -79,6 +80,22 @@ def test_a_server_killed_while_it_starts_leaves_nothing_and_loses_nothing(tmp_pa
         assert (state["status"], state["logs"]) == ("succeeded", ["up", '"in"']), state
         eventually(lambda: images_of(server.server_id) == [], "no probe is left")
         server.wait_clean()
+
+
+@pytest.mark.timeout(200)
+def test_a_server_stopped_under_load_loses_nothing(tmp_path: Path, receiver: Receiver) -> None:
+    owed, settings = Owed(), {"LIGHT_RUN_MAX_CONCURRENCY": "3", "LIGHT_RUN_GRACE": "1"}
+    with ExitStack() as stack:
+        server = stack.enter_context(running_server(tmp_path / "stopped", settings=settings))
+        pool = stack.enter_context(ThreadPoolExecutor(2))
+        waiting = pool.submit(server.run, entrypoint="echo up; sleep 600")
+        eventually(lambda: server.get("/runs?status=running").json(), "the sync run is under way")
+        client = pool.submit(list, submitting(server, receiver, owed, 50))
+        eventually(lambda: len(owed.accepted) > 8, "runs are at work, and others wait")
+        assert server.stop() == 0
+        client.result()
+        assert waiting.result()["reason"] == "interrupted"
+        check(stack.enter_context(running_server(tmp_path / "stopped", settings=settings)), receiver, owed)
 
 
 def test_a_full_disk_refuses_new_runs_and_ends_the_others(start_server: StartServer, tmp_path: Path) -> None:
@@ -145,13 +162,52 @@ def test_an_engine_that_is_restarted_in_the_middle_of_a_run(
     own_engine.start()
     state = server.wait_done(running, within=90)
     # The engine takes its containers down with it.
-    assert state["status"] == "failed", state
+    assert (state["status"], state["reason"], state["logs"]) == ("failed", "interrupted", ["up"]), state
+    eventually(partial(works, server), "runs work again", within=60)
+    server.wait_clean()
 
-    def works() -> bool:
-        try:
-            return bool(server.run(entrypoint="echo again")["logs"] == ["again"])
-        except requests.RequestException:
-            return False
 
-    eventually(works, "runs work again", within=60)
+def works(server: Server) -> bool:
+    """Whether a run is done as it should be."""
+    try:
+        return bool(server.run(entrypoint="echo again").get("logs") == ["again"])
+    except requests.RequestException:
+        return False
+
+
+@pytest.fixture
+def restoring_engine(own_engine: PrivateEngine) -> Iterator[PrivateEngine]:
+    """The engine, set up to leave its containers alone when it stops."""
+    for live_restore in (True, False):
+        own_engine.stop()
+        own_engine.live_restore = live_restore
+        own_engine.start()
+        if live_restore:
+            yield own_engine
+
+
+@pytest.mark.timeout(200)
+def test_a_run_whose_container_outlives_the_engine_and_one_whose_does_not(
+    start_server: StartServer, restoring_engine: PrivateEngine
+) -> None:
+    engine = restoring_engine
+    server = start_server(settings={"DOCKER_HOST": engine.address, "LIGHT_RUN_WORKSPACE": "archive"})
+    program = "echo up; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo down; echo x > out"
+    runs = {name: server.start(entrypoint=program, extract=["out"]) for name in ("found", "lost")}
+    for run_id in runs.values():
+        server.wait_output(run_id, "up")
+    containers = {each["Labels"]["light-run.run"]: each["Id"] for each in server.containers()}
+    with engine_api(engine.address) as api:
+        lost = api.inspect_container(containers[runs["lost"]])
+    engine.stop()
+    engine.lose(lost)
+    engine.start()
+    state = server.wait_done(runs["lost"], within=90)
+    assert (state["status"], state["reason"], state["logs"]) == ("failed", "interrupted", ["up"]), state
+
+    with engine_api(engine.address) as api:
+        api.exec_start(api.exec_create(containers[runs["found"]], ["touch", "/tmp/go"])["Id"])
+    state = server.wait_done(runs["found"], within=90)
+    assert (state["status"], state["logs"]) == ("succeeded", ["up", "down"]), state
+    assert server.artifact(runs["found"], "out").content == b"x\n"
     server.wait_clean()

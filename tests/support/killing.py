@@ -40,6 +40,8 @@ def submitting(server: Server, receiver: Receiver, owed: Owed, most: int) -> Ite
             answer = server.request("POST", "/run", json=body, timeout=20)
         except requests.RequestException:
             return
+        if answer.status_code == 503:
+            return  # it stops
         assert answer.status_code == 202, answer.text
         owed.accepted[path] = answer.json()["id"]
         yield owed.accepted[path]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -11,9 +12,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.support.engine import engine_api
 from tests.support.poll import eventually
+from tests.support.processes import parent
 
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
@@ -28,6 +31,8 @@ class PrivateEngine:
     # Beside its own socket: what to listen on, a socket that is bound already, and with which options.
     listener: socket.socket | None = None
     options: Sequence[str] = ()
+    # From the next start on, containers go on while it is away.
+    live_restore: bool = False
 
     @property
     def address(self) -> str:
@@ -38,7 +43,7 @@ class PrivateEngine:
         """Start it and return once it answers."""
         # Not even the daemon.json of the machine's own engine is read.
         configuration = self.folder / "daemon.json"
-        configuration.write_text("{}")
+        configuration.write_text('{"live-restore": true}' if self.live_restore else "{}")
         # In a network of its own: two engines in one would share, and take from each other, docker0 and the
         # packet filter's rules.
         command = [
@@ -78,6 +83,15 @@ class PrivateEngine:
             self.process.kill()
             self.process.wait()
             self.process = None
+
+    def lose(self, container: dict[str, Any]) -> None:
+        """Take a container away, described as the engine did, and all that is known of it; while it is stopped."""
+        assert self.process is None
+        pid = container["State"]["Pid"]
+        # Its shim too, which nobody would ever end.
+        for each in (parent(pid), pid):
+            os.kill(each, signal.SIGKILL)
+        shutil.rmtree(self.folder / "data" / "containers" / container["Id"])
 
     def load(self, *images: str) -> None:
         """Copy `images` over from the machine's own engine."""
@@ -131,6 +145,11 @@ def private_engine(
         if engine.process is None:
             engine.start()
         engine.forget_bridges()
+        with engine_api(engine.address) as api:
+            for container in api.containers(all=True):
+                api.remove_container(container["Id"], force=True)
     finally:
         engine.stop()
+        # Where it was set up to leave its containers alone, it leaves this mounted for them.
+        subprocess.run(["umount", str(folder / "data")], check=False, stderr=subprocess.DEVNULL)
         shutil.rmtree(folder)

@@ -26,6 +26,15 @@ def session_of(leader: int) -> list[int]:
 
 def status_kib(pid: int, field: str) -> int:
     """A size in KiB from /proc/PID/status: VmRSS, VmHWM."""
+    return _status(pid, field)
+
+
+def parent(pid: int) -> int:
+    """The process that this one belongs to."""
+    return _status(pid, "PPid")
+
+
+def _status(pid: int, field: str) -> int:
     for line in (PROC / str(pid) / "status").read_text().splitlines():
         name, _, value = line.partition(":")
         if name == field:
