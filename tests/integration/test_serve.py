@@ -73,7 +73,7 @@ def test_port_and_host_by_variable(tmp_path: Path) -> None:
         assert server.run()["status"] == "succeeded"
 
 
-@pytest.mark.parametrize(("most", "warned"), [(1500, False), (400, True)])
+@pytest.mark.parametrize(("most", "warned"), [(1500, False), (350, True)])
 def test_as_many_files_may_be_open_as_the_machine_allows(tmp_path: Path, most: int, warned: bool) -> None:
     serve = " ".join(serve_command(port := free_port()))
     command = ["sh", "-c", f"ulimit -Sn 300; ulimit -Hn {most}; exec {serve}"]
