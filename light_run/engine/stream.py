@@ -142,6 +142,8 @@ class EngineStream:
             raise EngineUnavailable("the container engine hung up in the middle of an answer")
 
     def _readable(self, timeout: float) -> bool:
+        if self.buffered:
+            return True
         # Not by select, which takes no descriptor beyond 1023.
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)

@@ -18,7 +18,7 @@ from docker.utils import kwargs_from_env
 from requests.structures import CaseInsensitiveDict
 
 from light_run.engine.stream import READ_SIZE, EngineStream
-from light_run.engine.wire import Dechunker, Head, Measured, Wire, read_body
+from light_run.engine.wire import Coding, Dechunker, Head, Measured, Wire, read_body
 from light_run.errors import EngineRefused, EngineUnavailable
 
 
@@ -93,6 +93,8 @@ def _taken_over(
 ) -> EngineStream:
     # docker-py has this only as a raw socket that loses what its reader had buffered, so the connection is
     # taken from under the response.
+    # Archives would come compressed, as requests asks for, and it is not requests that reads them.
+    headers = {"Accept-Encoding": "identity", **(headers or {})}
     response = client.request(
         method, url, params=params, headers=headers, stream=True, timeout=client.timeout
     )
@@ -106,12 +108,15 @@ def _taken_over(
     except ssl.SSLWantReadError:
         early = b""
     # Not by the response's own close, which would give the connection back to the pool it came from.
-    coding = Dechunker() if http_response.chunked else _measured(http_response.length)
-    return EngineStream(connection, early, coding, held=response.raw)
+    return EngineStream(connection, early, _coding(http_response), held=response.raw)
 
 
-def _measured(length: int | None) -> Measured | None:
-    return None if length is None else Measured(length)
+def _coding(response: Any) -> Coding | None:
+    if response.chunked:
+        return Dechunker()
+    # Of a connection that was upgraded, http.client has it that nothing follows.
+    endless = response.length is None or response.status == HTTPStatus.SWITCHING_PROTOCOLS
+    return None if endless else Measured(response.length)
 
 
 def _target(url: str, params: Mapping[str, Any] | None) -> str:

@@ -93,6 +93,7 @@ def test_input_ends_and_output_goes_on(runner: Runner, tmp_path: Path) -> None:
         )
         result = runner.run(spec, to=Destinations(artifacts=tmp_path / f"{parked}-{size}"))
         assert (result.logs, result.parked) == (("files", str(size), "end"), parked), result
+        assert [one.status for one in result.extracted] == ["ok"], result
         assert (tmp_path / f"{parked}-{size}" / "got").read_bytes() == b"x" * size
     unread = RunSpec(image=BUSYBOX, entrypoint="sleep 1; exit 3", stdin=b"x" * MIB, timeout=60.0)
     assert runner.run(unread).exit_code == 3
