@@ -23,14 +23,8 @@ def protect(bridge: str) -> bool:
 
     Idempotent. False, and a warning with the rules to set, where they cannot be set from here.
     """
-    rules = (
-        # DOCKER-USER is the chain the engine leaves to others, before its own rules for forwarding.
-        ("DOCKER-USER", "-i", bridge, "-d", _LINK_LOCAL, "-j", "DROP"),
-        # To the host itself. The engine's name server for containers is inside them and not affected.
-        ("INPUT", "-i", bridge, "-j", "DROP"),
-    )
-    iptables = shutil.which("iptables", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-    if os.geteuid() == 0 and iptables is not None and all(_ensure(iptables, rule) for rule in rules):
+    iptables, rules = _iptables(), _rules(bridge)
+    if iptables is not None and all(_ensure(iptables, rule) for rule in rules):
         return True
     commands = "; ".join("iptables -I " + " ".join(rule) for rule in rules)
     _log.warning(
@@ -39,6 +33,29 @@ def protect(bridge: str) -> bool:
         commands,
     )
     return False
+
+
+def unprotect(bridge: str) -> None:
+    """Take the rules for the interface `bridge`, which is gone, away again where `protect` has set them."""
+    iptables = _iptables()
+    if iptables is not None:
+        for rule in _rules(bridge):
+            _run(iptables, "-D", *rule)
+
+
+def _rules(bridge: str) -> tuple[tuple[str, ...], ...]:
+    return (
+        # DOCKER-USER is the chain the engine leaves to others, before its own rules for forwarding.
+        ("DOCKER-USER", "-i", bridge, "-d", _LINK_LOCAL, "-j", "DROP"),
+        # To the host itself. The engine's name server for containers is inside them and not affected.
+        ("INPUT", "-i", bridge, "-j", "DROP"),
+    )
+
+
+def _iptables() -> str | None:
+    if os.geteuid() != 0:
+        return None
+    return shutil.which("iptables", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
 
 def _ensure(iptables: str, rule: tuple[str, ...]) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from light_run.engine.client import Engine
-from light_run.engine.firewall import protect
+from light_run.engine.firewall import protect, unprotect
 from light_run.errors import EngineRefused, StartFailed
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class Networks:
         self._isolated = isolated
         self._lock = threading.Lock()
         self._seen: dict[str, float] = {}
-        self._protected: set[str] = set()
+        self._protected: str | None = None
 
     def ensure(self, name: str | None) -> str:
         """The network mode for a run that asked for `name`. Raises StartFailed where there is no such network."""
@@ -94,8 +94,11 @@ class Networks:
     def _protect(self, found: dict[str, Any]) -> None:
         bridge = (found.get("Options") or {}).get(_BRIDGE_NAME) or f"br-{found['Id'][:12]}"
         with self._lock:
-            known = bridge in self._protected
-            self._protected.add(bridge)
+            before, self._protected = self._protected, bridge
+        if before == bridge:
+            return
+        if before is not None:
+            unprotect(before)
         # An engine elsewhere has its bridges elsewhere.
-        if not known and Path("/sys/class/net", bridge).exists():
+        if Path("/sys/class/net", bridge).exists():
             protect(bridge)

@@ -226,12 +226,15 @@ class Runner:
     # -- the runner itself
 
     def start(self) -> None:
-        """Remove what an earlier runner with the same id left parked, try out workspaces, begin to park.
+        """Try out workspaces, make the network, begin to park.
 
         An engine that does not answer yet is no failure: what is needed is tried again when it is needed.
         """
         with contextlib.suppress(EngineError):
             self._house.mounts.probe()
+        with contextlib.suppress(EngineError):
+            # Now, so that rules which cannot be set are said at the start and not in the middle of the work.
+            self._house.networks.ensure(self.config.default_network)
         self._house.pool.start()
 
     def _pins(self) -> dict[ParkKey, int]:

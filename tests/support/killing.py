@@ -18,7 +18,13 @@ from tests.support.server import Server, run_request, running_server
 LINES = [f"line {number}" for number in range(1, 6)]
 # Under half a second of work, in steps, so that a kill may come between any two.
 WORK = 'for n in 1 2 3 4 5; do echo "line $n"; sleep 0.08; done; cat > out'
-SETTINGS = {"LIGHT_RUN_MAX_CONCURRENCY": "3", "LIGHT_RUN_CALLBACK_PAUSE": "0.2", "LIGHT_RUN_PARKED_MAX": "2"}
+SETTINGS = {"LIGHT_RUN_MAX_CONCURRENCY": "3", "LIGHT_RUN_CALLBACK_PAUSE": "0.2"}
+# What one server was set up with need not be what the next one is.
+KINDS = [
+    {"LIGHT_RUN_PARKED_MAX": parked, "LIGHT_RUN_WORKSPACE": workspace}
+    for parked in ("2", "0")
+    for workspace in ("bind", "archive")
+]
 
 
 @dataclass
@@ -33,8 +39,14 @@ def submitting(server: Server, receiver: Receiver, owed: Owed, most: int) -> Ite
     """Start up to `most` runs, one after the other, and give the ids; ends when the server is gone."""
     for _ in range(most):
         path = f"/{owed.kills}-{len(owed.accepted)}"
+        # Every third has no input, and says what the others are told.
+        without = {"entrypoint": f"{WORK}; printf '\"{path}\"' >> out"}
+        given = {"input": path} if len(owed.accepted) % 3 else without
         body = run_request(
-            entrypoint=WORK, input=path, extract=["out"], detached=True, callbackUrl=f"{receiver.url}{path}"
+            **{"entrypoint": WORK, **given},
+            extract=["out"],
+            detached=True,
+            callbackUrl=f"{receiver.url}{path}",
         )
         try:
             answer = server.request("POST", "/run", json=body, timeout=20)
@@ -55,7 +67,8 @@ def kill_at_random(folder: Path, receiver: Receiver, more: Callable[[int], bool]
     chance, owed = random.Random(seed), Owed()
     with ExitStack() as servers:
         while more(owed.kills):
-            server = servers.enter_context(running_server(folder, settings=SETTINGS))
+            settings = {**SETTINGS, **chance.choice(KINDS)}
+            server = servers.enter_context(running_server(folder, settings=settings))
             runs = submitting(server, receiver, owed, 2)
             thread = threading.Thread(target=lambda found=runs: list(found))
             thread.start()

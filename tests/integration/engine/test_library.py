@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 import socket
+import subprocess
 import tempfile
 import threading
 import time
@@ -20,6 +22,7 @@ import pytest
 
 from light_run import Limits, Runner, RunSpec
 from light_run.engine import CancelToken, Destinations, Phase, Reason, RunResult
+from light_run.engine.firewall import unprotect
 from tests.integration.engine.conftest import StartRunner
 from tests.support.engine import BUSYBOX, NOSHELL, PYTHON, WORKDIR, containers_of, engine_api
 from tests.support.poll import eventually
@@ -221,17 +224,35 @@ def test_the_isolated_network_is_made_again_when_it_was_pruned(start_runner: Sta
     name = f"light-run-test-{uuid.uuid4().hex[:12]}"
     runner = start_runner(network=name, parked_max=1, parked_pins={BUSYBOX: 1})
     steps = (f"echo {uuid.uuid4()} >/step",)
+    bridges = []
     try:
         runner.start()
         for asked in (spec(), spec(image=PYTHON), spec(image=PYTHON, steps=steps)):
             eventually(lambda: runner.parked == 1, "one is parked")
+            bridges.append(bridge_of(name))
             prune(name, runner.config.server_id)
             result = runner.run(replace(asked, network=None))
             assert result.succeeded, result
+        bridges.append(bridge_of(name))
+        # Each time it was another one, and what was set for the former is gone.
+        assert [bridge in ruled() for bridge in bridges] == [False, False, False, True]
     finally:
         runner.close()
         with engine_api() as api:
             api.remove_network(name)
+        unprotect(bridges[-1])
+
+
+def bridge_of(network: str) -> str:
+    """The interface of a network of the engine."""
+    with engine_api() as api:
+        return f"br-{api.inspect_network(network)['Id'][:12]}"
+
+
+def ruled() -> set[str]:
+    """The bridges that the packet filter has rules for."""
+    listed = subprocess.run(["iptables", "-w", "-S"], capture_output=True, text=True, check=True).stdout
+    return set(re.findall(r"-i (br-\w+)", listed))
 
 
 def prune(network: str, server_id: str) -> None:
