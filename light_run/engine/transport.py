@@ -15,6 +15,7 @@ from docker.transport.unixconn import UnixHTTPAdapter
 from docker.utils import kwargs_from_env
 from requests.structures import CaseInsensitiveDict
 
+from light_run.engine.failures import note
 from light_run.errors import EngineRefused, EngineUnavailable
 
 CONFIGURATION = "the docker configuration (config.json) of the server's user"
@@ -131,14 +132,14 @@ def translated() -> Iterator[None]:
         status = error.response.status_code if error.response is not None else 500
         words: Any = error.explanation or str(error)
         text = words.decode("utf-8", "replace") if isinstance(words, bytes) else str(words)
-        raise EngineRefused(status, text.strip()) from error
+        raise note(EngineRefused(status, text.strip())) from error
     except (
         docker.errors.DockerException,
         requests.RequestException,
         urllib3.exceptions.HTTPError,
         OSError,
     ) as error:
-        raise EngineUnavailable(f"the container engine does not answer: {error}") from error
+        raise note(EngineUnavailable(f"the container engine does not answer: {error}")) from error
 
 
 def translated_chunks(response: requests.Response) -> Iterator[bytes]:
