@@ -72,7 +72,8 @@ class _Client(docker.APIClient):
     def request(self, method: Any, url: Any, **kwargs: Any) -> requests.Response:  # type: ignore[override]
         data = kwargs.get("data")
         if self.wire is None or kwargs.get("stream") or not isinstance(data, str | bytes | None):
-            return super().request(method, url, **kwargs)
+            # REQUESTS_CA_BUNDLE is of the web's authorities; requests would have it before the engine's own.
+            return super().request(method, url, **{"verify": self.verify, **kwargs})
         body = data.encode() if isinstance(data, str) else data or b""
         target = _target(url, kwargs.get("params"))
         answer = self.wire.call(method, target, kwargs.get("headers") or {}, body, kwargs.get("timeout"))
@@ -146,8 +147,7 @@ def breakable(client: Any) -> Iterator[Callable[[], None]]:
 
     A call that waits for an answer has no other end than its time-out.
     """
-    opened: list[Any] = []
-    broken = threading.Event()
+    opened, broken = list[Any](), threading.Event()
     # Idle ones are not used again.
     client.close()
 
