@@ -79,7 +79,8 @@ class DiskWatch:
     def step(self, now: float) -> None:
         """Look at whatever is due at `now` (`time.monotonic()` seconds), or may have outgrown its room since."""
         with self._lock:
-            watched = list(self._watched)
+            # One that was not looked at yet has no room to have outgrown.
+            watched = [each for each in self._watched if each.due <= now or each.room < float("inf")]
         for each in watched:
             free = self._free(each)
             if each.due <= now or each.free - free > each.room:
