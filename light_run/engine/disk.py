@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from light_run.engine.cancel import Halt
 from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
+from light_run.engine.leftovers import Leftover, Leftovers
 from light_run.engine.sandbox import never_started
 from light_run.engine.spec import Reason
 from light_run.engine.tree import tree
@@ -48,8 +49,9 @@ class _Watched:
 class DiskWatch:
     """Looks at running containers now and then, and kills those that wrote more than `config.workspace_cap` bytes."""
 
-    def __init__(self, engine: Engine, config: RunnerConfig) -> None:
+    def __init__(self, engine: Engine, config: RunnerConfig, leftovers: Leftovers) -> None:
         self._engine = engine
+        self._leftovers = leftovers
         self._config = config
         self._cap = config.workspace_cap
         self._lock = threading.Lock()
@@ -148,7 +150,7 @@ class DiskWatch:
             for path in closed:
                 used += self._archive_bytes(container, f"/probe/{path}", self._cap - used)
         finally:
-            self._engine.remove(container)
+            self._leftovers.remove(Leftover(container, ()))
         return used
 
     def _archive_bytes(self, container: str, path: str, most: float) -> int:

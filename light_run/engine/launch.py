@@ -17,7 +17,7 @@ from light_run.engine.container import Streams
 from light_run.engine.disk import DiskWatch
 from light_run.engine.images import Image, Images
 from light_run.engine.launcher import launch_script, passes_through_shell
-from light_run.engine.leftovers import Leftovers
+from light_run.engine.leftovers import Leftover, Leftovers
 from light_run.engine.mounts import Found, Mounts, Placement
 from light_run.engine.network import Networks
 from light_run.engine.parked import ParkKey
@@ -242,7 +242,7 @@ class Launch:
         try:
             yield porter
         finally:
-            self._engine.remove(porter)
+            self._house.leftovers.remove(Leftover(porter, ()))
 
     def _command(self) -> tuple[str, ...] | None:
         return None if self._spec.entrypoint is None else ("sh", "-c", self._spec.entrypoint)

@@ -12,9 +12,10 @@ from enum import Enum
 
 from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
+from light_run.engine.leftovers import Leftover, Leftovers
 from light_run.engine.sandbox import labels, never_started
 from light_run.engine.workspace import Workspaces
-from light_run.errors import EngineRefused
+from light_run.errors import EngineError, EngineRefused
 
 _PROBE_FILE = "nonce"
 # How many images' workdirs are remembered.
@@ -40,13 +41,18 @@ class Found(Enum):
 class Mounts:
     """Decides between the placements; `workspaces` is where they lie."""
 
-    def __init__(self, engine: Engine, config: RunnerConfig, workspaces: Workspaces) -> None:
+    def __init__(
+        self, engine: Engine, config: RunnerConfig, workspaces: Workspaces, leftovers: Leftovers
+    ) -> None:
         self._engine = engine
+        self._leftovers = leftovers
         self._config = config
         self._workspaces = workspaces
         self._lock = threading.Lock()
         self._mode: str | None = config.workspace if config.workspace != "auto" else None
         self._known: dict[tuple[str, str], Found] = {}
+        self._probe_image = f"light-run-probe:{config.session}"
+        self._imported = False
 
     @property
     def mode(self) -> str | None:
@@ -77,16 +83,24 @@ class Mounts:
         nonce = secrets.token_hex(16)
         workspace = self._workspaces.of(f"probe-{nonce}")
         workspace.create()
-        name = f"light-run-probe:{nonce}"
         try:
             workspace.write({_PROBE_FILE: nonce})
-            self._engine.import_image(_empty_tar(), name, labels("probe", self._config))
-            try:
-                return self._reads(name, str(workspace.files)) == nonce.encode()
-            finally:
-                self._engine.remove_image(name)
+            self.clear()
+            self._imported = True
+            self._engine.import_image(_empty_tar(), self._probe_image, labels("probe", self._config))
+            return self._reads(self._probe_image, str(workspace.files)) == nonce.encode()
         finally:
             workspace.remove()
+            with contextlib.suppress(EngineError):
+                self.clear()
+
+    def clear(self) -> None:
+        """Remove the image of a probe that could not do it, as the engine was away. Raises EngineError."""
+        if self._imported:
+            # By label: an engine that was stopped in the middle may have made it, and not named it.
+            for image in self._engine.images(f"light-run.session={self._config.session}"):
+                self._engine.remove_image(str(image["Id"]))
+            self._imported = False
 
     def _reads(self, image: str, source: str) -> bytes:
         mount = {"Type": "bind", "Source": source, "Target": "/probe"}
@@ -142,7 +156,7 @@ class Mounts:
         try:
             yield container
         finally:
-            self._engine.remove(container)
+            self._leftovers.remove(Leftover(container, ()))
 
 
 def _empty_tar() -> bytes:

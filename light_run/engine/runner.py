@@ -70,9 +70,9 @@ class Runner:
         self._lives: dict[str, Life] = {}
         images = Images(self._engine)
         networks = Networks(self._engine, self.config.network)
-        mounts = Mounts(self._engine, self.config, self._workspaces)
         leftovers = Leftovers(self._engine, self.config)
-        disk = DiskWatch(self._engine, self.config)
+        mounts = Mounts(self._engine, self.config, self._workspaces, leftovers)
+        disk = DiskWatch(self._engine, self.config, leftovers)
         self._inventory = Inventory(self._engine, leftovers, self.config)
         self._house = House(
             engine=self._engine,
@@ -282,6 +282,8 @@ class Runner:
         self._house.builder.close()
         self._house.disk.close()
         self._house.leftovers.retry()
+        with contextlib.suppress(EngineError):
+            self._house.mounts.clear()
         self._engine.close()
         self._workspaces.close()
 

@@ -17,6 +17,7 @@ from light_run.engine.cancel import Halt
 from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
 from light_run.engine.disk import DiskWatch
+from light_run.engine.leftovers import Leftovers
 from light_run.engine.spec import MIB, Reason
 from light_run.engine.tree import tree
 from light_run.engine.workspace import Workspace
@@ -130,10 +131,16 @@ def test_a_directory_swapped_for_a_link_is_not_followed(workspace: Workspace, tm
 # --- who is killed ----------------------------------------------------------------------------------------
 
 
+def watch_over(engine: Engine, cap: int) -> DiskWatch:
+    """A watch with that cap."""
+    config = RunnerConfig(workspace_cap=cap)
+    return DiskWatch(engine, config, Leftovers(engine, config))
+
+
 @pytest.fixture
 def watch() -> Iterator[DiskWatch]:
     """A watch over containers of 10 and 3000 bytes; its thread is not what is tested."""
-    watch = DiskWatch(Layers(small=10, large=3000), RunnerConfig(workspace_cap=1000))
+    watch = watch_over(Layers(small=10, large=3000), 1000)
     yield watch
     watch.close()
 
@@ -185,7 +192,7 @@ def test_who_may_have_outgrown_its_room_is_looked_at_before_its_time(
 
 def test_no_cap_is_no_watch() -> None:
     halt = Halt()
-    watch = DiskWatch(Layers(large=3000), RunnerConfig(workspace_cap=0))
+    watch = watch_over(Layers(large=3000), 0)
     with watch.watching("large", None, halt):
         watch.step(float("inf"))
     assert not halt.cancelled

@@ -121,9 +121,9 @@ class Scene:
         self.engine = Stage()
         self.folder = folder / "workspaces"
         workspaces = Workspaces(folder)
-        self.mounts = Placed(self.engine, settings, workspaces)
-        self.pins: dict[ParkKey, int] = {}
         self.leftovers = Leftovers(self.engine, settings)
+        self.mounts = Placed(self.engine, settings, workspaces, self.leftovers)
+        self.pins: dict[ParkKey, int] = {}
         self.pool = Pool(
             self.engine,
             settings,
