@@ -41,7 +41,7 @@ def render(lines: Sequence[LogLine], form: str, stream: str | None) -> bytes:
 
 def end_event(run: Run, count: int) -> bytes:
     """The last event, with the state `run` ended in; its id is one that no line has, as there are `count`."""
-    return f"id: {count}\nevent: end\ndata: {json.dumps(run_state(run), separators=(',', ':'))}\n\n".encode()
+    return f"id: {count}\nevent: end\ndata: {json.dumps(run_state(run))}\n\n".encode()
 
 
 def _objects(lines: Iterator[LogLine]) -> Iterator[tuple[int, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import select
 import socket
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 # What a client has to take within the limit, in bytes.
 PIECE = 1 << 16
 TIMEOUT = 60.0
+# Seconds of silence after which the other end is asked whether it is there.
+_IDLE = 15
 
 
 class SendLimit:
@@ -33,7 +36,7 @@ class SendLimit:
             # Not before: a body that is still to be read has a deadline of its own. For the next request on
             # the connection, the server sets its own again.
             if connection is not None:
-                connection.settimeout(self._seconds)
+                _limit(connection, self._seconds)
             return start_response(line, headers, exc_info)
 
         body = self._app(environ, start)
@@ -60,6 +63,18 @@ class _Pieces:
     def close(self) -> None:
         self._pieces.close()  # type: ignore[attr-defined]
         getattr(self._body, "close", _nothing)()
+
+
+def _limit(connection: socket.socket, seconds: float) -> None:
+    connection.settimeout(seconds)
+    if connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    # What the system has taken to send is out of sight of that timeout. It drops a client that takes none of it,
+    # and finds out about one that has vanished without a word.
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, math.ceil(seconds * 1000))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _IDLE)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _IDLE)
 
 
 def is_gone(connection: socket.socket | None) -> bool:
