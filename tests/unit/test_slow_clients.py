@@ -139,10 +139,10 @@ def test_a_stopped_deadline_shuts_nothing(tmp_path: Path) -> None:
     deadlines = Deadlines()
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        stopped = deadlines.start(ours, 0.0)
+        stopped = deadlines.start(ours, 0.5)
         deadlines.stop(stopped)
         other, far = socket.socketpair()
-        with other, far, deadlines.within(other, 0.0) as passing:
+        with other, far, deadlines.within(other, 0.5) as passing:
             assert passing is not None
             eventually(lambda: passing.passed, "the other deadline has passed")
             assert other.recv(1) == b""
