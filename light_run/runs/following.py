@@ -31,11 +31,12 @@ Render = Callable[[Sequence[LogLine]], bytes]
 
 
 class Batch:
-    """`lines` that came together, and `after`, where the next ones begin."""
+    """`lines` that came together, `after`, where the next ones begin, and the `longest` line's characters."""
 
     def __init__(self, lines: list[LogLine], after: Cursor) -> None:
         self.lines = lines
         self.after = after
+        self.longest = max((len(line.text) for line in lines), default=0)
         self._lock = threading.Lock()
         self._rendered: dict[Hashable, bytes] = {}
 
