@@ -71,7 +71,7 @@ class Logs:
 
     def _stream(self, run_id: str, asked: Asked) -> Iterator[bytes]:
         since = self._start(run_id, asked)
-        feed = self._service.follow(run_id, follow=asked.follow, beat=BEAT)
+        feed = self._service.following.batches(run_id, follow=asked.follow, beat=BEAT)
         gone = partial(is_gone, request.environ.get("gunicorn.socket"))
         return pieces(feed, asked, since, gone)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from light_run.engine.output import START, Cursor, LogLine, last_lines, read_on
+from light_run.engine.output import START, Cursor, LogLine, last_lines, read_log, read_on
 from light_run.errors import RunNotFound
 from light_run.runs.model import Run
 from light_run.runs.store import RunStore
@@ -74,6 +74,11 @@ class Following:
             feeds = list(self._feeds.values())
         for feed in feeds:
             feed.changed()
+
+    def lines(self, run_id: str) -> Iterator[LogLine]:
+        """The lines a run has written so far, all of them once it has ended; none for a run that is gone."""
+        run = self._find(run_id)
+        return read_log(self._log(run_id), ended=run is None or run.ended)
 
     def batches(self, run_id: str, *, follow: bool, beat: float) -> Iterator[Batch | Run | None]:
         """The lines of a run, all there are; with `follow` also those to come, until it has ended.
