@@ -248,7 +248,7 @@ class _Bounded:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self.tell = file.tell
+        self.tell, self.seekable = file.tell, file.seekable
 
     def read(self, size: int = -1) -> bytes:
         if size > _MOST_ZIP_TABLE:
