@@ -26,9 +26,11 @@ from multipart import (  # type: ignore[import-untyped,unused-ignore]
     MultipartSegment,
     ParserLimitReached,
     PushMultipartParser,
+    content_disposition_unquote,
+    parse_options_header,
 )
+from werkzeug import http
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
-from werkzeug.http import parse_options_header
 
 from light_run.api import unpack
 from light_run.api.document import MOST_FAULTS
@@ -177,9 +179,13 @@ def _events(pieces: Iterator[bytes], boundary: str) -> Iterator[MultipartSegment
 
 
 def _names(segment: MultipartSegment) -> tuple[str, str | None]:
-    # Read once more: what the parser itself says a filename is has lost what some browsers of old would add.
-    _, options = parse_options_header(segment.header("Content-Disposition"))
-    return options.get("name", ""), options.get("filename")
+    # Once more: what the parser says a filename is has lost the folders that browsers of old would send.
+    shown = segment.header("Content-Disposition")
+    _, options = parse_options_header(shown, unquote=lambda value, _: content_disposition_unquote(value))
+    if "filename" not in options:
+        # An older way to send what is not ASCII, "filename*"; RFC 7578 is against it.
+        options["filename"] = http.parse_options_header(shown)[1].get("filename")
+    return options.get("name", ""), options["filename"]
 
 
 def _hashed(chunks: Iterator[bytes], digest: Any) -> Iterator[bytes]:

@@ -38,7 +38,7 @@ def _take_members(tar: tarfile.TarFile, into: ArtifactFolder, landing: Landing |
         parts = _parts_of(member.name)
         if above is None:
             # The directory that was asked for comes first, by its basename; the root has none.
-            above = len(parts) if member.isdir() else max(0, len(parts) - 1)
+            above = len(parts) if member.isdir() or landing is not None else max(0, len(parts) - 1)
         below = parts[above:] if landing is None else landing(parts[above:])
         if below is None:
             pass
