@@ -40,10 +40,11 @@ def tar(*members: tuple[str, bytes | str], mode: str = "w", kind: bytes = tarfil
         for name, content in members:
             info = tarfile.TarInfo(name)
             if isinstance(content, str):
-                info.type, info.linkname, content = kind, content, b""
-            info.size = len(content)
+                info.type, info.linkname = kind, content
+            data = b"" if isinstance(content, str) else content
+            info.size = len(data)
             info.mode = 0o755
-            archive.addfile(info, io.BytesIO(content))
+            archive.addfile(info, io.BytesIO(data))
     return buffer.getvalue()
 
 
