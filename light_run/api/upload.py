@@ -99,7 +99,7 @@ class _Parts:
                 self._take_once(name, chunks)
             elif filename is None:
                 what = f"has no filename; a part that is neither {REQUEST} nor {unpack.SOURCE} is a file"
-                self._refuse(name, "invalid_part", what)
+                self._refuse(name, Problem("invalid_part", what))
             else:
                 path = relative_path(filename)
                 if not self._faults:
@@ -111,7 +111,7 @@ class _Parts:
 
     def settle(self) -> Mapping[str, Any]:
         if REQUEST not in self._seen:
-            self._refuse(REQUEST, "required", "is missing; it is the part with the request's JSON")
+            self._refuse(REQUEST, Problem("required", "is missing; it is the part with the request's JSON"))
         if self._loaded is not None and not self._faults:
             self._take_posted(self._loaded)
         if self._faults or self._loaded is None:
@@ -120,7 +120,9 @@ class _Parts:
 
     def _take_once(self, name: str, chunks: Iterator[bytes]) -> None:
         if name in self._seen:
-            self._refuse(name, "duplicate_part", "is given twice; there may be one part of that name")
+            self._refuse(
+                name, Problem("duplicate_part", "is given twice; there may be one part of that name")
+            )
             return
         self._seen.add(name)
         if name == REQUEST:
@@ -136,7 +138,7 @@ class _Parts:
         else:
             if not self._intake.files:
                 what = "is missing: there is no file in a part, in an archive or in the request"
-                self._refuse("files", "required", what)
+                self._refuse("files", Problem("required", what))
 
     def _whole(self, chunks: Iterator[bytes]) -> bytes:
         found = bytearray()
@@ -146,8 +148,8 @@ class _Parts:
                 raise RequestEntityTooLarge(f"the part request is longer than {self._most} bytes")
         return bytes(found)
 
-    def _refuse(self, name: str, code: str, what: str) -> None:
-        self._faults.extend(faults([Problem(code, what)], (name,)))
+    def _refuse(self, name: str, problem: Problem) -> None:
+        self._faults.extend(faults([problem], (name,)))
 
 
 def _segments(pieces: Iterator[bytes], boundary: str) -> Iterator[tuple[MultipartSegment, Iterator[bytes]]]:
