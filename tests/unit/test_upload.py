@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
 import os
 import stat
 import tarfile
+import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -16,8 +18,15 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from werkzeug.exceptions import HTTPException
 from werkzeug.test import TestResponse
 
+from light_run.api.upload import receive
+from light_run.engine.intake import Intake
+from light_run.engine.workspace import Workspace
+from light_run.errors import InvalidSpec, PayloadTooLarge
 from light_run.runs.service import RunService
 from tests.support.multipart import BOUNDARY, TYPE, body, part, request_part, tar, zipped
 from tests.unit.conftest import MakeClient
@@ -413,3 +422,36 @@ def test_ways_to_write_a_filename(
     sent = part("f", "x", "here").replace(b'filename="here"', disposition)
     assert post(client, RUN, sent).status_code == 202
     assert tree(runner) == {path: b"x"}
+
+
+ARCHIVES = (
+    tar(("a", b"1" * 700), ("d/b", b"2" * 1500), ("c", "a"), kind=tarfile.LNKTYPE),
+    tar(("a", b"1" * 700), ("\u00fc" * 90, b"2"), mode="w:gz"),
+    zipped({"d/": b"", "a": b"1" * 700, "d/b": bytes(range(256))}),
+)
+DAMAGE = st.lists(
+    st.tuples(st.integers(0, 1 << 20), st.binary(min_size=1, max_size=12)), min_size=1, max_size=8
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(archive=st.sampled_from(ARCHIVES), damage=DAMAGE, whole=st.booleans(), cut=st.integers(0, 4000))
+def test_nothing_but_a_fault_comes_of_damage(
+    archive: bytes, damage: list[tuple[int, bytes]], whole: bool, cut: int
+) -> None:
+    sent = (
+        bytearray(body(RUN, part("archive", archive), part("f", "x", "q"))) if whole else bytearray(archive)
+    )
+    for place, wrong in damage:
+        at = place % len(sent)
+        sent[at : at + len(wrong)] = wrong
+    data = bytes(sent[cut % len(sent) :]) if whole else body(RUN, part("archive", bytes(sent)))
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = Workspace(Path(folder, "run"))
+        workspace.create()
+        pieces = (data[at : at + 100] for at in range(0, len(data), 100))
+        with contextlib.suppress(InvalidSpec, PayloadTooLarge, HTTPException):
+            receive(pieces, BOUNDARY, Intake(workspace, 1 << 20, 100), lambda _: {}, 1 << 20)
+        kinds = {stat.S_IFMT(path.lstat().st_mode) for path in Path(folder).rglob("*")}
+        assert kinds <= {stat.S_IFREG, stat.S_IFDIR}
+        assert {path.name for path in Path(folder).iterdir()} == {"run"}
