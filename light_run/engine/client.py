@@ -6,17 +6,18 @@ thread-safe), so each thread that calls gets its own, and the API version is ask
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import IO, Any
 
 import docker
 
 from light_run.engine.cancel import CancelToken
 from light_run.engine.stream import EngineStream
-from light_run.engine.transport import breakable, connect, translated, translated_chunks
+from light_run.engine.transport import breakable, connect, opened, translated
 from light_run.errors import EngineRefused
 
 # An engine under a few hundred starts at once takes its time over each; a hung one must not hold us for ever.
@@ -126,27 +127,20 @@ class Engine:
     def attach(self, container: str) -> EngineStream:
         """The container's stdin, stdout and stderr on one connection, from now on."""
         with translated():
-            api = self.api
-            response = api._post(
-                api._url("/containers/{0}/attach", container),
-                params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1},
-                headers={"Connection": "Upgrade", "Upgrade": "tcp"},
-                stream=True,
+            return self._open(
+                "POST",
+                "/containers/{0}/attach",
+                container,
+                {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1},
+                {"Connection": "Upgrade", "Upgrade": "tcp"},
             )
-            api._raise_for_status(response)
-            return EngineStream(response)
 
     def logs(self, container: str) -> EngineStream:
         """Everything the engine kept of the container's output, then what follows, until it ends."""
         with translated():
-            api = self.api
-            response = api._get(
-                api._url("/containers/{0}/logs", container),
-                params={"stdout": 1, "stderr": 1, "follow": 1},
-                stream=True,
+            return self._open(
+                "GET", "/containers/{0}/logs", container, {"stdout": 1, "stderr": 1, "follow": 1}
             )
-            api._raise_for_status(response)
-            return EngineStream(response)
 
     def whole_log(self, container: str) -> AbstractContextManager[Iterator[bytes]]:
         """What the engine kept of an ended container's output, in chunks of the multiplexed stream."""
@@ -159,12 +153,7 @@ class Engine:
         the output and a cancel.
         """
         with translated():
-            api = self.api
-            response = api._post(
-                api._url("/containers/{0}/wait", container), params={"condition": condition}, stream=True
-            )
-            api._raise_for_status(response)
-            return EngineStream(response)
+            return self._open("POST", "/containers/{0}/wait", container, {"condition": condition})
 
     def put_archive(self, container: str, path: str, tar: IO[bytes]) -> None:
         """Unpack an uncompressed tar at `path` of a container that was not started yet."""
@@ -175,16 +164,23 @@ class Engine:
         """A tar of `path` in chunks. `EngineRefused` with status 404 where it does not exist."""
         return self._chunks("/containers/{0}/archive", container, {"path": path})
 
-    @contextmanager
+    @contextlib.contextmanager
     def _chunks(self, url: str, container: str, params: Mapping[str, Any]) -> Iterator[Iterator[bytes]]:
         with translated():
-            api = self.api
-            response = api._get(api._url(url, container), params=params, stream=True)
-            api._raise_for_status(response)
-        try:
-            yield translated_chunks(response)
-        finally:
-            response.close()
+            stream = self._open("GET", url, container, params)
+        with contextlib.closing(stream):
+            yield stream.chunks(self._timeout)
+
+    def _open(
+        self,
+        method: str,
+        url: str,
+        container: str,
+        params: Mapping[str, Any],
+        headers: Mapping[str, str] | None = None,
+    ) -> EngineStream:
+        api = self.api
+        return opened(api, method, api._url(url, container), params, headers)
 
     # -- images
 
@@ -213,7 +209,7 @@ class Engine:
         with translated():
             self.api.import_image_from_data(tar, repository=repository, tag=tag)
 
-    @contextmanager
+    @contextlib.contextmanager
     def pull(self, repository: str, tag: str, abandoned: CancelToken) -> Iterator[Iterator[dict[str, Any]]]:
         """Pull an image; yields the engine's progress messages, the last of which may be an error.
 
