@@ -7,7 +7,6 @@ file as that, a folder with all that is in it. No link is followed, and none is 
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import os
 import re
@@ -112,33 +111,26 @@ class Pattern:
 def take_matches(root: Path, parts: tuple[str, ...], pattern: Pattern, into: ArtifactFolder) -> None:
     """Take what `pattern` matches below `parts` in `root`. Raises as `extract.from_folder` does.
 
-    The files of a folder come before those in folders below it, each in the order of their names; of two
-    that land under the same name the later one stays.
+    In the order of paths, which is that of the engine's archive: of two that land under the same name the
+    later one stays.
     """
     into.begin_entry()
     above = tuple(os.fsencode(name) for name in parts)
     top = os.open(root, _DIRECTORY)
     taken = False
     try:
-        ahead: list[tuple[Parts, States]] = [((), pattern.start)]
+        ahead = [_Tried((), True, False, pattern.start)]
         while ahead:
-            names, states = ahead.pop()
-            if len(names) > _DEEPEST:
-                raise ExtractError(f"nested deeper than {_DEEPEST} directories")
+            each = ahead.pop()
             try:
-                directory = open_directory(top, above + names)
+                if each.matched:
+                    taken = _take(top, above, each, into) or taken
+                else:
+                    ahead += reversed(_below(top, above, each, pattern, into))
             except (FileNotFoundError, Link):
-                if not names:
+                # Swapped since it was listed, but for the folder that was named.
+                if not each.names:
                     raise
-                continue
-            try:
-                found = sorted(_tried(directory, pattern, states, into))
-                for each in found:
-                    if each.matched:
-                        taken = _take(top, directory, (*above, *names), each, into) or taken
-            finally:
-                os.close(directory)
-            ahead += [((*names, each.name), each.states) for each in reversed(found) if not each.matched]
     finally:
         os.close(top)
     if not taken:
@@ -146,32 +138,45 @@ def take_matches(root: Path, parts: tuple[str, ...], pattern: Pattern, into: Art
 
 
 class _Tried(NamedTuple):
-    name: bytes
+    names: Parts
     is_folder: bool
     matched: bool
     states: States
 
 
-def _take(top: int, directory: int, above: Parts, each: _Tried, into: ArtifactFolder) -> bool:
-    if not each.is_folder:
-        return take_file(directory, each.name, (each.name,), into)
-    with contextlib.suppress(FileNotFoundError, Link):
-        take_tree(top, (*above, each.name), into, (each.name,))
+def _take(top: int, above: Parts, each: _Tried, into: ArtifactFolder) -> bool:
+    name = each.names[-1]
+    if each.is_folder:
+        take_tree(top, (*above, *each.names), into, (name,))
         return True
-    return False
+    directory = open_directory(top, (*above, *each.names[:-1]))
+    try:
+        return take_file(directory, name, (name,), into)
+    finally:
+        os.close(directory)
 
 
-def _tried(directory: int, pattern: Pattern, states: States, into: ArtifactFolder) -> Iterator[_Tried]:
-    # What matches, and folders that something below may match in.
+def _below(top: int, above: Parts, each: _Tried, pattern: Pattern, into: ArtifactFolder) -> list[_Tried]:
+    # What matches in a folder, and folders that something below may match in, in the order of their names.
+    if len(each.names) > _DEEPEST:
+        raise ExtractError(f"nested deeper than {_DEEPEST} directories")
+    directory = open_directory(top, above + each.names)
+    try:
+        return sorted(_tried(directory, pattern, each, into))
+    finally:
+        os.close(directory)
+
+
+def _tried(directory: int, pattern: Pattern, above: _Tried, into: ArtifactFolder) -> Iterator[_Tried]:
     with os.scandir(directory) as entries:
         for entry in entries:
             into.check()
             name = os.fsencode(entry.name)
-            reached = pattern.step(states, name)
+            reached = pattern.step(above.states, name)
             is_folder = entry.is_dir(follow_symlinks=False)
             matched = pattern.matches(reached)
             if (is_folder and reached) or (matched and entry.is_file(follow_symlinks=False)):
-                yield _Tried(name, is_folder, matched, reached)
+                yield _Tried((*above.names, name), is_folder, matched, reached)
 
 
 def _simplified(names: Sequence[str]) -> Iterator[str]:

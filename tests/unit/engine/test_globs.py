@@ -80,8 +80,10 @@ def test_what_a_pattern_brings(scene: Scene, mounted: bool, pattern: str, names:
 
 
 def test_of_two_files_of_one_name_the_later_stays(scene: Scene, mounted: bool) -> None:
-    scene.collect("*/bin/tool", mounted=mounted)
-    assert content_of(scene.out)[b"tool"] == b"10"
+    (scene.workspace.files / "out/e.png").write_bytes(b"after out/deep")
+    scene.collect("*/bin/tool", "out/**/e.png", mounted=mounted)
+    found = content_of(scene.out)
+    assert (found[b"tool"], found[b"e.png"]) == (b"10", b"after out/deep")
 
 
 @pytest.mark.parametrize(
