@@ -26,7 +26,7 @@ class Closeable(Protocol):
 
 
 class EngineStream:
-    """One open answer of the engine, read and written without blocking; poll `fileno()`.
+    """One open answer of the engine, read and written without blocking; poll `fileno()` and `stdin_fileno()`.
 
     `connection` is its own from here on, and `held`, which keeps it open, where there is such a thing;
     `early` is what was read of the body already, `coding` tells where it ends.
@@ -39,12 +39,21 @@ class EngineStream:
         self._socket.setblocking(False)
         self._early = early
         self._held = held
+        self._stdin: EngineStream | None = None
         self._coding = coding
         self._ended = False
+
+    def write_by(self, stdin: EngineStream) -> None:
+        """Have what is written go by `stdin`, which is closed with this one."""
+        self._stdin = stdin
 
     def fileno(self) -> int:
         """The descriptor to poll."""
         return self._socket.fileno()
+
+    def stdin_fileno(self) -> int:
+        """The descriptor to poll for when `send` may go on."""
+        return self.fileno() if self._stdin is None else self._stdin.fileno()
 
     @property
     def buffered(self) -> bool:
@@ -85,6 +94,8 @@ class EngineStream:
 
     def send(self, data: memoryview) -> int:
         """Send what fits now; how many bytes that were. Raises OSError where the peer is gone."""
+        if self._stdin is not None:
+            return self._stdin.send(data)
         try:
             return self._socket.send(data)
         except (BlockingIOError, ssl.SSLWantWriteError):
@@ -92,7 +103,10 @@ class EngineStream:
 
     def end_of_input(self) -> None:
         """Tell the container that its stdin is at its end."""
-        # The container may have exited already, and the engine hung up.
+        if self._stdin is not None:
+            self._stdin.end_of_input()
+            return
+        # The container may have exited already, and the engine hung up. Under TLS this ends both directions.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
@@ -136,6 +150,8 @@ class EngineStream:
     def close(self) -> None:
         """Close the connection; it is never reused."""
         self._ended = True
+        if self._stdin is not None:
+            self._stdin.close()
         if self._held is not None:
             self._held.close()
         self._socket.close()

@@ -18,7 +18,7 @@ from docker.utils import kwargs_from_env
 from requests.structures import CaseInsensitiveDict
 
 from light_run.engine.stream import READ_SIZE, EngineStream
-from light_run.engine.wire import Dechunker, Head, Measured, Wire, read_body
+from light_run.engine.wire import Head, Wire, read_body
 from light_run.errors import EngineRefused, EngineUnavailable
 
 
@@ -62,7 +62,8 @@ class _Client(docker.APIClient):
     def request(self, method: Any, url: Any, **kwargs: Any) -> requests.Response:  # type: ignore[override]
         data = kwargs.get("data")
         if self.wire is None or kwargs.get("stream") or not isinstance(data, str | bytes | None):
-            return super().request(method, url, **kwargs)
+            # REQUESTS_CA_BUNDLE is of the web's authorities; requests would have it before the engine's own.
+            return super().request(method, url, **{"verify": self.verify, **kwargs})
         body = data.encode() if isinstance(data, str) else data or b""
         target = _target(url, kwargs.get("params"))
         answer = self.wire.call(method, target, kwargs.get("headers") or {}, body, kwargs.get("timeout"))
@@ -91,7 +92,8 @@ def _taken_over(
     client: Any, method: str, url: str, params: Mapping[str, Any], headers: Mapping[str, str] | None
 ) -> EngineStream:
     # docker-py has this only as a raw socket that loses what its reader had buffered, so the connection is
-    # taken from under the response.
+    # taken from under the response; with it goes what requests would do about a compressed body.
+    headers = {"Accept-Encoding": "identity", **(headers or {})}
     response = client.request(
         method, url, params=params, headers=headers, stream=True, timeout=client.timeout
     )
@@ -104,13 +106,9 @@ def _taken_over(
         early = reader.read1(READ_SIZE) or b""
     except ssl.SSLWantReadError:
         early = b""
+    head = Head(response.status_code, response.reason, dict(response.headers.lower_items()), lasting=False)
     # Not by the response's own close, which would give the connection back to the pool it came from.
-    coding = Dechunker() if http_response.chunked else _measured(http_response.length)
-    return EngineStream(connection, early, coding, held=response.raw)
-
-
-def _measured(length: int | None) -> Measured | None:
-    return None if length is None else Measured(length)
+    return EngineStream(connection, early, head.coding(), held=response.raw)
 
 
 def _target(url: str, params: Mapping[str, Any] | None) -> str:

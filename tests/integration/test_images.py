@@ -10,9 +10,11 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import docker
+import docker.errors
 import pytest
 import requests
 
@@ -68,10 +70,19 @@ def pushed(address: str, *, password: bool) -> Iterator[str]:
         try:
             yield f"{repository}:{tag}"
         finally:
-            for image in api.images():
-                for name in image["RepoTags"] or ():
-                    if name.startswith(repository):
-                        api.remove_image(name, force=True)
+            eventually(lambda: removed(api, repository), f"{repository} is gone")
+
+
+def removed(api: docker.APIClient, repository: str) -> bool:
+    """Whether no image of `repository` is there, after removing it and what is parked of it."""
+    images = api.images(filters={"label": f"made-for={repository}"})
+    for image in images:
+        for container in api.containers(all=True, filters={"ancestor": image["Id"]}):
+            with suppress(docker.errors.APIError):
+                api.remove_container(container["Id"], force=True, v=True)
+        with suppress(docker.errors.APIError):
+            api.remove_image(image["Id"], force=True)
+    return not images
 
 
 def docker_config(folder: Path, address: str, user: str, password: str) -> dict[str, str]:
