@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from flask import Flask, Response
 from werkzeug.routing import BaseConverter
 
-from light_run.api import artifacts, auth, body, errors, health
+from light_run.api import artifacts, auth, body, errors, health, metrics
 from light_run.api.guessing import Network
 from light_run.api.policy import Policy
 from light_run.api.requestlog import RequestLog
@@ -37,6 +37,7 @@ def create_api(
     named: TokenFile | None = None,
     trusted: Sequence[Network] = (),
     body_timeout: float = body.TIMEOUT,
+    page: metrics.Page = metrics.empty,
 ) -> Flask:
     """The Flask application in front of `service`.
 
@@ -44,6 +45,7 @@ def create_api(
     the server takes at once, of which sync runs and uploads get a part; `accel` is the prefix of nginx's
     internal location for the artifacts. `named` are tokens beside `token`, `trusted` the proxies whose
     X-Forwarded-For is believed; a body that takes longer than `body_timeout` seconds to arrive is refused.
+    `page` makes what ``/metrics`` answers.
     """
     app = Flask("light_run", static_folder=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
@@ -53,6 +55,7 @@ def create_api(
     errors.register(app)
     auth.register(app, service, token, named, trusted)
     app.register_blueprint(health.blueprint(service))
+    app.register_blueprint(metrics.blueprint(page))
     routes = Runs(
         service,
         policy=policy,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from http import HTTPStatus
@@ -17,9 +18,12 @@ from docker.transport.unixconn import UnixHTTPAdapter
 from docker.utils import kwargs_from_env
 from requests.structures import CaseInsensitiveDict
 
+from light_run.engine.failures import note
 from light_run.engine.stream import READ_SIZE, EngineStream
 from light_run.engine.wire import Head, Wire, read_body
 from light_run.errors import EngineRefused, EngineUnavailable
+
+CONFIGURATION = "the docker configuration (config.json) of the server's user"
 
 
 def connect(version: str | None, timeout: int) -> Any:
@@ -28,7 +32,13 @@ def connect(version: str | None, timeout: int) -> Any:
     `version` is that of the engine's API, None asks for it. Any, since docker-py's stubs leave out most
     of what is used here.
     """
-    return _Client(version=version, timeout=timeout, **kwargs_from_env())
+    try:
+        return _Client(version=version, timeout=timeout, **kwargs_from_env())
+    except (ValueError, TypeError, AttributeError):
+        # It reads the credentials too. Not chained: the words may quote some of them.
+        raise EngineUnavailable(
+            f"{CONFIGURATION} is broken: mend it, or log in to the registries anew"
+        ) from None
 
 
 class _OnePoolAdapter(UnixHTTPAdapter):
@@ -134,7 +144,7 @@ def breakable(client: Any) -> Iterator[Callable[[], None]]:
 
     A call that waits for an answer has no other end than its time-out.
     """
-    opened: list[Any] = []
+    opened, broken = list[Any](), threading.Event()
     # Idle ones are not used again.
     client.close()
 
@@ -142,7 +152,7 @@ def breakable(client: Any) -> Iterator[Callable[[], None]]:
         connect = pool._new_conn
 
         def connect_and_remember() -> Any:
-            opened.append(connect())
+            opened.append(_unless(broken, connect()))
             return opened[-1]
 
         pool._new_conn = connect_and_remember
@@ -156,6 +166,7 @@ def breakable(client: Any) -> Iterator[Callable[[], None]]:
         adapter.poolmanager._new_pool = lambda *args, **kwargs: remember(make_pool(*args, **kwargs))
 
     def break_all() -> None:
+        broken.set()
         for connection in opened:
             # None before it has connected, and after it was closed.
             if connection.sock is not None:
@@ -170,20 +181,37 @@ def breakable(client: Any) -> Iterator[Callable[[], None]]:
         client.close()
 
 
+def _unless(broken: threading.Event, connection: Any) -> Any:
+    # What is broken off before it has connected must not go on to wait for an answer.
+    connect = connection.connect
+
+    def connect_unless_broken() -> None:
+        connect()
+        if broken.is_set():
+            connection.close()
+            raise ConnectionAbortedError("the call was given up before it was made")
+
+    connection.connect = connect_unless_broken
+    return connection
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Turn whatever docker-py, requests or the socket raises into an `EngineError`."""
     try:
         yield
+    except EngineUnavailable as error:
+        note(error)
+        raise
     except docker.errors.APIError as error:
         status = error.response.status_code if error.response is not None else 500
         words: Any = error.explanation or str(error)
         text = words.decode("utf-8", "replace") if isinstance(words, bytes) else str(words)
-        raise EngineRefused(status, text.strip()) from error
+        raise note(EngineRefused(status, text.strip())) from error
     except (
         docker.errors.DockerException,
         requests.RequestException,
         urllib3.exceptions.HTTPError,
         OSError,
     ) as error:
-        raise EngineUnavailable(f"the container engine does not answer: {error}") from error
+        raise note(EngineUnavailable(f"the container engine does not answer: {error}")) from error

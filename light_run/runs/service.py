@@ -16,7 +16,7 @@ from light_run.artifacts.store import ArtifactStore
 from light_run.artifacts.sweeper import INTERVAL
 from light_run.engine.output import LogLine
 from light_run.engine.spec import Reason, RunSpec
-from light_run.errors import RunNotActive, RunNotFound
+from light_run.errors import Overloaded, RunNotActive, RunNotFound
 from light_run.runs import idempotency, schedule
 from light_run.runs import retention as retentions
 from light_run.runs.callbacks import Recipient
@@ -32,6 +32,7 @@ from light_run.runs.quota import Quota
 from light_run.runs.recovery import TakenUp, in_order
 from light_run.runs.retention import Retention
 from light_run.runs.schedule import Schedule
+from light_run.runs.tally import Levels, Tally, Uncounted
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +49,8 @@ class RunService:
     more wait in order. The journal lies beside `logs_dir`, which holds one spool a run; what an earlier
     server left there is seen at once, and taken up by `start`. The runner is the service's own from here
     on. `max_artifacts_bytes` caps all artifact folders, looked after every `sweep_interval` seconds;
-    `callback_private` allows callbacks to loopback and private addresses. Raises `JournalError`.
+    `callback_private` allows callbacks to loopback and private addresses; `tally` is told what happens. Raises
+    `JournalError`.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class RunService:
         retention: Retention = retentions.DEFAULT,
         callback_schedule: Schedule = schedule.DEFAULT,
         callback_private: bool = True,
+        tally: Tally | None = None,
     ) -> None:
         self.runner = runner
         self.artifacts = artifacts
@@ -76,7 +79,8 @@ class RunService:
             callbacks=callback_schedule,
             private=callback_private,
         )
-        self.keeping = Keeping(journal, logs_dir, artifacts, bounds)
+        self._tally = tally or Uncounted()
+        self.keeping = Keeping(journal, logs_dir, artifacts, bounds, self._tally)
         self._store = self.keeping.store
         self._executor: Executor[Life] = Executor(concurrency=concurrency, max_queue=max_queue)
         self._keys = idempotency.Keys()
@@ -121,14 +125,17 @@ class RunService:
 
     @contextlib.contextmanager
     def place(self, owner: str | None = None, max_runs: int | None = None) -> Iterator[Place]:
-        """Room for one run, kept from before its files come until `submit` has it; what came goes otherwise.
+        """Room for one run, from before its files come until `submit` has it; what came goes otherwise.
 
-        `max_runs` caps the runs of `owner`. Raises `Overloaded` where there is none, and
-        `InsufficientStorage` where the disk becomes full while the files come.
+        `max_runs` caps the runs of `owner`. Raises `Overloaded`; `InsufficientStorage` for a disk that fills.
         """
         run_id = str(uuid.uuid4())
         with self._quota.place(owner, max_runs, run_id), no_room(run_id):
-            self._executor.reserve()
+            try:
+                self._executor.reserve()
+            except Overloaded:
+                self._tally.refused()
+                raise
             # From before there is anything of it on the disk, lest that be cleared as an earlier server's.
             self._clearing.accepting.add(run_id)
             place = Place(run_id, self.runner, self._executor.check)
@@ -143,9 +150,8 @@ class RunService:
     def submit(self, request: RunRequest, place: Place | None = None) -> Run:
         """Accept a run: it is on disk with its files, and has a slot or a place in the queue.
 
-        Files that came by `place` are its files. With an Idempotency-Key that was used before, that run.
-        Raises `Overloaded` before anything is written, `InsufficientStorage` where it does not fit,
-        `IdempotencyConflict`.
+        Files that came by `place` are its files. With an Idempotency-Key that was used before, that run. Raises
+        `Overloaded` before anything is written, `InsufficientStorage` where it does not fit, `IdempotencyConflict`.
         """
         key, owner = request.idempotency_key, request.owner or ""
         if key is None:
@@ -210,6 +216,19 @@ class RunService:
         """What the engine is like now."""
         return self.runner.health()
 
+    def levels(self) -> Levels:
+        """How much there is of everything; the engine is asked once a second at most."""
+        at_work, queued = self._executor.counts()
+        return Levels(
+            queued=queued,
+            at_work=at_work,
+            kept=len(self._store) - len(self._store.active()),
+            parked=self.runner.parked,
+            callbacks=self.keeping.callbacks,
+            artifact_bytes=self.keeping.artifact_bytes,
+            engine=self.health().docker,
+        )
+
     # What follows is called by the lives, see `Surroundings`.
 
     def prepare(self) -> None:
@@ -263,9 +282,8 @@ class RunService:
             owner=request.owner,
             callback=None if recipient is None else CallbackState(),
         )
-        used = None
-        if key is not None:
-            used = Key(request.owner or "", key, request.body_digest, run_id, time.time())
+        owner, now = request.owner or "", time.time()
+        used = None if key is None else Key(owner, key, request.body_digest, run_id, now)
         self.keeping.accept(run, request.spec, recipient, used)
 
     def _live(self, life: Life) -> Life:
