@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from flask import Flask, Response
 from werkzeug.routing import BaseConverter
 
-from light_run.api import artifacts, auth, body, errors, health
+from light_run.api import artifacts, auth, body, errors, health, openapi
 from light_run.api.guessing import Network
 from light_run.api.policy import Policy
 from light_run.api.requestlog import RequestLog
@@ -54,6 +54,8 @@ def create_api(
     routes = Runs(service, policy=policy, body_limit=body_limit, body_timeout=body_timeout, threads=threads)
     app.register_blueprint(routes.blueprint())
     app.register_blueprint(artifacts.blueprint(service, accel=accel))
+    secured = token is not None or named is not None
+    app.register_blueprint(openapi.blueprint(policy, body_limit=body_limit, secured=secured))
     app.after_request(_no_sniffing)
     app.wsgi_app = RequestLog(app.wsgi_app)  # type: ignore[method-assign]
     return app

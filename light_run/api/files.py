@@ -22,6 +22,8 @@ _MOST_PATH_BYTES = 3600
 _SEPARATORS = re.compile(r"[/\\]")
 _ABSOLUTE = re.compile(r"\\|[A-Za-z]:[/\\]")
 _MODE = re.compile(r"0?[0-7]{3}")
+# What `relative_path` refuses, but for lengths in bytes: absolute, with a "..", or a folder.
+_NO_PATH = r"^[/\\]|^([.]?/)*(\\|[A-Za-z]:[/\\])|(^|[/\\])[.][.]([/\\]|$)|(^|/)[.]?$|[^/]{256}|\u0000"
 _KEYS = ("content", "encoding", "mode")
 _ENCODINGS = ("utf8", "base64")
 
@@ -68,11 +70,28 @@ def content(value: Any) -> Content:
     return File(raw, int(value["mode"], 8)) if "mode" in value else File(raw)
 
 
+_FILE_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "content": {"type": "string"},
+        "encoding": {"enum": list(_ENCODINGS), "default": "utf8"},
+        "mode": {"type": "string", "pattern": f"^{_MODE.pattern}$", "description": "Octal."},
+    },
+    "required": ["content"],
+    "additionalProperties": False,
+}
+_FILES_SCHEMA = {
+    "minProperties": 1,
+    "propertyNames": {"minLength": 1, "maxLength": MOST_PATH, "not": {"pattern": _NO_PATH}},
+    "additionalProperties": {"anyOf": [{"type": "string"}, _FILE_SCHEMA]},
+}
+
+
 class Files(fields.Dict):
     """An object of relative paths and contents, one at least."""
 
     def __init__(self) -> None:
-        super().__init__(required=True, error_messages=MESSAGES, metadata={"minProperties": 1})
+        super().__init__(required=True, error_messages=MESSAGES, metadata=_FILES_SCHEMA)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Content]:
         if not isinstance(value, dict):
