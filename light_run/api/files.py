@@ -24,6 +24,7 @@ _ABSOLUTE = re.compile(r"\\|[A-Za-z]:[/\\]")
 _MODE = re.compile(r"0?[0-7]{3}")
 # What `relative_path` refuses, but for lengths in bytes: absolute, with a "..", or a folder.
 _NO_PATH = r"^[/\\]|^([.]?/)*(\\|[A-Za-z]:[/\\])|(^|[/\\])[.][.]([/\\]|$)|(^|/)[.]?$|[^/]{256}|\u0000"
+_BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 _KEYS = ("content", "encoding", "mode")
 _ENCODINGS = ("utf8", "base64")
 
@@ -70,20 +71,25 @@ def content(value: Any) -> Content:
     return File(raw, int(value["mode"], 8)) if "mode" in value else File(raw)
 
 
-_FILE_SCHEMA = {
-    "type": "object",
-    "properties": {
-        "content": {"type": "string"},
-        "encoding": {"enum": list(_ENCODINGS), "default": "utf8"},
-        "mode": {"type": "string", "pattern": f"^{_MODE.pattern}$", "description": "Octal."},
-    },
-    "required": ["content"],
-    "additionalProperties": False,
-}
+def _file_schema(content: dict[str, str], encoding: dict[str, object], *required: str) -> dict[str, object]:
+    mode = {"type": "string", "pattern": f"^{_MODE.pattern}$", "description": "Octal."}
+    return {
+        "type": "object",
+        "properties": {"content": {"type": "string", **content}, "encoding": encoding, "mode": mode},
+        "required": ["content", *required],
+        "additionalProperties": False,
+    }
+
+
+_CONTENTS = [
+    {"type": "string"},
+    _file_schema({}, {"const": "utf8", "default": "utf8"}),
+    _file_schema({"contentEncoding": "base64", "pattern": _BASE64}, {"const": "base64"}, "encoding"),
+]
 _FILES_SCHEMA = {
     "minProperties": 1,
     "propertyNames": {"minLength": 1, "maxLength": MOST_PATH, "not": {"pattern": _NO_PATH}},
-    "additionalProperties": {"anyOf": [{"type": "string"}, _FILE_SCHEMA]},
+    "additionalProperties": {"anyOf": _CONTENTS},
 }
 
 

@@ -245,12 +245,11 @@ def _artifacts() -> Iterator[Operation]:
 
 
 def _one_artifact(attachment: Json) -> Operation:
-    kept = {
+    known = {
         "ETag": _sent("Of this very content.", pattern='^"[^"]+"$'),
-        "Last-Modified": _sent("When it was written."),
         "Accept-Ranges": _sent("Parts of it may be asked for.", enum=["bytes"]),
     }
-    headers = {**kept, "Content-Disposition": attachment}
+    headers = {**known, "Last-Modified": _sent("When it was written."), "Content-Disposition": attachment}
     optional = {name: {**header, "required": False} for name, header in headers.items()}
     part = _sent("Which bytes, of how many.", pattern=r"^bytes \d+-\d+/\d+$")
     listed = {"schema": {"type": "array", "items": answers.FolderEntry}, "example": words.FOLDER}
@@ -290,7 +289,7 @@ def _one_artifact(attachment: Json) -> Operation:
                 "headers": {**headers, "Content-Range": part},
                 "content": {"application/octet-stream": {}},
             },
-            304: {"description": "The client has it already.", "headers": kept},
+            304: {"description": "The client has it already.", "headers": known},
         },
         errors=["invalid_path", "not_found", "artifact_not_found", "range_not_satisfiable"],
     )
