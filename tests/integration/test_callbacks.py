@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from tests.integration.conftest import StartServer
+from tests.support.described import wrong_callback
 from tests.support.poll import eventually
 from tests.support.receiver import SIGNATURE, Answer, Received, Receiver, signature
 from tests.support.server import Server, free_port
@@ -71,6 +72,7 @@ def test_after_every_end(
     server.start(**fields, callbackUrl=f"{receiver.url}/hook", callbackSecret=SECRET)
     (request,) = receiver.wait()
     assert (request.json()["status"], request.json()["reason"]) == (status, reason)
+    assert list(wrong_callback(request.headers, request.json())) == []
     assert request.header(SIGNATURE) == signature(SECRET, request.body)
 
 

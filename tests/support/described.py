@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -56,6 +56,16 @@ def assert_described(response: requests.Response, *, read: bool = True) -> None:
         f"not as /openapi.json has it: {method} {path}: {problems}; "
         f"{response.status_code} {dict(response.headers)} {shown!r}"
     )
+
+
+def wrong_callback(headers: Mapping[str, str], body: object) -> Iterator[str]:
+    """What is not as the document has it in a callback; names of `headers` are in lower case."""
+    (path,) = document()["paths"]["/run"]["post"]["callbacks"]["ended"].values()
+    for parameter in path["post"]["parameters"]:
+        name = parameter["name"].lower()
+        if parameter["required"] or name in headers:
+            yield from faults(parameter["schema"], headers.get(name))
+    yield from faults(path["post"]["requestBody"]["content"]["application/json"]["schema"], body)
 
 
 def described_answer(method: str, path: str, status: int) -> Json | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import configparser
 import copy
 import hashlib
 import json
@@ -24,6 +25,7 @@ from light_run.engine import Limits
 from light_run.errors import InvalidSpec
 from light_run.server import _REFUSALS
 from tests.support.described import faults
+from tests.support.server import REPOSITORY
 from tests.unit.conftest import MakeClient
 
 Json = dict[str, Any]
@@ -227,6 +229,16 @@ def test_it_costs_nothing_until_it_is_asked_for() -> None:
     script = "import sys, light_run.app; print([name for name in sys.modules if name.startswith('apispec')])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_its_files_are_in_the_package() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg")
+    folder = REPOSITORY / "light_run"
+    patterns = setup["options.package_data"]["light_run"].split()
+    packed = {file for pattern in patterns for file in folder.glob(pattern)}
+    files = {file for file in folder.rglob("*") if file.is_file() and file.suffix not in {".py", ".pyc"}}
+    assert packed == files
 
 
 # --- the page -------------------------------------------------------------------------------------------

@@ -73,9 +73,7 @@ def _named(word: str) -> Json:
 
 def _response(words: list[str]) -> Json:
     status = WORDS[words[0]][0]
-    sentences = [WORDS[word][1] for word in words]
-    if len(words) > 1:
-        sentences = [f"`{word}`: {sentence}" for word, sentence in zip(words, sentences, strict=True)]
+    sentences = [f"`{word}`: {WORDS[word][1]}" for word in words]
     example: Json = {"error": words[0]}
     if words[0] == "bad_request":
         fault = {"path": ["timeout"], "code": "out_of_range", "message": "timeout is 0; it must be more"}

@@ -28,7 +28,7 @@ def view(document: bytes) -> Json:
     return {
         "info": spec["info"],
         "tags": [(tag["name"], [one for one in found if tag["name"] == one["tag"]]) for tag in spec["tags"]],
-        "schemas": {name: _fields(each) for name, each in spec["components"]["schemas"].items()},
+        "schemas": {name: _fields(each) for name, each in _ordered(spec["components"]["schemas"])},
         "common": [_answer(spec, status, spec["components"]["responses"][word]) for status, word in common],
         "prose": prose,
     }
@@ -39,6 +39,11 @@ def prose(text: str) -> Markup:
     parts = escape(text).split("`")
     code = [Markup("<code>%s</code>") % part if index % 2 else part for index, part in enumerate(parts)]
     return Markup("<p>%s</p>") % Markup("").join(code).replace("\n\n", Markup("</p><p>"))
+
+
+def _ordered(schemas: Json) -> list[tuple[str, Json]]:
+    # What everybody looks for comes first.
+    return sorted(schemas.items(), key=lambda item: item[0] not in {"RunRequest", "RunState"})
 
 
 def _operations(spec: Json) -> Iterator[tuple[str, str, Json]]:
