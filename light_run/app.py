@@ -10,14 +10,16 @@ from typing import Any
 
 from flask import Flask
 
-from light_run import log, statedir, worker
+from light_run import __version__, log, statedir, worker
 from light_run.api import Policy, create_api
 from light_run.artifacts.store import ArtifactStore
-from light_run.engine import DROPPED_CAPABILITIES, Limits, Runner, RunnerConfig
+from light_run.engine import DROPPED_CAPABILITIES, Limits, Runner, RunnerConfig, failures
 from light_run.errors import JournalError, SettingsError
+from light_run.metrics import Metrics
 from light_run.runs.retention import Retention
 from light_run.runs.schedule import Schedule
 from light_run.runs.service import RunService
+from light_run.runs.tally import Tally
 from light_run.settings import Settings
 from light_run.tokens import TokenFile
 
@@ -86,8 +88,10 @@ def _begin(settings: Settings, host: worker.Worker | None, parts: _Parts) -> Fla
     statedir.lock(settings.state_dir, None if host is None else host.wait_for_sibling)
     parts.add(lambda _: statedir.unlock(settings.state_dir))
     named = None if settings.tokens_file is None else TokenFile(settings.tokens_file)
-    service = _service(settings)
+    metrics = Metrics(__version__)
+    service = _service(settings, metrics)
     parts.add(service.close)
+    metrics.watch(service.levels, failures.counts, _limits(settings))
     app = create_api(
         service,
         token=settings.token,
@@ -98,6 +102,7 @@ def _begin(settings: Settings, host: worker.Worker | None, parts: _Parts) -> Fla
         named=named,
         trusted=settings.trusted_proxies,
         body_timeout=settings.body_timeout,
+        page=metrics.page,
     )
     # Beside the first requests: the engine may take its time, or not be there yet.
     starter = threading.Thread(target=service.start, name="light-run-start", daemon=True)
@@ -112,7 +117,7 @@ def _begin(settings: Settings, host: worker.Worker | None, parts: _Parts) -> Fla
     return app
 
 
-def _service(settings: Settings) -> RunService:
+def _service(settings: Settings, tally: Tally) -> RunService:
     return RunService(
         Runner(runner_config(settings)),
         ArtifactStore(settings.artifacts_dir),
@@ -124,7 +129,18 @@ def _service(settings: Settings) -> RunService:
         retention=Retention(age=settings.retention, count=settings.max_runs),
         callback_schedule=Schedule(first=settings.callback_pause, lifetime=settings.callback_lifetime),
         callback_private=settings.callback_private,
+        tally=tally,
     )
+
+
+def _limits(settings: Settings) -> dict[str, float]:
+    # By the names of the metrics that are read beside them.
+    return {
+        "active_runs_limit": settings.max_concurrency,
+        "queued_runs_limit": settings.max_queue,
+        "parked_containers_limit": settings.parked_max,
+        "artifact_limit_bytes": settings.max_artifacts_bytes,
+    }
 
 
 def runner_config(settings: Settings) -> RunnerConfig:
@@ -166,4 +182,5 @@ def policy(settings: Settings) -> Policy:
         runtimes=runtimes if settings.runtime is None else (settings.runtime, *runtimes),
         images=settings.images,
         networks=settings.networks,
+        pull=settings.pull,
     )

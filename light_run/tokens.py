@@ -2,8 +2,8 @@
 
 {"tokens": [{"name": "ci", "sha256": "<64 hex digits>", "scopes": ["read", "run"], "maxRuns": 4}]}
 
-`scopes` are of read (look at runs), run (start, cancel and delete them) and admin (both, of everybody);
-`maxRuns` caps the runs of a token that have not ended, and may be left out.
+`scopes` are of read (look at runs), run (start, cancel and delete them), metrics (what is measured of all of
+them) and admin (all that, of everybody); `maxRuns` caps the runs of a token that have not ended, and may be left out.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from light_run.errors import SettingsError
 
 _log = logging.getLogger(__name__)
 
-READ, RUN, ADMIN = "read", "run", "admin"
-SCOPES = (READ, RUN, ADMIN)
+READ, RUN, METRICS, ADMIN = "read", "run", "metrics", "admin"
+SCOPES = (READ, RUN, METRICS, ADMIN)
 USUAL = (READ, RUN)
 MOST_RUNS = 1_000_000
 # A changed file is noticed after so many seconds.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from flask import Flask, Response
 from werkzeug.routing import BaseConverter
 
-from light_run.api import artifacts, auth, body, errors, health, openapi
+from light_run.api import artifacts, auth, body, errors, health, metrics, openapi
 from light_run.api.guessing import Network
 from light_run.api.policy import Policy
 from light_run.api.requestlog import RequestLog
@@ -35,13 +35,14 @@ def create_api(
     named: TokenFile | None = None,
     trusted: Sequence[Network] = (),
     body_timeout: float = body.TIMEOUT,
+    page: metrics.Page = metrics.empty,
 ) -> Flask:
     """The Flask application in front of `service`.
 
     `body_limit` is in bytes; `threads` is how many requests the server takes at once, of which sync runs
     get a part; `accel` is the prefix of nginx's internal location for the artifacts. `named` are tokens
     beside `token`, `trusted` the proxies whose X-Forwarded-For is believed; a body that takes longer than
-    `body_timeout` seconds to arrive is refused.
+    `body_timeout` seconds to arrive is refused. `page` makes what ``/metrics`` answers.
     """
     app = Flask("light_run", static_folder=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
@@ -51,6 +52,7 @@ def create_api(
     errors.register(app)
     auth.register(app, service, token, named, trusted)
     app.register_blueprint(health.blueprint(service))
+    app.register_blueprint(metrics.blueprint(page))
     routes = Runs(service, policy=policy, body_limit=body_limit, body_timeout=body_timeout, threads=threads)
     app.register_blueprint(routes.blueprint())
     app.register_blueprint(artifacts.blueprint(service, accel=accel))

@@ -6,17 +6,29 @@ import difflib
 import re
 from collections.abc import Mapping
 from itertools import islice
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 from urllib.parse import urlsplit
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validates_schema
 
 from light_run.api import document
-from light_run.api.fields import MESSAGES, NO_NUL, Anything, Flag, Part, Real, Size, Text, Texts, Whole
+from light_run.api.fields import (
+    MESSAGES,
+    NO_NUL,
+    Anything,
+    Choice,
+    Flag,
+    Part,
+    Real,
+    Size,
+    Text,
+    Texts,
+    Whole,
+)
 from light_run.api.files import Files
 from light_run.api.policy import Policy
 from light_run.api.problems import Problem, faults, kind, shown, wrong, wrong_type
-from light_run.engine.spec import MIB, Limits, RunSpec
+from light_run.engine.spec import MIB, Limits, Pull, RunSpec
 from light_run.errors import InvalidSpec
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -121,6 +133,7 @@ def run_schema(policy: Policy) -> Schema:
             "callbackSecret": Text(least=16, most=200),
             "limits": Part(limits()),
             "runtime": Text(_runtime_check(policy), most=100, schema={"enum": list(policy.runtimes)}),
+            "pull": Choice(*get_args(Pull)),
         },
         name="RunRequest",
     )
@@ -160,6 +173,7 @@ def run_spec(loaded: Mapping[str, Any], policy: Policy) -> RunSpec:
         extract=tuple(loaded.get("extract", ())),
         limits=_limits(loaded.get("limits", {}), policy.limits),
         runtime=loaded.get("runtime"),
+        pull=loaded.get("pull", policy.pull),
     )
 
 

@@ -15,7 +15,10 @@ from docker.transport.unixconn import UnixHTTPAdapter
 from docker.utils import kwargs_from_env
 from requests.structures import CaseInsensitiveDict
 
+from light_run.engine.failures import note
 from light_run.errors import EngineRefused, EngineUnavailable
+
+CONFIGURATION = "the docker configuration (config.json) of the server's user"
 
 
 def connect(version: str | None, timeout: int) -> Any:
@@ -24,7 +27,13 @@ def connect(version: str | None, timeout: int) -> Any:
     `version` is that of the engine's API, None asks for it. Any, since docker-py's stubs leave out most
     of what is used here.
     """
-    client: Any = _LeanClient(version=version, timeout=timeout, **kwargs_from_env())
+    try:
+        client: Any = _LeanClient(version=version, timeout=timeout, **kwargs_from_env())
+    except (ValueError, TypeError, AttributeError):
+        # It reads the credentials too. Not chained: the words may quote some of them.
+        raise EngineUnavailable(
+            f"{CONFIGURATION} is broken: mend it, or log in to the registries anew"
+        ) from None
     adapter = client.adapters.get("http+docker://")
     if isinstance(adapter, UnixHTTPAdapter):
         client._custom_adapter.close()
@@ -123,14 +132,14 @@ def translated() -> Iterator[None]:
         status = error.response.status_code if error.response is not None else 500
         words: Any = error.explanation or str(error)
         text = words.decode("utf-8", "replace") if isinstance(words, bytes) else str(words)
-        raise EngineRefused(status, text.strip()) from error
+        raise note(EngineRefused(status, text.strip())) from error
     except (
         docker.errors.DockerException,
         requests.RequestException,
         urllib3.exceptions.HTTPError,
         OSError,
     ) as error:
-        raise EngineUnavailable(f"the container engine does not answer: {error}") from error
+        raise note(EngineUnavailable(f"the container engine does not answer: {error}")) from error
 
 
 def translated_chunks(response: requests.Response) -> Iterator[bytes]:

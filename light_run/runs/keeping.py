@@ -25,6 +25,7 @@ from light_run.runs.retention import Retention
 from light_run.runs.schedule import DEFAULT, Schedule
 from light_run.runs.state import run_state, stream_state
 from light_run.runs.store import RunStore
+from light_run.runs.tally import Tally
 
 _log = logging.getLogger(__name__)
 
@@ -46,13 +47,16 @@ class Bounds:
 class Keeping:
     """Keeps runs in `journal`, their output in `logs_dir`, their files in `artifacts`, within `bounds`."""
 
-    def __init__(self, journal: Journal, logs_dir: Path, artifacts: ArtifactStore, bounds: Bounds) -> None:
+    def __init__(
+        self, journal: Journal, logs_dir: Path, artifacts: ArtifactStore, bounds: Bounds, tally: Tally
+    ) -> None:
         logs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.store = RunStore()
         self.artifacts = artifacts
         self._journal = journal
         self._logs_dir = logs_dir
         self._retention = bounds.retention
+        self._tally = tally
         # Of runs that have not ended.
         self._recipients: dict[str, Recipient] = {}
         self._sweeper = Sweeper(
@@ -151,6 +155,7 @@ class Keeping:
 
     def settled(self, run: Run) -> None:
         """Everybody sees that `run` has ended: send its callback; let an older one go where it is one too many."""
+        self._tally.ended(run)
         _log.info("run ended", extra=_told(run))
         self._courier.send(run.id)
         for run_id in self.store.ended_beyond(self._retention.count):
@@ -204,6 +209,16 @@ class Keeping:
         self._courier.add(run, recipient, age=0.0, state=state)
         self._courier.send(run_id)
 
+    @property
+    def artifact_bytes(self) -> int:
+        """Bytes of all artifacts."""
+        return self._sweeper.total
+
+    @property
+    def callbacks(self) -> int:
+        """How many callbacks are still to be delivered."""
+        return self._courier.pending
+
     # -- inside
 
     def _load_ended(self, entry: Entry) -> None:
@@ -244,6 +259,7 @@ class Keeping:
         self._log(run_id).unlink(missing_ok=True)
 
     def _evicted(self, run_id: str) -> None:
+        self._tally.evicted()
         with suppress(RunNotFound):
             self._forget(run_id)
 
@@ -266,6 +282,7 @@ class Keeping:
         return stream_state(run, read_log(self._log(run.id)), callback=False)
 
     def _went(self, run_id: str, state: CallbackState) -> None:
+        self._tally.callback_tried(state.state)
         with suppress(RunNotFound):
             self.store.update(run_id, callback=state)
         self._journal.callback(run_id, state)

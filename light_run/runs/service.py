@@ -17,7 +17,7 @@ from light_run.artifacts.store import ArtifactStore
 from light_run.artifacts.sweeper import INTERVAL
 from light_run.engine.output import LogLine
 from light_run.engine.spec import Reason, RunSpec
-from light_run.errors import InsufficientStorage, RunNotActive, RunNotFound
+from light_run.errors import InsufficientStorage, Overloaded, RunNotActive, RunNotFound
 from light_run.runs import idempotency, schedule
 from light_run.runs import retention as retentions
 from light_run.runs.callbacks import Recipient
@@ -32,6 +32,7 @@ from light_run.runs.quota import Quota
 from light_run.runs.recovery import TakenUp, in_order
 from light_run.runs.retention import Retention
 from light_run.runs.schedule import Schedule
+from light_run.runs.tally import Levels, Tally, Uncounted
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +51,8 @@ class RunService:
     more wait in order. The journal lies beside `logs_dir`, which holds one spool a run; what an earlier
     server left there is seen at once, and taken up by `start`. The runner is the service's own from here
     on. `max_artifacts_bytes` caps all artifact folders, looked after every `sweep_interval` seconds;
-    `callback_private` allows callbacks to loopback and private addresses. Raises `JournalError`.
+    `callback_private` allows callbacks to loopback and private addresses; `tally` is told what happens. Raises
+    `JournalError`.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class RunService:
         retention: Retention = retentions.DEFAULT,
         callback_schedule: Schedule = schedule.DEFAULT,
         callback_private: bool = True,
+        tally: Tally | None = None,
     ) -> None:
         self.runner = runner
         self.artifacts = artifacts
@@ -78,7 +81,8 @@ class RunService:
             callbacks=callback_schedule,
             private=callback_private,
         )
-        self.keeping = Keeping(journal, logs_dir, artifacts, bounds)
+        self._tally = tally or Uncounted()
+        self.keeping = Keeping(journal, logs_dir, artifacts, bounds, self._tally)
         self._store = self.keeping.store
         self._executor: Executor[Life] = Executor(concurrency=concurrency, max_queue=max_queue)
         self._keys = idempotency.Keys()
@@ -191,6 +195,19 @@ class RunService:
         """What the engine is like now."""
         return self.runner.health()
 
+    def levels(self) -> Levels:
+        """How much there is of everything; the engine is asked once a second at most."""
+        at_work, queued = self._executor.counts()
+        return Levels(
+            queued=queued,
+            at_work=at_work,
+            kept=len(self._store) - len(self._store.active()),
+            parked=self.runner.parked,
+            callbacks=self.keeping.callbacks,
+            artifact_bytes=self.keeping.artifact_bytes,
+            engine=self.health().docker,
+        )
+
     # What follows is called by the lives, see `Surroundings`.
 
     def prepare(self) -> None:
@@ -212,7 +229,11 @@ class RunService:
             return self._accept(request, run_id, key)
 
     def _accept(self, request: RunRequest, run_id: str, key: Key | None) -> Run:
-        self._executor.reserve()
+        try:
+            self._executor.reserve()
+        except Overloaded:
+            self._tally.refused()
+            raise
         # From before there is anything of it on the disk, lest that be cleared as an earlier server's.
         self._clearing.accepting.add(run_id)
         try:

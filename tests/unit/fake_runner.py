@@ -16,6 +16,7 @@ from light_run.engine.spec import (
     Files,
     Observer,
     Phase,
+    Progress,
     Reason,
     RunResult,
     RunSpec,
@@ -82,7 +83,7 @@ class FakeRunner:
         self.left: set[str] = set()
         self.over: list[str] = []
         self.cleared: list[str] = []
-        self.started = self.closed = 0
+        self.started = self.closed = self.parked = 0
         self.health_now = FakeHealth()
 
     @property
@@ -152,7 +153,7 @@ class FakeRunner:
             raise script.error
         container = f"container-{run_id}"
         observer.phase(Phase.PULLING)
-        observer.progress("1 of 2 layers")
+        observer.progress(Progress(layers=2, done=1))
         with self._waking(script, cancel):
             if script.stops_at != "queued":
                 observer.phase(Phase.STARTING)

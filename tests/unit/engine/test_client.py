@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from light_run.engine import failures
 from light_run.engine.cancel import CancelToken
 from light_run.engine.client import Engine
 from light_run.engine.images import Images
-from light_run.errors import EngineRefused, EngineUnavailable, ImageNotFound, PullFailed
+from light_run.engine.spec import Progress
+from light_run.errors import EngineError, EngineRefused, EngineUnavailable, ImageNotFound, PullFailed
 from tests.support.poll import eventually
 
 Answer = Callable[[str], bytes | None]
@@ -199,6 +201,24 @@ def test_the_port_is_the_one_of_docker_host(play: Callable[[Answer], PlayedEngin
     assert played.requests[-1].startswith("GET /v1.41/containers/json?")
 
 
+def test_failures_of_the_engine_are_counted(play: Callable[[Answer], PlayedEngine]) -> None:
+    answers = {
+        "missing": answer({"message": "No such image"}, "404 Not Found"),
+        "broken": answer({"message": "it broke"}, "500 Internal Server Error"),
+        "gone": HANG_UP,
+    }
+    play(versioned(lambda line: next(said for name, said in answers.items() if name in line)))
+    found = []
+    with engine() as api:
+        for name in answers:
+            before = failures.counts()
+            with pytest.raises(EngineError):
+                api.inspect_image(name)
+            found.append({kind for kind, count in failures.counts().items() if count > before[kind]})
+    # That there is no such image is an answer like any other.
+    assert found == [set(), {"failed"}, {"unavailable"}]
+
+
 # --- pulls ------------------------------------------------------------------------------------------------
 
 
@@ -242,15 +262,14 @@ def test_progress_is_told_by_layers(play: Callable[[Answer], PlayedEngine]) -> N
         {"status": "Downloading", "id": "x"},
         {"status": "Already exists", "id": "y"},
         {"status": "Pull complete", "id": "x"},
-        {"status": "Digest: sha256:abc"},
     )
     found = answer({"Id": "sha256:x"})
     play(versioned(lambda line: body if "/images/create" in line else found))
-    told: list[str] = []
+    told: list[Progress] = []
     with engine() as api:
         # Not as a passenger, who hears only of what is new when it looks.
         Images(api)._pull("a:1", CancelToken(), told.append)
-    assert told == ["0/1 layers", "0/2 layers", "1/3 layers", "2/3 layers", "2/3 layers"]
+    assert [(one.done, one.layers) for one in told] == [(0, 0), (0, 1), (1, 2), (2, 2)]
 
 
 def test_a_connection_that_breaks_under_a_pull(play: Callable[[Answer], PlayedEngine]) -> None:
