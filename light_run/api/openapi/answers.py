@@ -7,7 +7,7 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema, fields
 
-from light_run.engine.spec import Reason
+from light_run.engine.spec import Phase, Reason
 from light_run.runs.model import Delivery, Status
 
 Json = dict[str, Any]
@@ -127,6 +127,16 @@ class CallbackState(Answer):
     nextAttemptAt = _text("When it is sent next; null where it is not.", null=True, schema=_TIME)
 
 
+class Progress(Answer):
+    """How far a pull is, in layers, or a build, in steps."""
+
+    done = _count("Layers in place, or steps done.")
+    layers = _count("Of a pull: of so many layers.", required=False)
+    currentBytes = _count("Of a pull: downloaded, of layers whose size is known yet.", required=False)
+    totalBytes = _count("Of a pull: the size of those layers.", required=False)
+    steps = _count("Of a build: of so many steps.", required=False)
+
+
 class Callback(Answer):
     """The answer to redelivering."""
 
@@ -148,6 +158,8 @@ class RunSummary(Answer):
     status = _choice("`succeeded` is exit code 0 within the time.", Status)
     startedAt = _text("When it left the queue; when it came in, as long as it waits.", schema=_TIME)
     finishedAt = _text("When it ended.", required=False, schema=_TIME)
+    phase = _choice("What it is doing, while it is `running`.", Phase, required=False)
+    progress = _part(Progress, "How far that is, while it is pulling or building.")
     exitCode = _count("Of the command, where it ran to an end by itself.", required=False, least=None)
     durationMs = _count("From `startedAt` to `finishedAt`.", required=False)
     artifacts = _list(Artifact, "What was kept.")

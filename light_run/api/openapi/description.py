@@ -12,8 +12,8 @@ from marshmallow import Schema, fields
 
 from light_run import __version__
 from light_run.api import schemas
-from light_run.api.openapi import failures, words
-from light_run.api.openapi.operations import Operation, operations
+from light_run.api.openapi import failures, of_artifacts, of_runs, of_service, words
+from light_run.api.openapi.operation import Operation
 from light_run.api.policy import Policy
 
 _ABOUT = """\
@@ -52,7 +52,7 @@ def describe(policy: Policy, *, body_limit: int, secured: bool) -> dict[str, Any
     spec.components.schema("RunRequest", schema=_request(policy))
     for word, response in failures.components():
         spec.components.response(word, response)
-    for operation in operations(body_limit):
+    for operation in (*of_runs.operations(body_limit), *of_artifacts.operations(), *of_service.operations()):
         spec.path(operation.path, operations={operation.method: _operation(operation, secured=secured)})
     found = spec.to_dict()
     # First of all, what it is.
@@ -82,7 +82,8 @@ def _class_of(schema: Schema | type[Schema]) -> type[Schema]:
 def _request(policy: Policy) -> Schema:
     schema = schemas.run_schema(policy)
     limits = policy.limits
-    _say(schema, words.FIELDS, {"timeout": policy.timeout, "workdir": "/app", "detached": False})
+    defaults = {"timeout": policy.timeout, "workdir": "/app", "detached": False, "pull": policy.pull}
+    _say(schema, words.FIELDS, defaults)
     part: Any = schema.fields["limits"]
     _say(part.schema, words.LIMITS, {"memory": limits.memory, "cpus": limits.cpus, "pids": limits.pids})
     return schema
@@ -91,7 +92,7 @@ def _request(policy: Policy) -> Schema:
 def _say(schema: Schema, texts: Mapping[str, str], defaults: Mapping[str, Any]) -> None:
     for name, field in schema.fields.items():
         default = {"default": defaults[name]} if name in defaults else {}
-        field.metadata = {**field.metadata, "description": texts[name], **default}
+        field.metadata = {**field.metadata, "description": texts.get(name, ""), **default}
 
 
 def _operation(operation: Operation, *, secured: bool) -> dict[str, Any]:

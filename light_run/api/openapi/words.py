@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 FIELDS = {
-    "image": "The image; pulled where the engine does not have it.",
+    "image": "The image; `pull` says when its registry is asked for it.",
     "files": "Relative path to content: a string, written as UTF-8, or an object. A name has 255 bytes at most, "
     "and no path may be both a file and another's folder.",
     "entrypoint": "Executed as `sh -c ENTRYPOINT`. Left out: the image's own entrypoint and command.",
@@ -20,6 +20,7 @@ FIELDS = {
     "callbackSecret": "Signs the callback.",
     "limits": "At most what the server allows.",
     "runtime": "A runtime of the engine that the server allows.",
+    "pull": "When the registry is asked for the image: where the engine does not have it, each time, or never.",
 }
 
 LIMITS = {
