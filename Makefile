@@ -26,7 +26,7 @@ check: .venv/installed-dev ## formatting, lint, types, imports, known holes, scr
 	$(BIN)/lint-imports
 	# Temporary folders and subprocesses are ruff's: its rules are the same, with a reason at each line.
 	$(BIN)/bandit --quiet --recursive light_run --skip B108,B404,B603
-	$(BIN)/python scripts/audit
+	$(BIN)/python scripts/audit.py
 	if command -v shellcheck >/dev/null; then shellcheck $$(grep -l '^#!.*sh$$' scripts/* .ci/run); fi
 
 format: .venv/installed-dev ## format, and mend what lint can mend

@@ -27,6 +27,8 @@ _log = logging.getLogger(__name__)
 
 _EXTENSION = "light_run"
 _PARTS = "light_run.parts"
+# Files open at once: of a run (log, connections to the engine and to the client), and of the rest.
+_OF_A_RUN, _OF_A_THREAD, _OF_THE_REST = 6, 3, 128
 
 
 def create_app(settings: Settings | None = None, **overrides: Any) -> Flask:
@@ -84,6 +86,9 @@ def _begin(settings: Settings, host: worker.Worker | None, parts: _Parts) -> Fla
     log.configure_unless_configured()
     if host is not None:
         host.check()
+        host.allow_descriptors(
+            _OF_A_RUN * settings.max_concurrency + _OF_A_THREAD * host.threads + _OF_THE_REST
+        )
     statedir.prepare(settings.state_dir, settings.artifacts_dir)
     statedir.lock(settings.state_dir, None if host is None else host.wait_for_sibling)
     parts.add(lambda _: statedir.unlock(settings.state_dir))

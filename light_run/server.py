@@ -106,6 +106,11 @@ class JsonWorker(ThreadWorker):  # type: ignore[misc,unused-ignore]
         super().init_signals()
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
+    def load_wsgi(self) -> None:
+        """Have the application's own ``Connection: close`` hold, which gunicorn would leave out."""
+        super().load_wsgi()
+        self.wsgi: Any = _closing(self.wsgi)
+
     def handle(self, conn: Any) -> Any:
         """Serve a connection; called in one of the threads once there is something to read."""
         self._reading.deadline = deadline = DEADLINES.start(conn.sock, HEADER_TIMEOUT)
@@ -141,6 +146,18 @@ class JsonWorker(ThreadWorker):  # type: ignore[misc,unused-ignore]
             client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
         except OSError:
             self.log.debug("nobody was there to hear of it")
+
+
+def _closing(application: Any) -> Any:
+    def serve(environ: dict[str, Any], start_response: Any) -> Any:
+        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+            if ("Connection", "close") in headers:
+                start_response.__self__.force_close()
+            return start_response(status, headers, *exc_info)
+
+        return application(environ, start)
+
+    return serve
 
 
 class _Arbiter(Arbiter):  # type: ignore[misc,unused-ignore]

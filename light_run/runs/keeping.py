@@ -229,9 +229,11 @@ class Keeping:
             self.store.add(run)
         if recipient is not None and run.callback is not None and run.callback.state is Delivery.PENDING:
             now, due = time.time(), run.callback.next_attempt_at
-            age = 0.0 if entry.since is None else max(0.0, now - entry.since)
-            self._courier.add(run, recipient, age=age, state=run.callback)
-            self._courier.send(run.id, after=0.0 if due is None else max(0.0, due.timestamp() - now))
+            age = 0.0 if entry.since is None else now - entry.since
+            self._courier.add(run, recipient, age=max(0.0, age), state=run.callback)
+            # Where the clock was put back, nobody knows how long to wait.
+            after = 0.0 if due is None or age < 0 else max(0.0, due.timestamp() - now)
+            self._courier.send(run.id, after=after)
             if entry.forgotten:
                 self._courier.forget(run.id)
         elif entry.forgotten:

@@ -83,6 +83,7 @@ def test_a_slow_body(server: Server, framing: str, first: bytes, piece: bytes) -
     client = Dribble(server, post(server, framing) + first, piece)
     client.thread.join()
     assert client.answer.startswith(b"HTTP/1.1 408 "), client.answer
+    assert b"\r\nConnection: close\r\n" in client.answer
     assert BODY_TIMEOUT <= client.seconds < BODY_TIMEOUT + MARGIN
 
 
@@ -104,6 +105,7 @@ def test_slow_headers(server: Server) -> None:
     for client in clients:
         client.thread.join()
         assert client.answer.startswith(b"HTTP/1.1 408 "), client.answer
+        assert b"\r\nConnection: close\r\n" in client.answer
         assert HEADER_TIMEOUT - 1 <= client.seconds < HEADER_TIMEOUT + MARGIN
     assert server.get("/health").status_code == 503
 

@@ -296,3 +296,13 @@ def test_a_pull_that_stalls_ends_with_those_who_wait_for_it(
             "its thread has ended",
             within=8,
         )
+
+
+def test_a_pull_that_is_given_up_before_it_was_asked_for(play: Callable[[Answer], PlayedEngine]) -> None:
+    played = play(versioned(lambda _: None))
+    abandoned = CancelToken()
+    abandoned.cancel()
+    with engine() as api, pytest.raises(EngineUnavailable, match="given up"):  # noqa: SIM117
+        with api.pull("a", "1", {}, abandoned):
+            pass
+    assert not any("/images/create" in line for line in played.requests)
