@@ -86,18 +86,17 @@ class Wire:
         self, method: str, target: str, headers: Mapping[str, str], body: bytes, timeout: float | None = None
     ) -> Answer:
         """The answer to one request; `timeout` is this call's own, None for that of all."""
+        own = timeout not in (None, self._timeout)
         with _named():
-            connection = self._take()
+            connection = self._connect(timeout) if own else self._take()
             try:
-                if timeout is not None:
-                    _limit(connection, timeout)
                 connection.sendall(_request(method, target, headers, body))
                 head, early = _read_head(connection)
                 whole, reusable = read_body(connection, head, early)
             except BaseException:
                 connection.close()
                 raise
-            if reusable and timeout is None:
+            if reusable and not own:
                 self._idle = connection
             else:
                 connection.close()
@@ -135,10 +134,10 @@ class Wire:
         idle.close()
         return self._connect()
 
-    def _connect(self) -> socket.socket:
+    def _connect(self, timeout: float | None = None) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            _limit(connection, self._timeout)
+            _limit(connection, timeout or self._timeout)
             connection.connect(self._path)
         except BaseException:
             connection.close()
