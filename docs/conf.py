@@ -22,5 +22,6 @@ rst_epilog = """
 .. _How it works: deployment.html#how-it-works
 .. _Security: security.html
 .. _Deploying: deployment.html#deploying
+.. _Monitoring: deployment.html#monitoring
 .. _Endpoints: http-api.html#endpoints
 """

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from light_run.engine.wire import Coding
+from light_run.engine.coding import Coding
 from light_run.errors import EngineUnavailable
 
 # One read takes what the engine has; more than this at once would only cost memory.

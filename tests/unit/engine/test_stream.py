@@ -17,8 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from light_run.engine.coding import Dechunker
 from light_run.engine.stream import EngineStream
-from light_run.engine.wire import Dechunker, Wire
+from light_run.engine.wire import Wire
 from light_run.errors import EngineUnavailable
 from tests.support.poll import eventually
 
