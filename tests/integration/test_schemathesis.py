@@ -31,7 +31,11 @@ bearer = "{token}"
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "3xx", "401", "403", "404", "409", "416", "429"]
 """
-CHECKS = ("--checks=all", "--exclude-checks=ensure_resource_availability")
+NOT_CHECKED = ["ensure_resource_availability"]
+if sys.version_info < (3, 11):
+    # The last one for Python 3.10 takes a parameter that is ignored for one that is wrong.
+    NOT_CHECKED.append("negative_data_rejection")
+CHECKS = ("--checks=all", f"--exclude-checks={','.join(NOT_CHECKED)}")
 
 
 @pytest.fixture(scope="module")
