@@ -95,6 +95,7 @@ def _begin(settings: Settings, host: worker.Worker | None, parts: _Parts) -> Fla
     named = None if settings.tokens_file is None else TokenFile(settings.tokens_file)
     metrics = Metrics(__version__)
     service = _service(settings, metrics)
+    threads, followers = _threads(settings, host)
     parts.add(service.close)
     metrics.watch(service.levels, failures.counts, _limits(settings))
     app = create_api(
@@ -102,11 +103,13 @@ def _begin(settings: Settings, host: worker.Worker | None, parts: _Parts) -> Fla
         token=settings.token,
         body_limit=settings.body_limit,
         policy=policy(settings),
-        threads=settings.threads if host is None else host.threads,
+        threads=threads,
+        followers=followers,
         accel=settings.accel,
         named=named,
         trusted=settings.trusted_proxies,
         body_timeout=settings.body_timeout,
+        send_timeout=settings.send_timeout,
         page=metrics.page,
     )
     # Beside the first requests: the engine may take its time, or not be there yet.
@@ -120,6 +123,14 @@ def _begin(settings: Settings, host: worker.Worker | None, parts: _Parts) -> Fla
             host.on_reload(named.mark_stale)
     atexit.register(parts.close, 0.0)
     return app
+
+
+def _threads(settings: Settings, host: worker.Worker | None) -> tuple[int, int]:
+    # For requests that end soon, and for those that follow a run.
+    if host is None:
+        return settings.threads, settings.max_followers
+    followers = host.followers(settings.threads, settings.max_followers)
+    return host.threads - followers, followers
 
 
 def _service(settings: Settings, tally: Tally) -> RunService:

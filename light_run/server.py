@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import logging
 import os
 import signal
 import socket
+import struct
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped,unused-ignore]
@@ -37,6 +40,13 @@ _REFUSALS: tuple[tuple[type[Exception], int, str, str], ...] = (
 )
 # Seconds in which the headers of a request have to arrive.
 HEADER_TIMEOUT = 10.0
+# Seconds in which a client that may still be sending takes its answer, before the connection is closed.
+LINGER = 2.0
+# Headers of a request that has a body.
+_FRAMING = {"CONTENT-LENGTH", "TRANSFER-ENCODING"}
+_UNREAD = 1 << 16
+# Connections at once, those of followers aside.
+CONNECTIONS = 1000
 # Beside the time for sync runs to end: kill containers, send answers, close connections.
 _STOP_MARGIN = 25
 
@@ -114,18 +124,30 @@ class JsonWorker(ThreadWorker):  # type: ignore[misc,unused-ignore]
     def handle(self, conn: Any) -> Any:
         """Serve a connection; called in one of the threads once there is something to read."""
         self._reading.deadline = deadline = DEADLINES.start(conn.sock, HEADER_TIMEOUT)
+        self._reading.more = True
+        kept = None
         try:
-            return super().handle(conn)
+            kept = super().handle(conn)
+            return kept
         finally:
             DEADLINES.stop(deadline)
             if deadline.passed:
                 self.log.warning("a request was refused: %s", "request_timeout")
                 self._refuse(conn.sock, 408, "Request Timeout", "request_timeout")
+            if not kept:
+                _finish(conn.sock, LINGER if self._reading.more else 0.0)
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Serve a request, whose headers are there."""
         DEADLINES.stop(self._reading.deadline)
-        return super().handle_request(req, conn)
+        self._reading.more = any(name in _FRAMING for name, _ in req.headers)
+        try:
+            return super().handle_request(req, conn)
+        except TimeoutError:
+            self.log.warning("a client was dropped: it did not take its answer")
+            _reset(conn.sock)
+            # As gunicorn itself ends a connection.
+            raise StopIteration from None
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer a request that never reached the application."""
@@ -146,6 +168,26 @@ class JsonWorker(ThreadWorker):  # type: ignore[misc,unused-ignore]
             client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
         except OSError:
             self.log.debug("nobody was there to hear of it")
+
+
+def _finish(connection: socket.socket, linger: float) -> None:
+    # What gunicorn does as well before it closes a connection, but in the main loop, where nobody else is served
+    # meanwhile: wait until a client that may still be sending has read its answer. It finds nothing left to do.
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
+        deadline = time.monotonic() + linger
+        while (left := deadline - time.monotonic()) > 0:
+            connection.settimeout(left)
+            if not connection.recv(_UNREAD):
+                break
+        connection.shutdown(socket.SHUT_RD)
+
+
+def _reset(connection: socket.socket) -> None:
+    # Closed like this, it takes with it what the client did not take; and gunicorn need not wait for its end.
+    with contextlib.suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _closing(application: Any) -> Any:
@@ -183,7 +225,8 @@ class _Server(BaseApplication):  # type: ignore[misc,unused-ignore]
             "bind": f"fd://{self._descriptor}",
             "workers": 1,
             "worker_class": JsonWorker,
-            "threads": self._settings.threads,
+            "threads": self._settings.threads + self._settings.max_followers,
+            "worker_connections": CONNECTIONS + self._settings.max_followers,
             "logger_class": JsonLogger,
             "proc_name": "light-run",
             "keepalive": 75,

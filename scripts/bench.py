@@ -22,6 +22,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 import bench_http
+import bench_logs
 import bench_many
 from bench_support import IMAGE, BareEngine, Server, UnixConnection, ask, bridge, server, table, timed
 
@@ -183,6 +184,7 @@ def main() -> None:
     latency(options.rounds)
     throughput(options.clients, options.seconds, options.turns)
     memory()
+    bench_logs.live_logs(options.turns)
     bench_http.polling(options.finished)
     bench_http.crowd()
     bench_http.downloads()

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from flask import Flask, Response
 from werkzeug.routing import BaseConverter
 
-from light_run.api import artifacts, auth, body, errors, health, metrics, openapi
+from light_run.api import artifacts, auth, body, errors, health, metrics, openapi, sending
 from light_run.api.guessing import Network
+from light_run.api.logs import Logs
 from light_run.api.policy import Policy
 from light_run.api.requestlog import RequestLog
 from light_run.api.runs import Runs
+from light_run.api.sending import SendLimit
 from light_run.runs.service import RunService
 from light_run.tokens import TokenFile
 
@@ -35,6 +37,8 @@ def create_api(
     named: TokenFile | None = None,
     trusted: Sequence[Network] = (),
     body_timeout: float = body.TIMEOUT,
+    send_timeout: float = sending.TIMEOUT,
+    followers: int = 16,
     page: metrics.Page = metrics.empty,
 ) -> Flask:
     """The Flask application in front of `service`.
@@ -42,7 +46,9 @@ def create_api(
     `body_limit` is in bytes; `threads` is how many requests the server takes at once, of which sync runs
     get a part; `accel` is the prefix of nginx's internal location for the artifacts. `named` are tokens
     beside `token`, `trusted` the proxies whose X-Forwarded-For is believed; a body that takes longer than
-    `body_timeout` seconds to arrive is refused. `page` makes what ``/metrics`` answers.
+    `body_timeout` seconds to arrive is refused, a client that takes nothing of an answer for `send_timeout`
+    seconds is dropped. Up to `followers` requests, beyond `threads`, follow the log of a run.
+    `page` makes what ``/metrics`` answers.
     """
     app = Flask("light_run", static_folder=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
@@ -55,11 +61,12 @@ def create_api(
     app.register_blueprint(metrics.blueprint(page))
     routes = Runs(service, policy=policy, body_limit=body_limit, body_timeout=body_timeout, threads=threads)
     app.register_blueprint(routes.blueprint())
+    app.register_blueprint(Logs(service, followers).blueprint())
     app.register_blueprint(artifacts.blueprint(service, accel=accel))
     secured = token is not None or named is not None
     app.register_blueprint(openapi.blueprint(policy, body_limit=body_limit, secured=secured))
     app.after_request(_no_sniffing)
-    app.wsgi_app = RequestLog(app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = RequestLog(SendLimit(app.wsgi_app, send_timeout))  # type: ignore[method-assign]
     return app
 
 

@@ -118,7 +118,7 @@ class Life:
         with self._step("image"):
             image = prepare_image(self._house, self._spec, self._halt, self._observer)
         self._observer.phase(Phase.STARTING)
-        log = LogWriter(self._log, self._house.config.log_cap)
+        log = LogWriter(self._log, self._house.config.log_cap, self._observer.wrote)
         with contextlib.closing(log), self._house.pool.giving_way() as launched:
             with self._step("start"):
                 launch = Launch(
@@ -144,7 +144,7 @@ class Life:
         # A clock that was put back meanwhile makes no time negative, and gives a run no more than its own.
         self._begun = time.monotonic() - max(0.0, (now - self._started_at).total_seconds())
         left = min(self._spec.timeout, (deadline - now).total_seconds())
-        with contextlib.closing(LogWriter.resume(self._log, self._house.config.log_cap)) as log:
+        with contextlib.closing(self._resumed_log()) as log:
             self._own.streams = Streams.replayed(self._engine, container)
             result = self._follow(log, None, time.monotonic() + left)
         self._read_last_lines(container)
@@ -152,7 +152,7 @@ class Life:
 
     def _read_last_lines(self, container: str) -> None:
         # A log that is followed may lose a last line without a newline.
-        with contextlib.closing(LogWriter.resume(self._log, self._house.config.log_cap)) as log:
+        with contextlib.closing(self._resumed_log()) as log:
             with contextlib.suppress(EngineRefused), self._engine.whole_log(container) as chunks:
                 demultiplexer = Demultiplexer()
                 for chunk in chunks:
@@ -185,7 +185,7 @@ class Life:
     def _find_again(self, container: str, deadline: float) -> Exit:
         # The engine went away under a command that may go on without it.
         found = self._await_engine(container)
-        with contextlib.closing(LogWriter.resume(self._log, self._house.config.log_cap)) as log:
+        with contextlib.closing(self._resumed_log()) as log:
             if found["State"].get("Running"):
                 streams = self._own.reconnect(Streams.replayed(self._engine, container))
                 again = Execution(
@@ -211,6 +211,9 @@ class Life:
             self._halt.wait(pause)
             self._halt.check()
             pause = min(2 * pause, 2.0)
+
+    def _resumed_log(self) -> LogWriter:
+        return LogWriter.resume(self._log, self._house.config.log_cap, self._observer.wrote)
 
     def _delivered(self) -> None:
         self._observer.launched(self._started_at or datetime.now(timezone.utc))

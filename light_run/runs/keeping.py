@@ -14,11 +14,12 @@ from typing import Any
 from light_run.artifacts.periodic import Periodic
 from light_run.artifacts.store import ArtifactStore
 from light_run.artifacts.sweeper import INTERVAL, Sweeper
-from light_run.engine.output import LogLine, read_log
+from light_run.engine.output import read_log
 from light_run.engine.spec import RunSpec
 from light_run.errors import RunActive, RunNotFound
 from light_run.runs import retention
 from light_run.runs.callbacks import Courier, Recipient
+from light_run.runs.following import Following
 from light_run.runs.journal import Entry, Journal, Key, Step
 from light_run.runs.model import CallbackState, Delivery, Run, Status
 from light_run.runs.retention import Retention
@@ -56,6 +57,7 @@ class Keeping:
         self._journal = journal
         self._logs_dir = logs_dir
         self._retention = bounds.retention
+        self.following = Following(self.store, self._log)
         self._tally = tally
         # Of runs that have not ended.
         self._recipients: dict[str, Recipient] = {}
@@ -155,6 +157,7 @@ class Keeping:
 
     def settled(self, run: Run) -> None:
         """Everybody sees that `run` has ended: send its callback; let an older one go where it is one too many."""
+        self.following.changed(run.id)
         self._tally.ended(run)
         _log.info("run ended", extra=_told(run))
         self._courier.send(run.id)
@@ -178,14 +181,6 @@ class Keeping:
         self._recipients.pop(run_id, None)
         self.store.withdraw(run_id)
         self._drop(run_id)
-
-    def log_lines(self, run_id: str) -> Iterator[LogLine]:
-        """The lines a run has written so far, all of them once it has ended; none for a run that is gone."""
-        try:
-            ended = self.store.get(run_id).ended
-        except RunNotFound:
-            ended = True
-        return read_log(self._log(run_id), ended=ended)
 
     def key(self, owner: str, key: str) -> Key | None:
         """What an Idempotency-Key stands for."""
@@ -245,6 +240,8 @@ class Keeping:
         if entry.step is not Step.LAUNCHED:
             run = replace(entry.run, status=Status.QUEUED, started_at=None, queued_ms=0.0)
             entry = replace(entry, run=run)
+            # It begins anew, and so does its log.
+            self._log(run.id).unlink(missing_ok=True)
         self.store.add(entry.run)
         return entry
 

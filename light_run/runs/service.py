@@ -84,6 +84,7 @@ class RunService:
         self._tally = tally or Uncounted()
         self.keeping = Keeping(journal, logs_dir, artifacts, bounds, self._tally)
         self._store = self.keeping.store
+        self.following = self.keeping.following
         self._executor: Executor[Life] = Executor(concurrency=concurrency, max_queue=max_queue)
         self._keys = idempotency.Keys()
         self._quota = Quota(self._store)
@@ -106,6 +107,8 @@ class RunService:
         Detached runs are left as they are, for the next server to take up. The others get `grace` seconds
         to end, then they are killed: no container of theirs is left.
         """
+        # Whoever follows a run takes up where it stopped with the next server.
+        self.following.close()
         for life in self._executor.stop():
             if life.detached:
                 self.over(life.run_id)
@@ -188,8 +191,8 @@ class RunService:
         self.keeping.redeliver(run_id)
 
     def log_lines(self, run_id: str) -> Iterator[LogLine]:
-        """The lines a run has written so far; see `Keeping.log_lines`."""
-        return self.keeping.log_lines(run_id)
+        """The lines a run has written so far; see `Following.lines`."""
+        return self.following.lines(run_id)
 
     def health(self) -> Health:
         """What the engine is like now."""
