@@ -84,6 +84,15 @@ class Health(Answer):
     )
 
 
+class Line(Answer):
+    """A line of output."""
+
+    seq = _count("Its number in the run, from 0.")
+    time = _text("When it came.", schema=_TIME)
+    stream = _choice(None, ["stdout", "stderr"])
+    text = _text("Without its newline.")
+
+
 class Artifact(Answer):
     """A file or directory that was kept."""
 

@@ -12,7 +12,7 @@ from marshmallow import Schema, fields
 
 from light_run import __version__
 from light_run.api import schemas
-from light_run.api.openapi import failures, of_artifacts, of_runs, of_service, words
+from light_run.api.openapi import answers, failures, of_artifacts, of_logs, of_runs, of_service, words
 from light_run.api.openapi.operation import Operation
 from light_run.api.policy import Policy
 
@@ -50,9 +50,16 @@ def describe(policy: Policy, *, body_limit: int, secured: bool) -> dict[str, Any
         password = {"type": "http", "scheme": "basic", "description": _PASSWORD}
         spec.components.security_scheme("basic", password)
     spec.components.schema("RunRequest", schema=_request(policy))
+    # Where apispec does not look for schemas: what is within a text.
+    spec.components.schema("Line", schema=answers.Line)
     for word, response in failures.components():
         spec.components.response(word, response)
-    for operation in (*of_runs.operations(body_limit), *of_artifacts.operations(), *of_service.operations()):
+    for operation in (
+        *of_runs.operations(body_limit),
+        *of_logs.operations(),
+        *of_artifacts.operations(),
+        *of_service.operations(),
+    ):
         spec.path(operation.path, operations={operation.method: _operation(operation, secured=secured)})
     found = spec.to_dict()
     # First of all, what it is.

@@ -49,14 +49,14 @@ def _running(body_limit: int) -> Iterator[Operation]:
                 answers.RunState,
                 words.STATE,
                 headers={"Server-Timing": timing},
-                **links("getRun", "deleteRun", "listArtifacts"),
+                **links("getRun", "getLogs", "deleteRun", "listArtifacts"),
             ),
             202: answer(
                 "The run is accepted and goes on by itself.",
                 answers.Accepted,
                 accepted,
                 headers={"Location": location},
-                **links("getRun", "cancelRun", "deleteRun", "listArtifacts"),
+                **links("getRun", "getLogs", "cancelRun", "deleteRun", "listArtifacts"),
             ),
         },
         errors=(

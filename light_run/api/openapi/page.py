@@ -152,7 +152,11 @@ def _bounds(schema: Json) -> Iterator[tuple[Any, Any, str]]:
 
 
 def _indented(example: Any) -> str | None:
-    return None if example is None else json.dumps(example, indent=2, ensure_ascii=False)
+    return (
+        example
+        if example is None or isinstance(example, str)
+        else json.dumps(example, indent=2, ensure_ascii=False)
+    )
 
 
 def _command(path: str, method: str, one: Json) -> str:

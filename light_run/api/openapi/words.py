@@ -66,3 +66,5 @@ CALLBACK = {
 FOLDER = [{"path": "plots", "type": "directory"}, {"path": "greetings.txt", "type": "file"}]
 
 HEALTH = {"status": "ok", "docker": True, "workspace": "bind"}
+
+LINE = '{"seq":0,"time":"2026-04-20T10:00:00.084Z","stream":"stdout","text":"Hello, Ada"}'
