@@ -49,7 +49,10 @@ def describe(policy: Policy, *, body_limit: int, secured: bool) -> dict[str, Any
         spec.components.security_scheme("bearer", scheme)
         password = {"type": "http", "scheme": "basic", "description": _PASSWORD}
         spec.components.security_scheme("basic", password)
-    spec.components.schema("RunRequest", schema=_request(policy))
+    request = _request(policy)
+    spec.components.schema("RunRequest", schema=request)
+    # As a part of a request that brings its files along in others.
+    spec.components.schema("UploadRequest", schema=_without_files(request))
     # Where apispec does not look for schemas: what is within a text.
     spec.components.schema("Line", schema=answers.Line)
     for word, response in failures.components():
@@ -84,6 +87,12 @@ class _Plugin(MarshmallowPlugin):  # type: ignore[misc,unused-ignore]
 
 def _class_of(schema: Schema | type[Schema]) -> type[Schema]:
     return schema if isinstance(schema, type) else type(schema)
+
+
+def _without_files(request: Schema) -> Schema:
+    found = type(request)(partial=("files",))
+    found.fields.update(request.fields)
+    return found
 
 
 def _request(policy: Policy) -> Schema:

@@ -10,7 +10,9 @@ from light_run.api.openapi.operation import RUN_ID, Json, Operation, answer, hea
 
 def operations() -> Iterator[Operation]:
     """All of them."""
-    attachment = sent("`attachment`, with the name of the file.", pattern="^attachment; filename=")
+    attachment = sent(
+        "`attachment`, or `inline`, and the name of the file.", pattern="^(attachment|inline); filename="
+    )
     everything: Json = {
         **answer(
             "The list, or the archive where one was asked for.",
@@ -45,10 +47,14 @@ def _one_artifact(attachment: Json) -> Operation:
         "ETag": sent("Of this very content.", pattern='^"[^"]+"$'),
         "Accept-Ranges": sent("Parts of it may be asked for.", enum=["bytes"]),
     }
+    sandbox = sent("With `inline`.", enum=["sandbox"])
+    optional = {"Content-Security-Policy": {**sandbox, "required": False}}
     headers = {**known, "Last-Modified": sent("When it was written."), "Content-Disposition": attachment}
-    optional = {name: {**header, "required": False} for name, header in headers.items()}
+    optional |= {name: {**each, "required": False} for name, each in headers.items()}
     part = sent("Which bytes, of how many.", pattern=r"^bytes \d+-\d+/\d+$")
-    listed = {"schema": {"type": "array", "items": answers.FolderEntry}, "example": words.FOLDER}
+    entries = {"type": "array", "items": answers.FolderEntry}
+    # A file that is sent inline may be of any type, this one too.
+    listed = {"schema": {"anyOf": [entries, {}]}, "example": words.FOLDER}
     return Operation(
         method="get",
         path="/runs/{run_id}/artifacts/{path}",
@@ -67,6 +73,11 @@ def _one_artifact(attachment: Json) -> Operation:
                 "schema": {"type": "string", "minLength": 1},
                 "example": "greetings.txt",
             },
+            query(
+                "inline",
+                "To be shown, not saved: with the type that the name promises, sandboxed.",
+                {"type": "boolean", "default": False},
+            ),
             header(
                 "Range", "The part that is wanted, such as `bytes=0-99`; one that is not read is ignored."
             ),
@@ -78,12 +89,12 @@ def _one_artifact(attachment: Json) -> Operation:
             200: {
                 "description": "The file's bytes, or what is in the folder.",
                 "headers": optional,
-                "content": {"application/octet-stream": {}, "application/json": listed},
+                "content": {"application/octet-stream": {}, "application/json": listed, "*/*": {}},
             },
             206: {
                 "description": "The part of the file that was asked for.",
-                "headers": {**headers, "Content-Range": part},
-                "content": {"application/octet-stream": {}},
+                "headers": {**optional, **headers, "Content-Range": part},
+                "content": {"application/octet-stream": {}, "*/*": {}},
             },
             304: {"description": "The client has it already.", "headers": known},
         },

@@ -9,6 +9,22 @@ from light_run.api.openapi.operation import RUN_ID, Operation, answer, header, l
 from light_run.api.runs import MOST_LISTED, MOST_WAIT
 from light_run.runs.model import Status
 
+_FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
+_UPLOAD = {
+    "schema": {
+        "type": "object",
+        "description": "Parts in any order, `request` at best first. Any other part is a file; its `filename` is its "
+        "path.",
+        "properties": {
+            "request": {"$ref": "#/components/schemas/UploadRequest"},
+            "archive": {**_FILE, "description": "A tar, tar.gz or zip, unpacked into the workdir."},
+        },
+        "required": ["request"],
+        "additionalProperties": _FILE,
+    },
+    "encoding": {"request": {"contentType": "application/json"}},
+}
+
 
 def operations(body_limit: int) -> Iterator[Operation]:
     """All of them; `body_limit` is in bytes."""
@@ -29,8 +45,9 @@ def _running(body_limit: int) -> Iterator[Operation]:
         tag="Runs",
         summary="Run a container",
         description="Answers with the final state, whatever became of the run; with `detached`, as soon as the run "
-        "is accepted. The body is read as JSON whatever its Content-Type says. An unknown field is a fault, and "
-        f"nothing is converted from one type to another. A body has {body_limit} bytes at most.",
+        "is accepted. The body is read as JSON whatever its Content-Type says, but for `multipart/form-data`, which "
+        "brings files along as they are. An unknown field is a fault, and "
+        f"nothing is converted from one type to another. A body in JSON has {body_limit} bytes at most.",
         scope="run",
         parameters=[
             header(
@@ -41,7 +58,10 @@ def _running(body_limit: int) -> Iterator[Operation]:
         ],
         body={
             "required": True,
-            "content": {"application/json": {"schema": schema, "example": words.REQUEST}},
+            "content": {
+                "application/json": {"schema": schema, "example": words.REQUEST},
+                "multipart/form-data": _UPLOAD,
+            },
         },
         answers={
             200: answer(

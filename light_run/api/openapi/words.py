@@ -14,7 +14,8 @@ FIELDS = {
     "network": "`none`, `bridge` or the name of a network that exists. Left out: the isolated network.",
     "workdir": "Files land here, and the command starts here.",
     "env": "Environment variables, passed as they are.",
-    "extract": "Paths in the container to keep as artifacts, absolute or relative to `workdir`.",
+    "extract": "Paths in the container to keep as artifacts, absolute or relative to `workdir`. `*`, `?` and `[...]` "
+    "match within a name, `**` any number of folders.",
     "detached": "Answer when the run is accepted, not when it has ended.",
     "callbackUrl": "Where the final state is POSTed to.",
     "callbackSecret": "Signs the callback.",
