@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from flask import Flask, Response
 from werkzeug.routing import BaseConverter
 
-from light_run.api import artifacts, auth, body, errors, health, metrics, sending
+from light_run.api import artifacts, auth, body, errors, health, metrics, openapi, sending
 from light_run.api.guessing import Network
 from light_run.api.logs import Logs
 from light_run.api.policy import Policy
@@ -73,6 +73,8 @@ def create_api(
     app.register_blueprint(routes.blueprint())
     app.register_blueprint(Logs(service, followers).blueprint())
     app.register_blueprint(artifacts.blueprint(service, accel=accel))
+    secured = token is not None or named is not None
+    app.register_blueprint(openapi.blueprint(policy, body_limit=body_limit, secured=secured))
     app.after_request(_no_sniffing)
     app.wsgi_app = RequestLog(SendLimit(app.wsgi_app, send_timeout))  # type: ignore[method-assign]
     return app

@@ -16,6 +16,8 @@ from light_run.tokens import Token, TokenFile
 
 # The only path that answers without a token.
 _OPEN = "/health"
+# A browser that is pointed at one of these has no way to send a token but this: a password, of any user.
+_PASSWORD = frozenset({"/docs", "/openapi.json"})
 _LOOKING = frozenset({"GET", "HEAD"})
 # Where no token is set, everybody is the operator.
 _ANYBODY = Token(None, "", frozenset({tokens.ADMIN}))
@@ -92,6 +94,9 @@ def _scope() -> str:
 
 
 def _given() -> bytes | None:
+    authorization = request.authorization
+    if authorization is not None and authorization.type == "basic" and request.path in _PASSWORD:
+        return (authorization.password or "").encode()
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         return None
@@ -115,6 +120,8 @@ def _hide(service: RunService) -> None:
 def _unauthorized() -> Response:
     response = error_response("unauthorized", 401)
     response.headers["WWW-Authenticate"] = "Bearer"
+    if request.path in _PASSWORD:
+        response.headers.add("WWW-Authenticate", 'Basic realm="light-run", charset="UTF-8"')
     return response
 
 

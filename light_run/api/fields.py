@@ -1,6 +1,6 @@
 """Strict fields: nothing is converted, and every fault is said in a sentence of its own.
 
-Their `metadata` is what a JSON Schema of them would say.
+Their `metadata` is what a JSON Schema of them says beside their type.
 """
 
 from __future__ import annotations
@@ -20,20 +20,31 @@ MESSAGES: dict[str, Any] = {
     "null": [Problem("invalid_type", "is null; leave it out instead")],
 }
 
+# Patterns are read as ECMAScript's, by clients of whatever language.
+NO_NUL = r"^[^\u0000]*$"
+SIZE = "^[0-9]{1,18} ?[kKmMgGtT]?([iI]?[bB])?$"
+
 
 def _bounds(low: str, least: Any, high: str, most: Any) -> dict[str, Any]:
     return {low: least, high: most}
 
 
 class Text(fields.String):
-    """A string of `least` to `most` characters without NUL; `checks` raise `wrong` for what else is amiss."""
+    """A string of `least` to `most` characters without NUL; `checks` raise `wrong` for what else is amiss.
 
-    def __init__(self, *checks: Check, most: int, least: int = 1, required: bool = False) -> None:
-        super().__init__(
-            required=required,
-            error_messages=MESSAGES,
-            metadata=_bounds("minLength", least, "maxLength", most),
-        )
+    `schema` is how JSON Schema says what they look for, as far as it can.
+    """
+
+    def __init__(
+        self,
+        *checks: Check,
+        most: int,
+        least: int = 1,
+        required: bool = False,
+        schema: Mapping[str, Any] | None = None,
+    ) -> None:
+        said = {**_bounds("minLength", least, "maxLength", most), "pattern": NO_NUL, **(schema or {})}
+        super().__init__(required=required, error_messages=MESSAGES, metadata=said)
         self._checks, self._least, self._most = checks, least, most
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
@@ -134,7 +145,9 @@ class Size(fields.Field):  # type: ignore[type-arg,unused-ignore]
     """Bytes, as a number or as text such as ``512m``, from `least` to `most`."""
 
     def __init__(self, *, least: int, most: int) -> None:
-        super().__init__(error_messages=MESSAGES, metadata=_bounds("minimum", least, "maximum", most))
+        number = {"type": "integer", **_bounds("minimum", least, "maximum", most)}
+        text = {"type": "string", "pattern": SIZE}
+        super().__init__(error_messages=MESSAGES, metadata={"anyOf": [number, text]})
         self._least, self._most = least, most
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:

@@ -22,6 +22,9 @@ _MOST_PATH_BYTES = 3600
 _SEPARATORS = re.compile(r"[/\\]")
 _ABSOLUTE = re.compile(r"\\|[A-Za-z]:[/\\]")
 _MODE = re.compile(r"0?[0-7]{3}")
+# What `relative_path` refuses, but for lengths in bytes: absolute, with a "..", or a folder.
+_NO_PATH = r"^[/\\]|^([.]?/)*(\\|[A-Za-z]:[/\\])|(^|[/\\])[.][.]([/\\]|$)|(^|/)[.]?$|[^/]{256}|\u0000"
+_BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 _KEYS = ("content", "encoding", "mode")
 _ENCODINGS = ("utf8", "base64")
 
@@ -68,11 +71,33 @@ def content(value: Any) -> Content:
     return File(raw, int(value["mode"], 8)) if "mode" in value else File(raw)
 
 
+def _file_schema(content: dict[str, str], encoding: dict[str, object], *required: str) -> dict[str, object]:
+    mode = {"type": "string", "pattern": f"^{_MODE.pattern}$", "description": "Octal."}
+    return {
+        "type": "object",
+        "properties": {"content": {"type": "string", **content}, "encoding": encoding, "mode": mode},
+        "required": ["content", *required],
+        "additionalProperties": False,
+    }
+
+
+_CONTENTS = [
+    {"type": "string"},
+    _file_schema({}, {"const": "utf8", "default": "utf8"}),
+    _file_schema({"contentEncoding": "base64", "pattern": _BASE64}, {"const": "base64"}, "encoding"),
+]
+_FILES_SCHEMA = {
+    "minProperties": 1,
+    "propertyNames": {"minLength": 1, "maxLength": MOST_PATH, "not": {"pattern": _NO_PATH}},
+    "additionalProperties": {"anyOf": _CONTENTS},
+}
+
+
 class Files(fields.Dict):
     """An object of relative paths and contents, one at least."""
 
     def __init__(self) -> None:
-        super().__init__(required=True, error_messages=MESSAGES, metadata={"minProperties": 1})
+        super().__init__(required=True, error_messages=MESSAGES, metadata=_FILES_SCHEMA)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Content]:
         if not isinstance(value, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -22,6 +23,8 @@ from light_run.runs.state import run_state, server_timing, stream_state
 
 MOST_LISTED = 1000
 MOST_WAIT = 3600.0
+
+_NUMBER = re.compile(r"[0-9]+(?:[.][0-9]+)?(?:[eE][+-]?[0-9]{1,3})?")
 
 
 class Waiters:
@@ -218,10 +221,8 @@ def _list_query() -> dict[str, Any]:
 
 def _wait_query() -> float:
     given = request.args.get("wait", "0")
-    try:
-        wait = float(given) if given.replace(".", "", 1).isascii() else -1.0
-    except ValueError:
-        wait = -1.0
+    # Python itself would take underscores and blanks, too.
+    wait = float(given) if _NUMBER.fullmatch(given) else -1.0
     if not 0 <= wait <= MOST_WAIT:
         raise _fault("wait", "out_of_range", f"wait must be a number of seconds from 0 to {MOST_WAIT:g}")
     return wait

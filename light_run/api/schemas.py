@@ -6,13 +6,25 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 from urllib.parse import urlsplit
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validates_schema
 
 from light_run.api import document
-from light_run.api.fields import MESSAGES, Anything, Choice, Flag, Part, Real, Size, Text, Texts, Whole
+from light_run.api.fields import (
+    MESSAGES,
+    NO_NUL,
+    Anything,
+    Choice,
+    Flag,
+    Part,
+    Real,
+    Size,
+    Text,
+    Texts,
+    Whole,
+)
 from light_run.api.files import Files
 from light_run.api.policy import Policy
 from light_run.api.problems import Problem, faults, kind, shown, wrong, wrong_type
@@ -24,9 +36,18 @@ _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SEPARATORS = re.compile(r"[/\\]")
 _BLANK_OR_CONTROL = re.compile(r"[\x00-\x20\x7f]")
 
+# What the checks below look for, as far as JSON Schema can say it.
+_PARENT = {"pattern": r"(^|[/\\])[.][.]([/\\]|$)"}
+_ABSOLUTE = {"pattern": r"^/[^\u0000]*$", "not": _PARENT}
+_NETWORK_NAME = {"pattern": f"^{_NETWORK.pattern}$", "not": {"const": "host"}}
+_WEB_ADDRESS = {"format": "uri", "pattern": r"^[hH][tT][tT][pP][sS]?://[^\u0000-\u0020\u007f]+$"}
+
 
 class Strict(Schema):
     """A schema that names every field it does not know, and the one that was probably meant."""
+
+    # What JSON Schema says of it beside its fields.
+    json_schema: ClassVar[Mapping[str, Any]] = {"additionalProperties": False}
 
     class Meta:
         unknown = EXCLUDE
@@ -47,6 +68,11 @@ class Strict(Schema):
 class RunRequestBase(Strict):
     """What no single field can see."""
 
+    json_schema: ClassVar[Mapping[str, Any]] = {
+        **Strict.json_schema,
+        "not": {"required": ["run", "setup"]},
+    }
+
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def _run_once(self, data: Any, original: Mapping[str, Any], **kwargs: Any) -> None:
         if "run" in original and "setup" in original:
@@ -57,7 +83,9 @@ class Env(fields.Dict):
     """An object of names and strings."""
 
     def __init__(self) -> None:
-        super().__init__(error_messages=MESSAGES)
+        names, values = {"pattern": f"^{_ENV_NAME.pattern}$"}, {"type": "string", "pattern": NO_NUL}
+        schema = {"propertyNames": names, "additionalProperties": values}
+        super().__init__(error_messages=MESSAGES, metadata=schema)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, str]:
         if not isinstance(value, dict):
@@ -96,15 +124,15 @@ def run_schema(policy: Policy) -> Schema:
             "setup": Texts(step, most=50),
             "input": Anything(),
             "timeout": Whole("milliseconds", least=1, most=policy.max_timeout),
-            "network": Text(_network_check(policy), most=100),
-            "workdir": Text(_absolute, most=200),
+            "network": Text(_network_check(policy), most=100, schema=_NETWORK_NAME),
+            "workdir": Text(_absolute, most=200, schema=_ABSOLUTE),
             "env": Env(),
-            "extract": Texts(Text(_no_parent, most=1024), most=20),
+            "extract": Texts(Text(_no_parent, most=1024, schema={"not": _PARENT}), most=20),
             "detached": Flag(),
-            "callbackUrl": Text(_web_address, most=2048),
+            "callbackUrl": Text(_web_address, most=2048, schema=_WEB_ADDRESS),
             "callbackSecret": Text(least=16, most=200),
             "limits": Part(limits()),
-            "runtime": Text(_runtime_check(policy), most=100),
+            "runtime": Text(_runtime_check(policy), most=100, schema={"enum": list(policy.runtimes)}),
             "pull": Choice(*get_args(Pull)),
         },
         name="RunRequest",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import StartServer
+from tests.support.described import wrong_callback
 from tests.support.poll import eventually
 from tests.support.receiver import SIGNATURE, Answer, Received, Receiver, receiving, signature
 from tests.support.server import Server, free_port
@@ -73,6 +74,7 @@ def test_after_every_end(
     server.start(**fields, callbackUrl=f"{receiver.url}/hook", callbackSecret=SECRET)
     (request,) = receiver.wait()
     assert (request.json()["status"], request.json()["reason"]) == (status, reason)
+    assert list(wrong_callback(request.headers, request.json())) == []
     assert request.header(SIGNATURE) == signature(SECRET, request.body)
 
 

@@ -19,6 +19,7 @@ import docker
 import docker.errors
 import requests
 
+from tests.support.described import assert_described
 from tests.support.engine import (
     BUSYBOX,
     Container,
@@ -108,13 +109,18 @@ class Server:
     def request(
         self, method: str, path: str, *, token: str | None = None, **arguments: Any
     ) -> requests.Response:
-        """Send a request with the server's token, or `token` where one is given ("" for none at all)."""
+        """Send a request with the server's token, or `token` where one is given ("" for none at all).
+
+        Whatever is answered has to be as the server's own document says.
+        """
         headers = dict(arguments.pop("headers", None) or {})
         token = self.token if token is None else token
         if token:
             headers.setdefault("Authorization", f"Bearer {token}")
         arguments.setdefault("timeout", 100)
-        return requests.request(method, self.url + path, headers=headers, **arguments)
+        response = requests.request(method, self.url + path, headers=headers, **arguments)
+        assert_described(response, read=not arguments.get("stream"))
+        return response
 
     def get(self, path: str, **arguments: Any) -> requests.Response:
         """GET `path`."""

@@ -1,0 +1,48 @@
+"""What the server sends where `callbackUrl` says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from light_run.api.openapi import answers, words
+
+
+def _header(name: str, description: str, *, always: bool, **schema: Any) -> dict[str, Any]:
+    schema = {"type": "string", **schema}
+    return {"name": name, "in": "header", "required": always, "description": description, "schema": schema}
+
+
+ENDED: dict[str, Any] = {
+    "{$request.body#/callbackUrl}": {
+        "post": {
+            "summary": "The run has ended",
+            "description": "Sent until it is taken, after growing pauses, for a day. It may come more than once: tell "
+            "callbacks apart by `webhook-id`. Redirects are not followed.",
+            "parameters": [
+                _header("webhook-id", "The id of the run.", always=True, format="uuid"),
+                _header("webhook-timestamp", "Seconds since 1970.", always=True, pattern=r"^\d+$"),
+                _header(
+                    "webhook-signature",
+                    "With a secret: as Standard Webhooks has it.",
+                    always=False,
+                    pattern="^v1,",
+                ),
+                _header(
+                    "X-Light-Run-Signature",
+                    "With a secret: the HMAC-SHA256 of the raw body, in hex.",
+                    always=False,
+                    pattern="^sha256=[0-9a-f]{64}$",
+                ),
+            ],
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": answers.RunState, "example": words.STATE}},
+            },
+            "responses": {
+                "2XX": {"description": "It is taken."},
+                "410": {"description": "It is not wanted; nothing more is sent."},
+                "default": {"description": "It is sent again; `Retry-After` is honoured."},
+            },
+        }
+    }
+}

@@ -1,0 +1,140 @@
+"""The OpenAPI document, made with apispec from the marshmallow schemas of the API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from apispec.ext.marshmallow.openapi import OpenAPIConverter
+from marshmallow import Schema, fields
+
+from light_run import __version__
+from light_run.api import schemas
+from light_run.api.openapi import answers, failures, of_artifacts, of_logs, of_runs, of_service, words
+from light_run.api.openapi.operation import Operation
+from light_run.api.policy import Policy
+
+_ABOUT = """\
+Runs containers from HTTP requests: files in, exit code, output and files out.
+
+Every error is JSON, `{"error": "word"}`, with a `message` where the word is not enough. So is 404 `not_found` for a \
+path that is not here, and 405 `method_not_allowed` for a method that a path does not know; `Allow` names those it \
+does. `HEAD` is answered where `GET` is. A field may be added to an answer in a later version; none is taken away."""
+_TOKENS = " Every route but `GET /health` needs `Authorization: Bearer TOKEN`."
+_SCOPES = "A token that has the scope named at the operation, or `admin`."
+_PASSWORD = "For browsers: the token as the password, under any name."  # noqa: S105
+# A browser has no other way to send a token.
+_PAGES = frozenset({"/openapi.json", "/docs"})
+
+
+def describe(policy: Policy, *, body_limit: int, secured: bool) -> dict[str, Any]:
+    """The document as a value for JSON; see https://spec.openapis.org/oas/v3.1.0.
+
+    `policy` and `body_limit` (bytes) are the server's own bounds, which it names; `secured` is true where a
+    token is asked for.
+    """
+    spec = APISpec(
+        title="light-run",
+        version=__version__,
+        openapi_version="3.1.0",
+        info={"description": _ABOUT + _TOKENS * secured, "license": {"name": "MIT", "identifier": "MIT"}},
+        servers=[{"url": "/"}],
+        tags=[{"name": name} for name in ("Runs", "Artifacts", "Service")],
+        plugins=[_Plugin(schema_name_resolver=lambda schema: _class_of(schema).__name__)],
+    )
+    if secured:
+        scheme = {"type": "http", "scheme": "bearer", "description": _SCOPES}
+        spec.components.security_scheme("bearer", scheme)
+        password = {"type": "http", "scheme": "basic", "description": _PASSWORD}
+        spec.components.security_scheme("basic", password)
+    request = _request(policy)
+    spec.components.schema("RunRequest", schema=request)
+    # As a part of a request that brings its files along in others.
+    spec.components.schema("UploadRequest", schema=_without_files(request))
+    # Where apispec does not look for schemas: what is within a text.
+    spec.components.schema("Line", schema=answers.Line)
+    for word, response in failures.components():
+        spec.components.response(word, response)
+    for operation in (
+        *of_runs.operations(body_limit),
+        *of_logs.operations(),
+        *of_artifacts.operations(),
+        *of_service.operations(),
+    ):
+        spec.path(operation.path, operations={operation.method: _operation(operation, secured=secured)})
+    found = spec.to_dict()
+    # First of all, what it is.
+    return {"openapi": found["openapi"], **found}
+
+
+class _Converter(OpenAPIConverter):  # type: ignore[misc,unused-ignore]
+    # apispec knows the keywords of OpenAPI 3.0; 3.1 has all of JSON Schema's.
+    def schema2jsonschema(self, schema: Schema | type[Schema]) -> dict[str, Any]:
+        """Add what the schema says of itself."""
+        found = super().schema2jsonschema(schema)  # type: ignore[no-untyped-call,unused-ignore]
+        return {**found, **getattr(schema, "json_schema", {})}
+
+    def metadata2properties(self, field: fields.Field[Any], **kwargs: Any) -> dict[str, Any]:
+        """Take all of it."""
+        return dict(field.metadata)
+
+
+class _Plugin(MarshmallowPlugin):  # type: ignore[misc,unused-ignore]
+    Converter = _Converter
+
+
+def _class_of(schema: Schema | type[Schema]) -> type[Schema]:
+    return schema if isinstance(schema, type) else type(schema)
+
+
+def _without_files(request: Schema) -> Schema:
+    found = type(request)(partial=("files",))
+    found.fields.update(request.fields)
+    return found
+
+
+def _request(policy: Policy) -> Schema:
+    schema = schemas.run_schema(policy)
+    limits = policy.limits
+    defaults = {"timeout": policy.timeout, "workdir": "/app", "detached": False, "pull": policy.pull}
+    _say(schema, words.FIELDS, defaults)
+    part: Any = schema.fields["limits"]
+    _say(part.schema, words.LIMITS, {"memory": limits.memory, "cpus": limits.cpus, "pids": limits.pids})
+    return schema
+
+
+def _say(schema: Schema, texts: Mapping[str, str], defaults: Mapping[str, Any]) -> None:
+    for name, field in schema.fields.items():
+        default = {"default": defaults[name]} if name in defaults else {}
+        field.metadata = {**field.metadata, "description": texts.get(name, ""), **default}
+
+
+def _operation(operation: Operation, *, secured: bool) -> dict[str, Any]:
+    guarded = secured and operation.scope is not None
+    everywhere = (*failures.EVERYWHERE, *failures.GUARDED) if guarded else failures.EVERYWHERE
+    answers = {str(status): answer for status, answer in operation.answers.items()}
+    found: dict[str, Any] = {
+        "operationId": operation.name,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "responses": {**answers, **failures.responses(*operation.errors, *everywhere)},
+        **operation.more,
+    }
+    if operation.description:
+        found["description"] = operation.description
+    if operation.parameters:
+        found["parameters"] = [dict(parameter) for parameter in operation.parameters]
+    if operation.body is not None:
+        found["requestBody"] = operation.body
+    if secured:
+        found["security"] = _security(operation)
+    return found
+
+
+def _security(operation: Operation) -> list[dict[str, Any]]:
+    if operation.scope is None:
+        return []
+    schemes = ("bearer", "basic") if operation.path in _PAGES else ("bearer",)
+    return [{scheme: [operation.scope]} for scheme in schemes]

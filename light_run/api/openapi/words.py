@@ -1,0 +1,71 @@
+"""What the fields of a request mean, for people; and an example that is whole."""
+
+from __future__ import annotations
+
+FIELDS = {
+    "image": "The image; `pull` says when its registry is asked for it.",
+    "files": "Relative path to content: a string, written as UTF-8, or an object. A name has 255 bytes at most, "
+    "and no path may be both a file and another's folder.",
+    "entrypoint": "Executed as `sh -c ENTRYPOINT`. Left out: the image's own entrypoint and command.",
+    "run": "Steps that are executed once and cached as an image.",
+    "setup": "Another name of `run`; give one of the two.",
+    "input": "Written to stdin as JSON, then the end of file; `null` counts too. Left out: stdin is at its end.",
+    "timeout": "Milliseconds from the start of the container, written without a fraction.",
+    "network": "`none`, `bridge` or the name of a network that exists. Left out: the isolated network.",
+    "workdir": "Files land here, and the command starts here.",
+    "env": "Environment variables, passed as they are.",
+    "extract": "Paths in the container to keep as artifacts, absolute or relative to `workdir`. `*`, `?` and `[...]` "
+    "match within a name, `**` any number of folders.",
+    "detached": "Answer when the run is accepted, not when it has ended.",
+    "callbackUrl": "Where the final state is POSTed to.",
+    "callbackSecret": "Signs the callback.",
+    "limits": "At most what the server allows.",
+    "runtime": "A runtime of the engine that the server allows.",
+    "pull": "When the registry is asked for the image: where the engine does not have it, each time, or never.",
+}
+
+LIMITS = {
+    "memory": 'Bytes, or text such as `"512m"` within the same bounds.',
+    "cpus": "CPUs, fractions too.",
+    "pids": "Processes and threads.",
+}
+
+RUN_ID = "0b9d5b6e-6f0e-4b4c-9a35-2d8f1c7e4a10"
+
+REQUEST = {
+    "image": "alpine:3.19",
+    "files": {"greet.sh": "while read -r name; do echo Hello, $name; done", "in/names.txt": "Ada\nGrace\n"},
+    "entrypoint": "sh greet.sh < in/names.txt | tee greetings.txt",
+    "timeout": 60000,
+    "network": "none",
+    "extract": ["greetings.txt"],
+}
+
+SUMMARY = {
+    "id": RUN_ID,
+    "status": "succeeded",
+    "startedAt": "2026-04-20T10:00:00.000Z",
+    "finishedAt": "2026-04-20T10:00:00.120Z",
+    "exitCode": 0,
+    "durationMs": 120,
+    "artifacts": [{"path": "greetings.txt", "bytes": 24, "type": "file"}],
+    "reason": "exit",
+    "extracted": [{"path": "greetings.txt", "status": "ok", "bytes": 24}],
+    "timings": {"queuedMs": 0.4, "imageMs": 1.5, "startMs": 11.2, "runMs": 35.6, "extractMs": 2.3},
+    "parked": True,
+}
+
+STATE = {**SUMMARY, "logs": ["Hello, Ada", "Hello, Grace"]}
+
+CALLBACK = {
+    "state": "pending",
+    "attempts": 3,
+    "lastStatus": 503,
+    "nextAttemptAt": "2026-04-20T10:01:00.000Z",
+}
+
+FOLDER = [{"path": "plots", "type": "directory"}, {"path": "greetings.txt", "type": "file"}]
+
+HEALTH = {"status": "ok", "docker": True, "workspace": "bind"}
+
+LINE = '{"seq":0,"time":"2026-04-20T10:00:00.084Z","stream":"stdout","text":"Hello, Ada"}'
