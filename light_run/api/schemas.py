@@ -13,7 +13,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, validates_sche
 
 from light_run.api import document
 from light_run.api.fields import MESSAGES, Anything, Flag, Part, Real, Size, Text, Texts, Whole
-from light_run.api.files import Files
+from light_run.api.files import Files, Stdin
 from light_run.api.policy import Policy
 from light_run.api.problems import Problem, faults, kind, shown, wrong, wrong_type
 from light_run.engine.spec import MIB, Limits, RunSpec
@@ -48,9 +48,14 @@ class RunRequestBase(Strict):
     """What no single field can see."""
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
-    def _run_once(self, data: Any, original: Mapping[str, Any], **kwargs: Any) -> None:
+    def _one_of_two(self, data: Any, original: Mapping[str, Any], **kwargs: Any) -> None:
+        problems = {}
         if "run" in original and "setup" in original:
-            raise ValidationError({"setup": [Problem("conflict", "is the same as run; give one of them")]})
+            problems["setup"] = [Problem("conflict", "is the same as run; give one of them")]
+        if "input" in original and "stdin" in original:
+            problems["stdin"] = [Problem("conflict", "is given beside input; give one of them")]
+        if problems:
+            raise ValidationError(problems)
 
 
 class Env(fields.Dict):
@@ -95,6 +100,7 @@ def run_schema(policy: Policy) -> Schema:
             "run": Texts(step, most=50),
             "setup": Texts(step, most=50),
             "input": Anything(),
+            "stdin": Stdin(),
             "timeout": Whole("milliseconds", least=1, most=policy.max_timeout),
             "network": Text(_network_check(policy), most=100),
             "workdir": Text(_absolute, most=200),
@@ -121,7 +127,7 @@ def load(schema: Schema, body: bytes) -> dict[str, Any]:
     try:
         loaded = schema.load(value)
         if "input" in loaded:
-            loaded["input"] = _stdin(loaded["input"])
+            loaded["input"] = _serialised(loaded["input"])
     except ValidationError as error:
         found.extend(islice(faults(error.messages), document.MOST_FAULTS))
     if found:
@@ -136,7 +142,7 @@ def run_spec(loaded: Mapping[str, Any], policy: Policy) -> RunSpec:
         files=loaded["files"],
         entrypoint=loaded.get("entrypoint"),
         steps=tuple(loaded.get("run", loaded.get("setup", ()))),
-        stdin=loaded.get("input"),
+        stdin=loaded.get("stdin", loaded.get("input")),
         timeout=loaded.get("timeout", policy.timeout) / 1000,
         network=loaded.get("network"),
         workdir=loaded.get("workdir", "/app"),
@@ -155,7 +161,7 @@ def _limits(asked: Mapping[str, Any], default: Limits) -> Limits:
     )
 
 
-def _stdin(value: Any) -> bytes:
+def _serialised(value: Any) -> bytes:
     try:
         return document.serialise(value)
     except UnicodeEncodeError:

@@ -17,7 +17,7 @@ from marshmallow import fields
 from light_run import tokens
 from light_run.api import Policy, create_api, errors, schemas
 from light_run.api import fields as ours
-from light_run.api.files import MOST_PATH, Files
+from light_run.api.files import MOST_PATH, Files, Stdin
 from light_run.api.guessing import MOST_FAILURES
 from light_run.engine import DROPPED_CAPABILITIES, Limits, Reason
 from light_run.errors import IdempotencyConflict, InsufficientStorage, Overloaded
@@ -46,6 +46,7 @@ TYPES: dict[type[fields.Field[Any]], str] = {
     ours.Part: "object",
     ours.Anything: "any JSON",
     Files: "object",
+    Stdin: "string or object",
     schemas.Env: "object",
 }
 
