@@ -16,7 +16,9 @@ bind = f"{_host}:{_settings.port}"
 # The table of runs is in the memory of one process: a second worker would not know them, and is refused.
 workers = 1
 worker_class = "light_run.server.JsonWorker"
-threads = _settings.threads
+# Beside those for requests that end soon, one for each client that follows a run.
+threads = _settings.threads + _settings.max_followers
+worker_connections = 1000 + _settings.max_followers
 
 # Threads do not survive a fork: the application is made in the worker.
 preload_app = False

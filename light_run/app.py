@@ -87,17 +87,20 @@ def _begin(settings: Settings, host: worker.Worker | None, parts: _Parts) -> Fla
     parts.add(lambda _: statedir.unlock(settings.state_dir))
     named = None if settings.tokens_file is None else TokenFile(settings.tokens_file)
     service = _service(settings)
+    threads, followers = _threads(settings, host)
     parts.add(service.close)
     app = create_api(
         service,
         token=settings.token,
         body_limit=settings.body_limit,
         policy=policy(settings),
-        threads=settings.threads if host is None else host.threads,
+        threads=threads,
+        followers=followers,
         accel=settings.accel,
         named=named,
         trusted=settings.trusted_proxies,
         body_timeout=settings.body_timeout,
+        send_timeout=settings.send_timeout,
     )
     # Beside the first requests: the engine may take its time, or not be there yet.
     starter = threading.Thread(target=service.start, name="light-run-start", daemon=True)
@@ -110,6 +113,14 @@ def _begin(settings: Settings, host: worker.Worker | None, parts: _Parts) -> Fla
             host.on_reload(named.mark_stale)
     atexit.register(parts.close, 0.0)
     return app
+
+
+def _threads(settings: Settings, host: worker.Worker | None) -> tuple[int, int]:
+    # For requests that end soon, and for those that follow a run.
+    if host is None:
+        return settings.threads, settings.max_followers
+    followers = host.followers(settings.threads, settings.max_followers)
+    return host.threads - followers, followers
 
 
 def _service(settings: Settings) -> RunService:

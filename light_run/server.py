@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import logging
 import os
 import signal
 import socket
+import struct
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
@@ -37,6 +39,8 @@ _REFUSALS: tuple[tuple[type[Exception], int, str, str], ...] = (
 )
 # Seconds in which the headers of a request have to arrive.
 HEADER_TIMEOUT = 10.0
+# Connections at once, those of followers aside.
+CONNECTIONS = 1000
 # Beside the time for sync runs to end: kill containers, send answers, close connections.
 _STOP_MARGIN = 25
 
@@ -120,7 +124,13 @@ class JsonWorker(ThreadWorker):  # type: ignore[misc,unused-ignore]
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Serve a request, whose headers are there."""
         DEADLINES.stop(self._reading.deadline)
-        return super().handle_request(req, conn)
+        try:
+            return super().handle_request(req, conn)
+        except TimeoutError:
+            self.log.warning("a client was dropped: it did not take its answer")
+            _reset(conn.sock)
+            # As gunicorn itself ends a connection.
+            raise StopIteration from None
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer a request that never reached the application."""
@@ -141,6 +151,13 @@ class JsonWorker(ThreadWorker):  # type: ignore[misc,unused-ignore]
             client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
         except OSError:
             self.log.debug("nobody was there to hear of it")
+
+
+def _reset(connection: socket.socket) -> None:
+    # Closed like this, it takes with it what the client did not take; and gunicorn need not wait for its end.
+    with contextlib.suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Arbiter(Arbiter):  # type: ignore[misc,unused-ignore]
@@ -166,7 +183,8 @@ class _Server(BaseApplication):  # type: ignore[misc,unused-ignore]
             "bind": f"fd://{self._descriptor}",
             "workers": 1,
             "worker_class": JsonWorker,
-            "threads": self._settings.threads,
+            "threads": self._settings.threads + self._settings.max_followers,
+            "worker_connections": CONNECTIONS + self._settings.max_followers,
             "logger_class": JsonLogger,
             "proc_name": "light-run",
             "keepalive": 75,

@@ -65,6 +65,12 @@ class Settings:
     body_timeout: float = setting(
         60.0, parse.seconds(0.1, 3600), "seconds in which a request body has to arrive", shown="60"
     )
+    send_timeout: float = setting(
+        60.0,
+        parse.seconds(0.1, 3600),
+        "seconds in which a client has to take the next 64 KiB of an answer",
+        shown="60",
+    )
     state_dir: Path = setting(
         Path("~/.light-run"), parse.path, "folder of all that the server keeps", option="--state-dir"
     )
@@ -89,6 +95,9 @@ class Settings:
         parse.integer(4, 1000),
         "request threads; sync runs hold three quarters at most",
         option="--threads",
+    )
+    max_followers: int = setting(
+        100, parse.integer(0, 10_000), "clients that follow a run's log at once, beside the request threads"
     )
     max_queue: int = setting(1000, parse.integer(0, 1_000_000), "runs waiting for a slot; beyond: 503")
     memory: int = setting(512 * MIB, parse.size(6 * MIB), "memory of a run that asks for none")

@@ -38,6 +38,13 @@ class Worker:
         threads: int = self._gunicorn.cfg.threads
         return threads
 
+    def followers(self, threads: int, most: int) -> int:
+        """How many of its threads may follow logs: `most` beyond `threads`, as far as it was given as many.
+
+        A gunicorn that somebody started without thinking of followers lends them a quarter.
+        """
+        return min(most, max(self.threads - threads, self.threads // 4))
+
     def check(self) -> None:
         """Raise `SettingsError` where runs would be lost between workers; warn where they would be slow."""
         workers = self._gunicorn.cfg.workers

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from flask import Flask, Response
 from werkzeug.routing import BaseConverter
 
-from light_run.api import artifacts, auth, body, errors, health
+from light_run.api import artifacts, auth, body, errors, health, sending
 from light_run.api.guessing import Network
+from light_run.api.logs import Logs
 from light_run.api.policy import Policy
 from light_run.api.requestlog import RequestLog
 from light_run.api.runs import Runs
+from light_run.api.sending import SendLimit
 from light_run.runs.service import RunService
 from light_run.tokens import TokenFile
 
@@ -35,13 +37,16 @@ def create_api(
     named: TokenFile | None = None,
     trusted: Sequence[Network] = (),
     body_timeout: float = body.TIMEOUT,
+    send_timeout: float = sending.TIMEOUT,
+    followers: int = 16,
 ) -> Flask:
     """The Flask application in front of `service`.
 
     `body_limit` is in bytes; `threads` is how many requests the server takes at once, of which sync runs
     get a part; `accel` is the prefix of nginx's internal location for the artifacts. `named` are tokens
     beside `token`, `trusted` the proxies whose X-Forwarded-For is believed; a body that takes longer than
-    `body_timeout` seconds to arrive is refused.
+    `body_timeout` seconds to arrive is refused, a client that takes nothing of an answer for `send_timeout`
+    seconds is dropped. Up to `followers` requests, beyond `threads`, follow the log of a run.
     """
     app = Flask("light_run", static_folder=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
@@ -53,9 +58,10 @@ def create_api(
     app.register_blueprint(health.blueprint(service))
     routes = Runs(service, policy=policy, body_limit=body_limit, body_timeout=body_timeout, threads=threads)
     app.register_blueprint(routes.blueprint())
+    app.register_blueprint(Logs(service, followers).blueprint())
     app.register_blueprint(artifacts.blueprint(service, accel=accel))
     app.after_request(_no_sniffing)
-    app.wsgi_app = RequestLog(app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = RequestLog(SendLimit(app.wsgi_app, send_timeout))  # type: ignore[method-assign]
     return app
 
 

@@ -118,7 +118,7 @@ class Life:
         with self._step("image"):
             image = prepare_image(self._house, self._spec, self._halt, self._observer)
         self._observer.phase(Phase.STARTING)
-        log = LogWriter(self._log, self._house.config.log_cap)
+        log = LogWriter(self._log, self._house.config.log_cap, self._observer.wrote)
         with contextlib.closing(log), self._house.pool.giving_way() as launched:
             with self._step("start"):
                 launch = Launch(
@@ -142,7 +142,7 @@ class Life:
         now = datetime.now(timezone.utc)
         self._started_at = _engine_time(str(found["State"]["StartedAt"]))
         self._begun = time.monotonic() - (now - self._started_at).total_seconds()
-        with contextlib.closing(LogWriter.resume(self._log, self._house.config.log_cap)) as log:
+        with contextlib.closing(self._resumed_log()) as log:
             self._own.streams = Streams.replayed(self._engine, container)
             result = self._follow(log, None, time.monotonic() + (deadline - now).total_seconds())
         self._read_last_lines(container)
@@ -150,7 +150,7 @@ class Life:
 
     def _read_last_lines(self, container: str) -> None:
         # A log that is followed may lose a last line without a newline.
-        with contextlib.closing(LogWriter.resume(self._log, self._house.config.log_cap)) as log:
+        with contextlib.closing(self._resumed_log()) as log:
             with contextlib.suppress(EngineRefused), self._engine.whole_log(container) as chunks:
                 demultiplexer = Demultiplexer()
                 for chunk in chunks:
@@ -183,7 +183,7 @@ class Life:
     def _find_again(self, container: str, deadline: float) -> Exit:
         # The engine went away under a command that may go on without it.
         found = self._await_engine(container)
-        with contextlib.closing(LogWriter.resume(self._log, self._house.config.log_cap)) as log:
+        with contextlib.closing(self._resumed_log()) as log:
             if found["State"].get("Running"):
                 streams = self._own.reconnect(Streams.replayed(self._engine, container))
                 again = Execution(
@@ -209,6 +209,9 @@ class Life:
             self._halt.wait(pause)
             self._halt.check()
             pause = min(2 * pause, 2.0)
+
+    def _resumed_log(self) -> LogWriter:
+        return LogWriter.resume(self._log, self._house.config.log_cap, self._observer.wrote)
 
     def _delivered(self) -> None:
         self._observer.launched(self._started_at or datetime.now(timezone.utc))

@@ -22,6 +22,9 @@ from typing import BinaryIO, NamedTuple, Protocol
 STDOUT, STDERR = 1, 2
 _NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 
+# What is read of a spool at once, in bytes.
+PIECE = 1 << 14
+
 _FRAME = struct.Struct(">BxxxL")
 _RECORD = struct.Struct(">BQL")
 
@@ -58,11 +61,19 @@ class Demultiplexer:
                 self._header.clear()
 
 
-class LogWriter:
-    """Spools output to `path`, at most `cap` bytes of it; what comes after is dropped."""
+def _nobody() -> None:
+    """Nobody wants to know."""
 
-    def __init__(self, path: Path, cap: int) -> None:
+
+class LogWriter:
+    """Spools output to `path`, at most `cap` bytes of it; what comes after is dropped.
+
+    `wrote` is called behind each piece that a reader of the spool can find now.
+    """
+
+    def __init__(self, path: Path, cap: int, wrote: Callable[[], None] = _nobody) -> None:
         self._cap = cap
+        self._wrote = wrote
         self._kept = 0
         self._skip: dict[int, int] = {}
         self._file: BinaryIO = path.open("wb", buffering=0)
@@ -70,7 +81,7 @@ class LogWriter:
         self.failed: OSError | None = None
 
     @classmethod
-    def resume(cls, path: Path, cap: int) -> LogWriter:
+    def resume(cls, path: Path, cap: int, wrote: Callable[[], None] = _nobody) -> LogWriter:
         """Take up a spool where it broke off, for an output that is replayed from its beginning."""
         kept: dict[int, int] = {}
         writer = cls.__new__(cls)
@@ -80,7 +91,7 @@ class LogWriter:
         # A server that was killed may have left half a record.
         writer._file.truncate()
         writer._cap, writer._kept, writer._skip = cap, sum(kept.values()), kept
-        writer.truncated, writer.failed = False, None
+        writer.truncated, writer.failed, writer._wrote = False, None, wrote
         return writer
 
     def write(self, stream: int, data: memoryview) -> None:
@@ -102,6 +113,8 @@ class LogWriter:
             self.failed = error
             self.truncated = True
             self._cap = 0
+        else:
+            self._wrote()
 
     def _append(self, record: bytes) -> None:
         written = self._file.write(record)
@@ -156,13 +169,34 @@ class LogLine(NamedTuple):
 _line: Callable[[tuple[int, int, str, str]], LogLine] = partial(tuple.__new__, LogLine)
 
 
+class Cursor(NamedTuple):
+    """A place between two records of a spool: its `offset` in bytes, and how far lines have come there.
+
+    `seq` lines end before it, the last record at `time`; `begun` is what follows them of either stream.
+    """
+
+    offset: int = 0
+    seq: int = 0
+    time: int = 0
+    begun: tuple[bytes, bytes] = (b"", b"")
+
+
+START = Cursor()
+
+
 class LineAssembler:
     """Makes lines of spooled records; the two streams are kept apart until a line is whole."""
 
-    def __init__(self) -> None:
-        self._partial = {STDOUT: bytearray(), STDERR: bytearray()}
-        self._time = 0
-        self._seq = 0
+    def __init__(self, at: Cursor = START) -> None:
+        stdout, stderr = at.begun
+        self._partial = {STDOUT: bytearray(stdout), STDERR: bytearray(stderr)}
+        self._time = at.time
+        self._seq = at.seq
+
+    def cursor(self, offset: int) -> Cursor:
+        """Where it stands, `offset` bytes into the spool."""
+        begun = (bytes(self._partial[STDOUT]), bytes(self._partial[STDERR]))
+        return Cursor(offset, self._seq, self._time, begun)
 
     def feed(self, stream: int, milliseconds: int, data: bytes) -> Iterator[LogLine]:
         """The lines that `data` completes."""
@@ -224,3 +258,30 @@ def read_log(path: Path, *, ended: bool = True) -> Iterator[LogLine]:
             yield from assembler.feed(*record)
     if ended:
         yield from assembler.end()
+
+
+def read_on(path: Path, at: Cursor, most: int = PIECE) -> tuple[list[LogLine], Cursor]:
+    """The next whole lines of the spool at `path`, of `most` bytes or little more, and where they end.
+
+    No lines: there are no more yet. What lacks its newline is in the cursor, see `last_lines`.
+    """
+    assembler = LineAssembler(at)
+    lines: list[LogLine] = []
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return lines, at
+    with file:
+        file.seek(at.offset)
+        for record in records(file):
+            lines.extend(assembler.feed(*record))
+            if lines and file.tell() - at.offset >= most:
+                break
+        return lines, assembler.cursor(file.tell())
+
+
+def last_lines(at: Cursor) -> tuple[list[LogLine], Cursor]:
+    """What lacks its newline at the end of an output that has ended, and the cursor behind it."""
+    assembler = LineAssembler(at)
+    lines = list(assembler.end())
+    return lines, assembler.cursor(at.offset)

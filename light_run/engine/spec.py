@@ -161,6 +161,9 @@ class Observer(Protocol):
     def launched(self, started_at: datetime) -> None:
         """The command has certainly been started and its input delivered."""
 
+    def wrote(self) -> None:
+        """There is more in the run's log; called for each piece of output, so it must be quick."""
+
     def ended(self, result: RunResult) -> None:
         """The result is ready and the artifacts are in place; the container is still to be removed."""
 
@@ -175,6 +178,8 @@ class Silent:
     def assigned(self, container_id: str, *, parked: bool) -> None: ...
 
     def launched(self, started_at: datetime) -> None: ...
+
+    def wrote(self) -> None: ...
 
     def ended(self, result: RunResult) -> None: ...
 

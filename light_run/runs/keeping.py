@@ -19,6 +19,7 @@ from light_run.engine.spec import RunSpec
 from light_run.errors import RunActive, RunNotFound
 from light_run.runs import retention
 from light_run.runs.callbacks import Courier, Recipient
+from light_run.runs.following import Following
 from light_run.runs.journal import Entry, Journal, Key, Step
 from light_run.runs.model import CallbackState, Delivery, Run, Status
 from light_run.runs.retention import Retention
@@ -53,6 +54,7 @@ class Keeping:
         self._journal = journal
         self._logs_dir = logs_dir
         self._retention = bounds.retention
+        self.following = Following(self.store, self._log)
         # Of runs that have not ended.
         self._recipients: dict[str, Recipient] = {}
         self._sweeper = Sweeper(
@@ -96,6 +98,7 @@ class Keeping:
 
     def close(self) -> None:
         """Stop the threads and close the journal."""
+        self.following.close()
         self._periodic.close()
         self._sweeper.close()
         self._courier.close()
@@ -151,6 +154,7 @@ class Keeping:
 
     def settled(self, run: Run) -> None:
         """Everybody sees that `run` has ended: send its callback; let an older one go where it is one too many."""
+        self.following.changed(run.id)
         _log.info("run ended", extra=_told(run))
         self._courier.send(run.id)
         for run_id in self.store.ended_beyond(self._retention.count):
@@ -228,6 +232,8 @@ class Keeping:
         if entry.step is not Step.LAUNCHED:
             run = replace(entry.run, status=Status.QUEUED, started_at=None, queued_ms=0.0)
             entry = replace(entry, run=run)
+            # It begins anew, and so does its log.
+            self._log(run.id).unlink(missing_ok=True)
         self.store.add(entry.run)
         return entry
 

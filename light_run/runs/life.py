@@ -136,6 +136,10 @@ class Life:
         """See `Observer`."""
         self.around.keeping.launched(self.run_id, started_at, self._timeout)
 
+    def wrote(self) -> None:
+        """See `Observer`."""
+        self.around.keeping.following.changed(self.run_id)
+
     def ended(self, result: RunResult) -> None:
         """See `Observer`; only the first result counts."""
         keeping = self.around.keeping

@@ -15,6 +15,18 @@ class LogLine(Protocol):
     """One line of a run's output."""
 
     @property
+    def seq(self) -> int:
+        """Its number, from 0 over both streams."""
+
+    @property
+    def time(self) -> int:
+        """When its end came, in milliseconds since the epoch."""
+
+    @property
+    def stream(self) -> str:
+        """``stdout`` or ``stderr``."""
+
+    @property
     def text(self) -> str:
         """The line without its newline."""
 

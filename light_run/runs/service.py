@@ -23,6 +23,7 @@ from light_run.runs import retention as retentions
 from light_run.runs.callbacks import Recipient
 from light_run.runs.clearing import Clearing
 from light_run.runs.executor import Executor
+from light_run.runs.following import Batch
 from light_run.runs.journal import Journal, Key
 from light_run.runs.keeping import GIB, Bounds, Keeping
 from light_run.runs.life import Life
@@ -102,6 +103,8 @@ class RunService:
         Detached runs are left as they are, for the next server to take up. The others get `grace` seconds
         to end, then they are killed: no container of theirs is left.
         """
+        # Whoever follows a run takes up where it stopped with the next server.
+        self.keeping.following.close()
         for life in self._executor.stop():
             if life.detached:
                 self.over(life.run_id)
@@ -186,6 +189,10 @@ class RunService:
     def log_lines(self, run_id: str) -> Iterator[LogLine]:
         """The lines a run has written so far; see `Keeping.log_lines`."""
         return self.keeping.log_lines(run_id)
+
+    def follow(self, run_id: str, *, follow: bool, beat: float) -> Iterator[Batch | Run | None]:
+        """The lines of a run in batches, and those to come; see `Following.batches`."""
+        return self.keeping.following.batches(run_id, follow=follow, beat=beat)
 
     def health(self) -> Health:
         """What the engine is like now."""

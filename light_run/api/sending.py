@@ -1,0 +1,90 @@
+"""Sending answers: to clients that take them, for as long as they do."""
+
+from __future__ import annotations
+
+import math
+import select
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+# What a client has to take within the limit, in bytes.
+PIECE = 1 << 16
+TIMEOUT = 60.0
+# Seconds of silence after which the other end is asked whether it is there.
+_IDLE = 15
+
+
+class SendLimit:
+    """WSGI middleware around `app`: a client that takes nothing for `seconds` is dropped.
+
+    That needs a server that lends its connection, as gunicorn does: sending then fails with TimeoutError.
+    """
+
+    def __init__(self, app: WSGIApplication, seconds: float = TIMEOUT) -> None:
+        self._app = app
+        self._seconds = seconds
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Pass the request on."""
+        connection: socket.socket | None = environ.get("gunicorn.socket")
+
+        def start(line: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[..., object]:
+            # Not before: a body that is still to be read has a deadline of its own. For the next request on
+            # the connection, the server sets its own again.
+            if connection is not None:
+                _limit(connection, self._seconds)
+            return start_response(line, headers, exc_info)
+
+        body = self._app(environ, start)
+        return body if hasattr(body, "filelike") else _Pieces(body)
+
+
+class _Pieces:
+    # The limit is for each call that sends: what is large comes in pieces that are not.
+    def __init__(self, body: Iterable[bytes]) -> None:
+        self._body = body
+        self._pieces = self._cut()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._pieces
+
+    def _cut(self) -> Iterator[bytes]:
+        for whole in self._body:
+            if len(whole) <= PIECE:
+                yield whole
+                continue
+            for start in range(0, len(whole), PIECE):
+                yield whole[start : start + PIECE]
+
+    def close(self) -> None:
+        self._pieces.close()  # type: ignore[attr-defined]
+        getattr(self._body, "close", _nothing)()
+
+
+def _limit(connection: socket.socket, seconds: float) -> None:
+    connection.settimeout(seconds)
+    if connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    # What the system has taken to send is out of sight of that timeout. It drops a client that takes none of it,
+    # and finds out about one that has vanished without a word.
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, math.ceil(seconds * 1000))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _IDLE)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _IDLE)
+
+
+def is_gone(connection: socket.socket | None) -> bool:
+    """True where the client has closed `connection`; False where that cannot be known."""
+    if connection is None:
+        return False
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    return bool(poll.poll(0))
+
+
+def _nothing() -> None:
+    """Stand in for a `close` that an answer does not have."""
