@@ -9,6 +9,7 @@ LightRunError
 │   ├── RunActive              deleting what still runs
 │   ├── Overloaded             no room for another run now
 │   ├── IdempotencyConflict    the key was used with another body
+│   ├── PayloadTooLarge        its files are more than the server takes
 │   └── InsufficientStorage    the state directory is full
 ├── JournalError               the journal cannot be used (newer, in use, not writable)
 ├── ArtifactError
@@ -95,6 +96,10 @@ class Overloaded(RunError):
 
 class IdempotencyConflict(RunError):
     """The Idempotency-Key was used with another body."""
+
+
+class PayloadTooLarge(RunError):
+    """The files of a run are more, or have more bytes, than the server takes."""
 
 
 class InsufficientStorage(RunError):

@@ -62,8 +62,17 @@ class Settings:
         shown="none",
     )
     body_limit: int = setting(10 * MIB, parse.size(1), "most bytes of a request body", option="--body-limit")
+    upload_limit: int = setting(
+        1024 * MIB,
+        parse.size(1),
+        "most bytes of a multipart body, and of its files, unpacked",
+        option="--upload-limit",
+    )
     body_timeout: float = setting(
-        60.0, parse.seconds(0.1, 3600), "seconds in which a request body has to arrive", shown="60"
+        60.0,
+        parse.seconds(0.1, 3600),
+        "seconds in which a request body has to arrive; a multipart body gets one more for each 32 KiB",
+        shown="60",
     )
     send_timeout: float = setting(
         60.0,

@@ -14,6 +14,7 @@ from light_run.api.policy import Policy
 from light_run.api.requestlog import RequestLog
 from light_run.api.runs import Runs
 from light_run.api.sending import SendLimit
+from light_run.engine.spec import MIB
 from light_run.runs.service import RunService
 from light_run.tokens import TokenFile
 
@@ -32,6 +33,7 @@ def create_api(
     token: str | None,
     body_limit: int,
     policy: Policy,
+    upload_limit: int = 1024 * MIB,
     threads: int = 64,
     accel: str | None = None,
     named: TokenFile | None = None,
@@ -42,11 +44,12 @@ def create_api(
 ) -> Flask:
     """The Flask application in front of `service`.
 
-    `body_limit` is in bytes; `threads` is how many requests the server takes at once, of which sync runs
-    get a part; `accel` is the prefix of nginx's internal location for the artifacts. `named` are tokens
-    beside `token`, `trusted` the proxies whose X-Forwarded-For is believed; a body that takes longer than
-    `body_timeout` seconds to arrive is refused, a client that takes nothing of an answer for `send_timeout`
-    seconds is dropped. Up to `followers` requests, beyond `threads`, follow the log of a run.
+    `body_limit` and `upload_limit`, that of a body with files, are in bytes; `threads` is how many requests
+    the server takes at once, of which sync runs and uploads get a part; `accel` is the prefix of nginx's
+    internal location for the artifacts. `named` are tokens beside `token`, `trusted` the proxies whose
+    X-Forwarded-For is believed; a body that takes longer than `body_timeout` seconds to arrive is refused,
+    a client that takes nothing of an answer for `send_timeout` seconds is dropped. Up to `followers`
+    requests, beyond `threads`, follow the log of a run.
     """
     app = Flask("light_run", static_folder=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
@@ -56,7 +59,14 @@ def create_api(
     errors.register(app)
     auth.register(app, service, token, named, trusted)
     app.register_blueprint(health.blueprint(service))
-    routes = Runs(service, policy=policy, body_limit=body_limit, body_timeout=body_timeout, threads=threads)
+    routes = Runs(
+        service,
+        policy=policy,
+        body_limit=body_limit,
+        upload_limit=upload_limit,
+        body_timeout=body_timeout,
+        threads=threads,
+    )
     app.register_blueprint(routes.blueprint())
     app.register_blueprint(Logs(service, followers).blueprint())
     app.register_blueprint(artifacts.blueprint(service, accel=accel))

@@ -27,6 +27,7 @@ _ANSWERS: dict[type[errors.LightRunError], tuple[int, str]] = {
     errors.RunNotFound: (404, "not_found"),
     errors.Overloaded: (503, "overloaded"),
     errors.IdempotencyConflict: (409, "idempotency_conflict"),
+    errors.PayloadTooLarge: (413, "payload_too_large"),
     errors.InsufficientStorage: (507, "insufficient_storage"),
     errors.InvalidPath: (400, "invalid_path"),
     errors.ArtifactNotFound: (404, "artifact_not_found"),

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from hashlib import sha256
 from typing import Any
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
 
-from light_run.api import auth, body, schemas
+from light_run.api import auth, body, schemas, upload
 from light_run.api.policy import Policy
 from light_run.api.requestlog import RUN
 from light_run.api.responses import error_response, json_response, no_content, streamed_json
@@ -44,7 +44,7 @@ class Waiters:
 class Runs:
     """The routes for runs; `policy` bounds what a request may ask for, `body_limit` (bytes) how long it is.
 
-    It has to arrive within `body_timeout` seconds.
+    With files of its own it may be as long as `upload_limit`. It has to arrive within `body_timeout` seconds.
     """
 
     def __init__(
@@ -53,12 +53,14 @@ class Runs:
         *,
         policy: Policy,
         body_limit: int,
+        upload_limit: int,
         threads: int,
         body_timeout: float = body.TIMEOUT,
     ) -> None:
         self._service = service
         self._policy = policy
         self._body_limit = body_limit
+        self._upload_limit = upload_limit
         self._body_timeout = body_timeout
         self._schema = schemas.run_schema(policy)
         self._waiters = Waiters(threads)
@@ -76,15 +78,18 @@ class Runs:
 
     def submit(self) -> Response:
         """``POST /run``: the final state, or where to ask for it."""
-        asked = self._asked()
-        if asked.detached:
+        boundary = upload.boundary(request)
+        asked = self._asked() if boundary is None else None
+        if asked is not None and asked.detached:
             return _accepted(self._service.submit(asked))
         with self._waiters.place() as taken:
             if not taken:
                 raise Overloaded("too many requests are waiting for a run; try again, or use detached")
-            run = self._service.submit(asked)
+            run = self._uploaded(boundary or "") if asked is None else self._service.submit(asked)
             # The files are on disk now; as long as the run takes, they need not be in memory too.
             del asked
+            if run.detached:
+                return _accepted(run)
             request.environ[RUN] = run.id
             run = self._service.wait(run.id)
         response = self._state(run)
@@ -147,7 +152,25 @@ class Runs:
 
     def _asked(self) -> RunRequest:
         raw = body.read(request, self._body_limit, self._body_timeout)
-        loaded = schemas.load(self._schema, raw)
+        return self._request(schemas.load(self._schema, raw), sha256(raw).hexdigest())
+
+    def _uploaded(self, boundary: str) -> Run:
+        # The run of a request whose files came with it: a place for it first, as they are long.
+        asking = auth.caller()
+        pieces = body.stream(request, self._upload_limit, self._body_timeout)
+        with (
+            closing(pieces),
+            body.drained(request),
+            self._service.place(asking.name, asking.max_runs) as place,
+        ):
+            received = upload.receive(pieces, boundary, place.intake(), self._load_part, self._body_limit)
+            asked = self._request(received.loaded, received.digest)
+            return self._service.submit(asked, place)
+
+    def _load_part(self, raw: bytes) -> dict[str, Any]:
+        return schemas.load(self._schema, raw, optional=("files",))
+
+    def _request(self, loaded: Mapping[str, Any], digest: str) -> RunRequest:
         asking = auth.caller()
         return RunRequest(
             spec=schemas.run_spec(loaded, self._policy),
@@ -155,7 +178,7 @@ class Runs:
             callback_url=loaded.get("callbackUrl"),
             callback_secret=loaded.get("callbackSecret"),
             idempotency_key=_idempotency_key(),
-            body_digest=sha256(raw).hexdigest(),
+            body_digest=digest,
             owner=asking.name,
             max_runs=asking.max_runs,
         )

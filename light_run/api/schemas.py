@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
@@ -117,15 +117,18 @@ def run_schema(policy: Policy) -> Schema:
     return request()
 
 
-def load(schema: Schema, body: bytes) -> dict[str, Any]:
-    """The fields in `body`, each of its own type. Raises `BadRequest` for no JSON, else `InvalidSpec`."""
+def load(schema: Schema, body: bytes, optional: Sequence[str] = ()) -> dict[str, Any]:
+    """The fields in `body`, each of its own type; those in `optional` need not be there.
+
+    Raises `BadRequest` for no JSON, else `InvalidSpec`.
+    """
     value, found = document.parse(body)
     if not isinstance(value, dict):
         found.extend(faults([Problem("invalid_type", f"is {kind(value)}; it must be an object")]))
         raise InvalidSpec(found)
     loaded: Any = {}
     try:
-        loaded = schema.load(value)
+        loaded = schema.load(value, partial=tuple(optional))
         if "input" in loaded:
             loaded["input"] = _serialised(loaded["input"])
     except ValidationError as error:
@@ -139,7 +142,7 @@ def run_spec(loaded: Mapping[str, Any], policy: Policy) -> RunSpec:
     """The run that the fields `loaded` ask for."""
     return RunSpec(
         image=loaded["image"],
-        files=loaded["files"],
+        files=loaded.get("files", {}),
         entrypoint=loaded.get("entrypoint"),
         steps=tuple(loaded.get("run", loaded.get("setup", ()))),
         stdin=loaded.get("stdin", loaded.get("input")),

@@ -43,8 +43,14 @@ class RunnerConfig:
     extract_cap: int = 1024 * MIB
     extract_entries: int = 100_000
     workspace_cap: int = 0
+    upload_cap: int = 1024 * MIB
     build_timeout: float = 1200.0
     engine_patience: float = 60.0
     parked_max: int = 4
     parked_idle: float = 300.0
     parked_pins: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def intake_cap(self) -> int:
+        """Most bytes of the files that are taken one by one: as an upload may have, and no more than a workspace."""
+        return min(self.upload_cap, self.workspace_cap or self.upload_cap)

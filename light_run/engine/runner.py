@@ -19,6 +19,7 @@ from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
 from light_run.engine.disk import DiskWatch
 from light_run.engine.images import Images
+from light_run.engine.intake import Intake
 from light_run.engine.inventory import Found, Inventory
 from light_run.engine.launch import House
 from light_run.engine.leftovers import Leftovers
@@ -110,6 +111,12 @@ class Runner:
             workspace.remove()
             raise
         return workspace.files
+
+    def receive(self, run_id: str) -> Intake:
+        """Take the files of a run that is to come one by one, in place of `stage`. Raises OSError."""
+        workspace = self._workspaces.of(run_id)
+        workspace.create()
+        return Intake(workspace, self.config.intake_cap)
 
     def staged(self, run_id: str) -> bool:
         """True where the files that `stage` wrote for `run_id` are there."""

@@ -26,8 +26,8 @@ from light_run.removal import remove_tree
 _TAR_IN_MEMORY = 4 * MIB
 
 # Whatever user the image runs as must be able to read and write what was posted.
-_FOR_ALL = 0o666
-_ANY_USER = 0o777
+FOR_ALL = 0o666
+ANY_USER = 0o777
 
 # Names the workspace that a run's files were moved to.
 _MOVED = "moved"
@@ -44,7 +44,7 @@ class Workspace:
         """Make the empty folder."""
         self.folder.mkdir(mode=0o700)
         self.files.mkdir()
-        self.files.chmod(_ANY_USER)
+        self.files.chmod(ANY_USER)
 
     def write(self, files: Files) -> None:
         """Write `files`, relative path → content. Raises InvalidSpec for a path that leaves the folder, OSError."""
@@ -60,15 +60,15 @@ class Workspace:
             descriptor = os.open(os.path.join(parent, parts[-1]), flags, 0o600)
             with open(descriptor, "wb") as stream:
                 stream.write(file.content)
-                os.fchmod(descriptor, file.mode | _FOR_ALL)
+                os.fchmod(descriptor, file.mode | FOR_ALL)
 
     def _copy(self, folder: Path) -> None:
         shutil.copytree(folder, self.files, dirs_exist_ok=True, ignore=_not_regular)
         for parent, _, names in os.walk(self.files):
-            os.chmod(parent, _ANY_USER)
+            os.chmod(parent, ANY_USER)
             for name in names:
                 path = os.path.join(parent, name)
-                os.chmod(path, os.stat(path).st_mode | _FOR_ALL)
+                os.chmod(path, os.stat(path).st_mode | FOR_ALL)
 
     def _make_parents(self, parts: tuple[str, ...], made: set[str]) -> str:
         path = str(self.files)
@@ -78,7 +78,7 @@ class Workspace:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(path)
                     # Not by mkdir's mode: the umask would take from it.
-                    os.chmod(path, _ANY_USER)
+                    os.chmod(path, ANY_USER)
                 made.add(path)
         return path
 

@@ -56,12 +56,16 @@ class Executor(Generic[J]):
     def reserve(self) -> None:
         """Keep a place for a job being made ready; `submit` or `release` follows. Raises `Overloaded`."""
         with self._lock:
-            if self._closed:
-                raise Overloaded("the server is stopping", retry_after=5)
+            self.check()
             if self._busy + len(self._waiting) + self._reserved >= self._concurrency + self._max_queue:
                 seconds = math.ceil(self._typical / self._concurrency)
                 raise Overloaded("too many runs are waiting already", min(max(seconds, 1), LONGEST_RETRY))
             self._reserved += 1
+
+    def check(self) -> None:
+        """Raise `Overloaded` where no job begins any more."""
+        if self._closed:
+            raise Overloaded("the server is stopping", retry_after=5)
 
     def release(self) -> None:
         """Give a reserved place back."""
@@ -75,8 +79,7 @@ class Executor(Generic[J]):
         """
         with self._lock:
             self._reserved -= 1
-            if self._closed:
-                raise Overloaded("the server is stopping", retry_after=5)
+            self.check()
             if self._waiting or self._busy >= self._concurrency:
                 self._waiting[job.run_id] = job
                 return False

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from light_run.engine.cancel import CancelToken
-from light_run.engine.spec import Destinations, Files, Observer, RunResult, RunSpec
+from light_run.engine.spec import Destinations, File, Files, Observer, RunResult, RunSpec
 
 
 class LogLine(Protocol):
@@ -55,6 +55,32 @@ class Found(Protocol):
         """That run; empty for another kind."""
 
 
+class Intake(Protocol):
+    """Takes the files of a run to come, one by one. All raise InvalidSpec, PayloadTooLarge, OSError.
+
+    `files` counts them; `check` is called again and again, and what it raises ends the intake. A fault's
+    path is `source` and the file's.
+    """
+
+    files: int
+    check: Callable[[], None]
+
+    def add_file(self, path: str, chunks: Iterable[bytes], mode: int = 0, source: str = "files") -> None:
+        """Write a file at `path`, relative to the workdir; `mode` is beyond everybody's to read and write."""
+
+    def add_directory(self, path: str, source: str = "files") -> None:
+        """Make a folder and those above it; one that is there is fine."""
+
+    def copy_file(self, first: str, path: str, source: str = "files") -> bool:
+        """Write a file at `path` as the one at `first` is; False where none has come."""
+
+    def write(self, files: Mapping[str, File | bytes | str]) -> None:
+        """Write `files`, path → content."""
+
+    def spool(self) -> IO[bytes]:
+        """An empty file without a name, on the disk that the files are on."""
+
+
 class Runner(Protocol):
     """Runs containers, and takes up what an earlier server with the same id left.
 
@@ -63,6 +89,9 @@ class Runner(Protocol):
 
     def stage(self, run_id: str, files: Files) -> object:
         """Write `files` where `run` will find them. Raises OSError, and leaves nothing behind then."""
+
+    def receive(self, run_id: str) -> Intake:
+        """Take files one by one, in place of `stage`. Raises OSError."""
 
     def discard(self, run_id: str) -> None:
         """Remove what was staged for a run that will never begin; nothing staged is fine."""

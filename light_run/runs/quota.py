@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from light_run.errors import Overloaded
-from light_run.runs.model import RunRequest
 from light_run.runs.store import RunStore
 
 
@@ -20,17 +19,17 @@ class Quota:
         self._accepting: dict[str, str | None] = {}
 
     @contextmanager
-    def place(self, request: RunRequest, run_id: str) -> Iterator[None]:
-        """Have `run_id` count while it is accepted. Raises `Overloaded` where that is one too many."""
-        if request.max_runs is None:
+    def place(self, owner: str | None, most: int | None, run_id: str) -> Iterator[None]:
+        """Have `run_id` count while it is accepted. Raises `Overloaded` where `most` others have not ended."""
+        if most is None:
             yield
             return
         with self._lock:
-            mine = {each for each, owner in self._accepting.items() if owner == request.owner}
+            mine = {each for each, other in self._accepting.items() if other == owner}
             # By id: a run that has just been accepted is in both for a moment.
-            if len(mine | self._store.active_of(request.owner)) >= request.max_runs:
-                raise Overloaded(f"this token may have {request.max_runs} runs at the same time")
-            self._accepting[run_id] = request.owner
+            if len(mine | self._store.active_of(owner)) >= most:
+                raise Overloaded(f"this token may have {most} runs at the same time")
+            self._accepting[run_id] = owner
         try:
             yield
         finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import threading
 import time
@@ -17,7 +16,7 @@ from light_run.artifacts.store import ArtifactStore
 from light_run.artifacts.sweeper import INTERVAL
 from light_run.engine.output import LogLine
 from light_run.engine.spec import Reason, RunSpec
-from light_run.errors import InsufficientStorage, RunNotActive, RunNotFound
+from light_run.errors import RunNotActive, RunNotFound
 from light_run.runs import idempotency, schedule
 from light_run.runs import retention as retentions
 from light_run.runs.callbacks import Recipient
@@ -28,6 +27,7 @@ from light_run.runs.journal import Journal, Key
 from light_run.runs.keeping import GIB, Bounds, Keeping
 from light_run.runs.life import Life
 from light_run.runs.model import CallbackState, Run, RunRequest, Status
+from light_run.runs.place import Place, no_room
 from light_run.runs.ports import Health, Runner
 from light_run.runs.quota import Quota
 from light_run.runs.recovery import TakenUp, in_order
@@ -40,8 +40,6 @@ _log = logging.getLogger(__name__)
 CANCEL_WAIT = 5.0
 # A spec with more input and environment than this does not wait in memory, in bytes.
 LARGEST_HELD = 1 << 16
-
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
 class RunService:
@@ -124,23 +122,44 @@ class RunService:
         self.runner.close()
         self.keeping.close()
 
-    def submit(self, request: RunRequest) -> Run:
+    @contextlib.contextmanager
+    def place(self, owner: str | None = None, max_runs: int | None = None) -> Iterator[Place]:
+        """Room for one run, kept from before its files come until `submit` has it; what came goes otherwise.
+
+        `max_runs` caps the runs of `owner`. Raises `Overloaded` where there is none, and
+        `InsufficientStorage` where the disk becomes full while the files come.
+        """
+        run_id = str(uuid.uuid4())
+        with self._quota.place(owner, max_runs, run_id), no_room(run_id):
+            self._executor.reserve()
+            # From before there is anything of it on the disk, lest that be cleared as an earlier server's.
+            self._clearing.accepting.add(run_id)
+            place = Place(run_id, self.runner, self._executor.check)
+            try:
+                yield place
+            finally:
+                if not place.taken:
+                    self._executor.release()
+                    self.runner.discard(run_id)
+                self._clearing.accepting.discard(run_id)
+
+    def submit(self, request: RunRequest, place: Place | None = None) -> Run:
         """Accept a run: it is on disk with its files, and has a slot or a place in the queue.
 
-        With an Idempotency-Key that was used before, that run. Raises `Overloaded` before anything is
-        written, `InsufficientStorage` where it does not fit, `IdempotencyConflict`.
+        Files that came by `place` are its files. With an Idempotency-Key that was used before, that run.
+        Raises `Overloaded` before anything is written, `InsufficientStorage` where it does not fit,
+        `IdempotencyConflict`.
         """
         key, owner = request.idempotency_key, request.owner or ""
         if key is None:
-            return self._admit(request, str(uuid.uuid4()), None)
+            return self._admit(request, place, None)
         with self._keys.claim(owner, key, request.body_digest):
             known = self.keeping.key(owner, key)
             if known is not None:
                 idempotency.check(known, request)
                 with contextlib.suppress(RunNotFound):
                     return self._store.get(known.run_id)
-            run_id = str(uuid.uuid4())
-            return self._admit(request, run_id, Key(owner, key, request.body_digest, run_id, time.time()))
+            return self._admit(request, place, key)
 
     def wait(self, run_id: str, timeout: float | None = None) -> Run:
         """The run once it has ended, or as it is after `timeout` seconds. Raises `RunNotFound`."""
@@ -214,25 +233,21 @@ class RunService:
         with self._lock:
             return run_id in self._lives or run_id in self._store.active()
 
-    def _admit(self, request: RunRequest, run_id: str, key: Key | None) -> Run:
-        with self._quota.place(request, run_id):
-            return self._accept(request, run_id, key)
+    def _admit(self, request: RunRequest, place: Place | None, key: str | None) -> Run:
+        if place is not None:
+            return self._accept(request, place, key)
+        with self.place(request.owner, request.max_runs) as own:
+            self.runner.stage(own.run_id, request.spec.files)
+            return self._accept(request, own, key)
 
-    def _accept(self, request: RunRequest, run_id: str, key: Key | None) -> Run:
-        self._executor.reserve()
-        # From before there is anything of it on the disk, lest that be cleared as an earlier server's.
-        self._clearing.accepting.add(run_id)
-        try:
-            self._write_down(request, run_id, key)
-        except BaseException:
-            self._executor.release()
-            raise
-        finally:
-            self._clearing.accepting.discard(run_id)
+    def _accept(self, request: RunRequest, place: Place, key: str | None) -> Run:
+        run_id = place.run_id
+        self._write_down(request, run_id, key)
         # Its files are on disk, and so is what else is large: what waits in the queue holds none of it.
         spec = replace(request.spec, files={})
         held = spec if _weight(spec) <= LARGEST_HELD else None
         life = self._live(Life(run_id, self, detached=request.detached, spec=held))
+        place.taken = True
         try:
             if self._executor.submit(life):
                 life.begin()
@@ -243,7 +258,7 @@ class RunService:
             raise
         return self._store.get(run_id)
 
-    def _write_down(self, request: RunRequest, run_id: str, key: Key | None) -> None:
+    def _write_down(self, request: RunRequest, run_id: str, key: str | None) -> None:
         recipient = None
         if request.callback_url is not None:
             recipient = Recipient(request.callback_url, request.callback_secret)
@@ -255,17 +270,10 @@ class RunService:
             owner=request.owner,
             callback=None if recipient is None else CallbackState(),
         )
-        try:
-            self.runner.stage(run_id, request.spec.files)
-            self.keeping.accept(run, request.spec, recipient, key)
-        except OSError as error:
-            if error.errno not in _NO_ROOM:
-                raise
-            _log.warning("run not accepted: no room", extra={"run": run_id, "error": str(error)})
-            raise InsufficientStorage("the files cannot be written: the state directory is full") from error
-        except InsufficientStorage:
-            self.runner.discard(run_id)
-            raise
+        used = None
+        if key is not None:
+            used = Key(request.owner or "", key, request.body_digest, run_id, time.time())
+        self.keeping.accept(run, request.spec, recipient, used)
 
     def _live(self, life: Life) -> Life:
         with self._lock:

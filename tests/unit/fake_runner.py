@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from light_run.engine.cancel import CancelToken
+from light_run.engine.intake import Intake
 from light_run.engine.spec import (
     Destinations,
     File,
@@ -21,6 +22,7 @@ from light_run.engine.spec import (
     RunSpec,
     Timings,
 )
+from light_run.engine.workspace import Workspace
 from light_run.errors import EngineUnavailable
 
 OK = RunResult(reason=Reason.EXIT, exit_code=0, timings=Timings(image=1, start=2, run=3, extract=4))
@@ -51,6 +53,7 @@ class Engine:
     containers: dict[str, str] = field(default_factory=dict)
     staged: dict[str, dict[str, File | bytes | str]] = field(default_factory=dict)
     moved: dict[str, dict[str, File | bytes | str]] = field(default_factory=dict)
+    uploads: Path = Path("/nowhere")
 
 
 @dataclass
@@ -76,6 +79,7 @@ class FakeRunner:
         self.default.go.set()
         self.default.clean.set()
         self.stage_error: OSError | None = None
+        self.most_bytes, self.most_entries = 1_000_000, 1000
         self.began: list[str] = []
         self.specs: dict[str, RunSpec] = {}
         self.adopted: dict[str, datetime] = {}
@@ -122,6 +126,13 @@ class FakeRunner:
         assert not isinstance(files, Path)
         self.engine.staged[run_id] = dict(files)
 
+    def receive(self, run_id: str) -> Intake:
+        """See `Runner`."""
+        workspace = Workspace(self.engine.uploads / run_id)
+        workspace.create()
+        self.engine.staged[run_id] = {}
+        return Intake(workspace, self.most_bytes, self.most_entries)
+
     def staged(self, run_id: str) -> bool:
         """See `Runner`."""
         return run_id in self.engine.staged
@@ -129,6 +140,7 @@ class FakeRunner:
     def discard(self, run_id: str) -> None:
         """See `Runner`."""
         self.engine.staged.pop(run_id, None)
+        Workspace(self.engine.uploads / run_id).remove()
 
     def run(
         self,
