@@ -43,7 +43,9 @@ def failure(response: requests.Response) -> LightRunError:
         kind, sentence = _NAMED[word]
         return kind(message or sentence)
     if word == "bad_request":
-        return InvalidSpec(_faults(body.get("details")) or [Fault((), word, message or "the request is wrong")])
+        return InvalidSpec(
+            _faults(body.get("details")) or [Fault((), word, message or "the request is wrong")]
+        )
     if word == "overloaded":
         return Overloaded(message or "the server has no room for this now", max(1, retry_after(response)))
     if response.status_code in AWAY:

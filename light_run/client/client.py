@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import uuid
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from light_run.client import download, model, sending
+from light_run.client import answers, download, model, sending
 from light_run.client.connection import Connection
 from light_run.client.download import Progress
 from light_run.client.following import Log
@@ -126,13 +125,13 @@ class Client:
             "callbackSecret": callback_secret,
             "detached": True,
         }
-        asked = sending.body(fields, sending.uploads(files))
+        asked = {name: value for name, value in fields.items() if value is not None}
         if input is not _NOTHING:
             asked["input"] = input
-        raw = json.dumps(asked, separators=(",", ":")).encode()
+        message = sending.Message(asked, sending.uploads(files))
         # One key for all the times that this may be sent: however many arrive, one run comes of it.
-        headers = {"Content-Type": "application/json", "Idempotency-Key": str(uuid.uuid4())}
-        return model.run(self._connection.json("POST", "/run", headers=headers, body=lambda: raw))
+        headers = {"Content-Type": message.content_type, "Idempotency-Key": str(uuid.uuid4())}
+        return model.run(self._connection.json("POST", "/run", headers=headers, body=message.pieces))
 
     def run(
         self,
@@ -190,7 +189,7 @@ class Client:
             if left is not None:
                 params["limit"] = str(min(left, 1000))
             with self._connection.send("GET", "/runs", params=params) as response:
-                page = [model.run(state) for state in model.array(response)]
+                page = [model.run(state) for state in model.array(answers.value(response))]
             yield from page
             if not page or "next" not in response.links:
                 return
@@ -225,7 +224,7 @@ class Client:
     def artifacts(self, run_id: str) -> tuple[Artifact, ...]:
         """The files and directories that a run has left, sorted by path."""
         with self._connection.send("GET", f"{_path(run_id)}/artifacts") as response:
-            return tuple(model.artifact(entry) for entry in model.array(response))
+            return tuple(model.artifact(entry) for entry in model.array(answers.value(response)))
 
     def download(
         self, run_id: str, path: str, to: str | Path = ".", *, progress: Progress = lambda _: None

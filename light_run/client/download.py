@@ -111,5 +111,3 @@ class _Download:
 
 def _drive(name: str) -> bool:
     return os.name == "nt" and ":" in name
-
-

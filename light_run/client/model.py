@@ -90,7 +90,16 @@ def run(state: Any) -> Run:
 
 def artifact(entry: Any) -> Artifact:
     """The artifact that `entry` is about. Raises `ClientError`."""
-    return _read(lambda each: Artifact(str(each["path"]), int(each["bytes"]), each["type"]), entry, "artifact")
+    return _read(
+        lambda each: Artifact(str(each["path"]), int(each["bytes"]), each["type"]), entry, "artifact"
+    )
+
+
+def array(found: Any) -> list[Any]:
+    """`found`, if it is an array. Raises `ClientError`."""
+    if not isinstance(found, list):
+        raise ClientError("the server's answer is no array")
+    return found
 
 
 def log_line(found: Any) -> LogLine:

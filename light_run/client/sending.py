@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import base64
+import io
+import json
 import os
 import shlex
 import stat
+import tarfile
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from light_run.errors import Fault, InvalidSpec
 
 Content = str | bytes | Path
 Files = Mapping[str, Content] | Path
 
-# What a request has to have, where there is nothing to be sent: an empty file that no listing shows.
-PLACEHOLDER = ".light-run"
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +30,9 @@ class Upload:
     content: bytes | Path
     executable: bool = False
 
-    def read(self) -> bytes:
-        """Its bytes. Raises OSError."""
-        return self.content.read_bytes() if isinstance(self.content, Path) else self.content
+    def open(self) -> BinaryIO:
+        """Its bytes, to be read. Raises OSError."""
+        return self.content.open("rb") if isinstance(self.content, Path) else io.BytesIO(self.content)
 
 
 def uploads(files: Files | None) -> dict[str, Upload]:
@@ -50,14 +53,59 @@ def uploads(files: Files | None) -> dict[str, Upload]:
             found[target] = _file(content)
         else:
             found[target] = Upload(content.encode() if isinstance(content, str) else content)
+    # Named here: the server's answer to the same would come after all of them have been sent.
+    for target in found:
+        if target.startswith("/") or ".." in target.split("/") or not target.strip("/."):
+            raise InvalidSpec(
+                [Fault(("files", target), "invalid_path", f"{target!r} is no path below the workdir")]
+            )
     return found
 
 
-def body(fields: Mapping[str, Any], files: Mapping[str, Upload]) -> dict[str, Any]:
-    """The body of ``POST /run``: those of `fields` that are not None, and `files`. Raises OSError."""
-    given = {name: value for name, value in fields.items() if value is not None}
-    contents = {target: _content(upload) for target, upload in files.items()}
-    return {**given, "files": contents or {PLACEHOLDER: ""}}
+class Message:
+    """A request as multipart/form-data: its `fields`, and a tar of its files that is made while it is sent.
+
+    The same files give the same bytes, however often they are sent: that is what an Idempotency-Key is for.
+    """
+
+    def __init__(self, fields: Mapping[str, Any], files: Mapping[str, Upload]) -> None:
+        self._boundary = uuid.uuid4().hex
+        self._request = json.dumps(fields, separators=(",", ":")).encode()
+        self._files = files
+
+    @property
+    def content_type(self) -> str:
+        """The value of its Content-Type header."""
+        return f"multipart/form-data; boundary={self._boundary}"
+
+    def pieces(self) -> Iterator[bytes]:
+        """Its bytes, a bounded piece at a time. Raises OSError."""
+        yield self._head("request") + self._request + self._head("archive", "files.tar")
+        for target, upload in self._files.items():
+            yield from _member(target, upload)
+        yield bytes(2 * tarfile.BLOCKSIZE)
+        yield f"\r\n--{self._boundary}--\r\n".encode()
+
+    def _head(self, name: str, filename: str = "") -> bytes:
+        after = f'; filename="{filename}"' if filename else ""
+        return (
+            f'\r\n--{self._boundary}\r\nContent-Disposition: form-data; name="{name}"{after}\r\n\r\n'.encode()
+        )
+
+
+def _member(target: str, upload: Upload) -> Iterator[bytes]:
+    info = tarfile.TarInfo(target)
+    info.mode = 0o755 if upload.executable else 0o644
+    with upload.open() as file:
+        left = info.size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        yield info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+        while left and (block := file.read(min(_BLOCK, left))):
+            left -= len(block)
+            yield block
+    if left:
+        raise OSError(f"{upload.content!s} became shorter while it was sent")
+    yield bytes(-info.size % tarfile.BLOCKSIZE)
 
 
 def text(content: bytes) -> str | dict[str, str]:
@@ -71,13 +119,6 @@ def text(content: bytes) -> str | dict[str, str]:
 def command_line(command: Sequence[str]) -> str:
     """The shell's line for the words of `command`, each of them passed on as it is."""
     return shlex.join(command)
-
-
-def _content(upload: Upload) -> str | dict[str, str]:
-    found = text(upload.read())
-    if not upload.executable:
-        return found
-    return {**(found if isinstance(found, dict) else {"content": found}), "mode": "0755"}
 
 
 def _tree(folder: Path, below: str) -> Iterator[tuple[str, Upload]]:
