@@ -179,4 +179,5 @@ def policy(settings: Settings) -> Policy:
         runtimes=runtimes if settings.runtime is None else (settings.runtime, *runtimes),
         images=settings.images,
         networks=settings.networks,
+        pull=settings.pull,
     )

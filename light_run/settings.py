@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from light_run import parse, profiles
 from light_run.errors import SettingsError
@@ -156,6 +156,11 @@ class Settings:
         parse.patterns,
         "image patterns that are allowed, such as python:3.*,ghcr.io/acme/**",
         shown="all",
+    )
+    pull: Literal["missing", "always", "never"] = setting(
+        "missing",
+        parse.choice("missing", "always", "never"),
+        "when to pull the image of a run that does not say: missing, always or never",
     )
     networks: tuple[str, ...] | None = setting(
         None, parse.patterns, "patterns of networks a run may name, such as none,team-*", shown="all"

@@ -11,7 +11,7 @@ from typing import Any
 from marshmallow import Schema, fields
 
 from light_run import parse
-from light_run.api.problems import Problem, kind, wrong, wrong_type
+from light_run.api.problems import Problem, kind, shown, wrong, wrong_type
 
 Check = Callable[[str], None]
 
@@ -52,6 +52,22 @@ class Text(fields.String):
             raise wrong("invalid_text", "has a NUL character")
         for check in self._checks:
             check(value)
+        return value
+
+
+class Choice(fields.String):
+    """One of `words`."""
+
+    def __init__(self, *words: str) -> None:
+        super().__init__(error_messages=MESSAGES, metadata={"enum": list(words)})
+        self._words = words
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        right = f"one of {', '.join(self._words)}"
+        if not isinstance(value, str):
+            raise wrong_type(value, right)
+        if value not in self._words:
+            raise wrong("invalid_value", f"is {shown(value)}; it must be {right}")
         return value
 
 

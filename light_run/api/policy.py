@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from light_run.engine.spec import Limits
+from light_run.engine.spec import Limits, Pull
 
 _HUB = ("docker.io/", "index.docker.io/")
 
@@ -16,8 +16,8 @@ _HUB = ("docker.io/", "index.docker.io/")
 class Policy:
     """The bounds of a request.
 
-    `limits` and `timeout` (ms) are what a run gets that asks for none; `most` and `max_timeout` what it may
-    ask for. `images` and `networks` are patterns, None allows all; `runtimes` are names.
+    `limits`, `timeout` (ms) and `pull` are what a run gets that asks for none; `most` and `max_timeout` what
+    it may ask for. `images` and `networks` are patterns, None allows all; `runtimes` are names.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -27,6 +27,7 @@ class Policy:
     runtimes: tuple[str, ...] = ("runc", "runsc")
     images: tuple[str, ...] | None = None
     networks: tuple[str, ...] | None = None
+    pull: Pull = "missing"
 
     def allows_image(self, image: str) -> bool:
         """True where a pattern fits `image`, in whichever way it may be written."""

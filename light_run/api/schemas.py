@@ -6,17 +6,17 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validates_schema
 
 from light_run.api import document
-from light_run.api.fields import MESSAGES, Anything, Flag, Part, Real, Size, Text, Texts, Whole
+from light_run.api.fields import MESSAGES, Anything, Choice, Flag, Part, Real, Size, Text, Texts, Whole
 from light_run.api.files import Files, Stdin
 from light_run.api.policy import Policy
 from light_run.api.problems import Problem, faults, kind, shown, wrong, wrong_type
-from light_run.engine.spec import MIB, Limits, RunSpec
+from light_run.engine.spec import MIB, Limits, Pull, RunSpec
 from light_run.errors import InvalidSpec
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -111,6 +111,7 @@ def run_schema(policy: Policy) -> Schema:
             "callbackSecret": Text(least=16, most=200),
             "limits": Part(limits()),
             "runtime": Text(_runtime_check(policy), most=100),
+            "pull": Choice(*get_args(Pull)),
         },
         name="RunRequest",
     )
@@ -153,6 +154,7 @@ def run_spec(loaded: Mapping[str, Any], policy: Policy) -> RunSpec:
         extract=tuple(loaded.get("extract", ())),
         limits=_limits(loaded.get("limits", {}), policy.limits),
         runtime=loaded.get("runtime"),
+        pull=loaded.get("pull", policy.pull),
     )
 
 

@@ -10,12 +10,12 @@ from light_run.engine.cancel import CancelToken, Halt
 from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
 from light_run.engine.container import Execution, Exit, Streams
-from light_run.engine.flight import Progress, SingleFlight
+from light_run.engine.flight import Report, SingleFlight
 from light_run.engine.images import Image, Images, step_keys
 from light_run.engine.network import Networks
 from light_run.engine.output import Tail
 from light_run.engine.sandbox import Sandbox, container_config, labels
-from light_run.engine.spec import Limits, Reason
+from light_run.engine.spec import Limits, Progress, Reason
 from light_run.errors import BuildFailed, Cancelled, EngineRefused
 
 REPOSITORY = "light-run-cache"
@@ -51,7 +51,7 @@ class Builder:
         limits: Limits,
         runtime: str | None,
         cancel: CancelToken,
-        progress: Progress,
+        report: Report,
     ) -> Image:
         """The image of `steps` on `base`, from the longest prefix there is. Raises BuildFailed, Cancelled."""
         keys = step_keys(base.id, steps)
@@ -63,7 +63,7 @@ class Builder:
                 image, first = found, index
                 break
         for index in range(first, len(steps)):
-            progress(f"step {index + 1}/{len(steps)}")
+            report(Progress(steps=len(steps), done=index))
             step = _Step(base=base, image=image, number=index + 1, command=steps[index], tag=keys[index])
             work = self._work(step, limits, runtime)
             image = self._builds.run(keys[index], work, cancel, lambda _: None)
@@ -71,8 +71,8 @@ class Builder:
 
     def _work(
         self, step: _Step, limits: Limits, runtime: str | None
-    ) -> Callable[[CancelToken, Progress], Image]:
-        def work(abandoned: CancelToken, _report: Progress) -> Image:
+    ) -> Callable[[CancelToken, Report], Image]:
+        def work(abandoned: CancelToken, _report: Report) -> Image:
             # Another flight may have landed between our look at the cache and this take-off.
             found = self._images.find(f"{REPOSITORY}:{step.tag}")
             return found or self._bake(step, limits, runtime, abandoned)

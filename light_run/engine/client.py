@@ -214,17 +214,19 @@ class Engine:
             self.api.import_image_from_data(tar, repository=repository, tag=tag)
 
     @contextmanager
-    def pull(self, repository: str, tag: str, abandoned: CancelToken) -> Iterator[Iterator[dict[str, Any]]]:
+    def pull(
+        self, repository: str, tag: str, credentials: Mapping[str, str], abandoned: CancelToken
+    ) -> Iterator[Iterator[dict[str, Any]]]:
         """Pull an image; yields the engine's progress messages, the last of which may be an error.
 
         Runs on a client of its own: leaving the block early, or a cancel of `abandoned`, closes the
-        connection, which makes the engine give the pull up; and credentials are read afresh from the docker
-        configuration.
+        connection, which makes the engine give the pull up. `credentials` are for the registry, in the form of
+        the engine's API; empty for none.
         """
         with translated():
             client = self._connect()
         with breakable(client) as break_off, abandoned.calling(break_off), translated():
-            yield client.pull(repository, tag=tag, stream=True, decode=True)
+            yield client.pull(repository, tag=tag, stream=True, decode=True, auth_config=dict(credentials))
 
     def commit(self, container: str, repository: str, tag: str, config: Mapping[str, Any]) -> str:
         """Make an image of a container; its id."""

@@ -8,17 +8,21 @@ from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 from light_run.engine.cancel import CancelToken
+from light_run.engine.spec import Progress
 
 T = TypeVar("T")
 
-Progress = Callable[[str], None]
+Report = Callable[[Progress], None]
+
+# Who waits looks this often, in seconds, how far it is: an engine tells it some ten times a second a layer.
+_LOOK = 0.25
 
 
 class _Flight(Generic[T]):
     def __init__(self) -> None:
         self.changed = threading.Condition()
         self.passengers = 0
-        self.progress = ""
+        self.progress: Progress | None = None
         self.landed = False
         self.result: T | None = None
         self.error: BaseException | None = None
@@ -50,11 +54,14 @@ class SingleFlight(Generic[T]):
     def run(
         self,
         key: Hashable,
-        work: Callable[[CancelToken, Progress], T],
+        work: Callable[[CancelToken, Report], T],
         cancel: CancelToken,
-        progress: Progress,
+        report: Report,
     ) -> T:
-        """The result of `work(abandoned, progress)` for `key`. Raises what it raises, or Cancelled."""
+        """The result of `work(abandoned, report)` for `key`; `report` is told now and then how far it is.
+
+        Raises what `work` raises, or Cancelled.
+        """
         cancel.check()
         with self._lock:
             flight = self._flights.get(key)
@@ -70,18 +77,17 @@ class SingleFlight(Generic[T]):
                 self._flights[key] = flight
             flight.passengers += 1
         try:
-            return _ride(flight, cancel, progress)
+            return _ride(flight, cancel, report)
         finally:
             with self._lock:
                 flight.passengers -= 1
                 if not flight.passengers and not flight.landed:
                     flight.abandoned.cancel()
 
-    def _fly(self, key: Hashable, flight: _Flight[T], work: Callable[[CancelToken, Progress], T]) -> None:
-        def report(message: str) -> None:
-            with flight.changed:
-                flight.progress = message
-                flight.changed.notify_all()
+    def _fly(self, key: Hashable, flight: _Flight[T], work: Callable[[CancelToken, Report], T]) -> None:
+        def report(progress: Progress) -> None:
+            # Wakes nobody: a hundred passengers would be at it all the time.
+            flight.progress = progress
 
         try:
             flight.result = work(flight.abandoned, report)
@@ -96,26 +102,25 @@ class SingleFlight(Generic[T]):
             flight.changed.notify_all()
 
 
-def _ride(flight: _Flight[T], cancel: CancelToken, progress: Progress) -> T:
+def _ride(flight: _Flight[T], cancel: CancelToken, report: Report) -> T:
     def wake() -> None:
         with flight.changed:
             flight.changed.notify_all()
 
-    told = ""
+    told: Progress | None = None
     with cancel.calling(wake):
         while True:
             with flight.changed:
-                flight.changed.wait_for(
-                    lambda: flight.landed or cancel.cancelled or flight.progress != told  # noqa: B023
-                )
+                flight.changed.wait_for(lambda: flight.landed or cancel.cancelled, _LOOK)
                 news = flight.progress
                 landed = flight.landed
             cancel.check()
             if landed:
                 break
-            told = news
-            # Outside the lock: it may write to a disk.
-            progress(news)
+            if news is not None and news != told:
+                told = news
+                # Outside the lock: it may take its time.
+                report(news)
     if flight.error is not None:
         raise flight.error
     return flight.result  # type: ignore[return-value]

@@ -7,13 +7,16 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from docker.utils import parse_repository_tag
 
 from light_run.engine.cancel import CancelToken
 from light_run.engine.client import Engine
-from light_run.engine.flight import Progress, SingleFlight
+from light_run.engine.credentials import credentials
+from light_run.engine.flight import Report, SingleFlight
+from light_run.engine.layers import Layers
 from light_run.errors import EngineRefused, EngineUnavailable, ImageNotFound, PullFailed
 
 # The reference grammar of the distribution project, to the extent that keeps a name from being a path of the
@@ -52,8 +55,7 @@ class Images:
 
     def find(self, name: str) -> Image | None:
         """The image called `name` if the engine has it. Raises ImageNotFound where that is no image's name."""
-        if not _REFERENCE.fullmatch(name):
-            raise ImageNotFound(f"image {name!r}: invalid reference format")
+        _check(name)
         try:
             found = self._engine.inspect_image(name)
         except EngineRefused as error:
@@ -62,25 +64,27 @@ class Images:
             raise
         return Image(found["Id"], found.get("Config") or {})
 
-    def pull(self, name: str, cancel: CancelToken, progress: Progress) -> Image:
+    def pull(self, name: str, cancel: CancelToken, report: Report) -> Image:
         """Pull `name`, together with whoever else is pulling it. Raises ImageNotFound, PullFailed, Cancelled."""
-        self._pulls.run(name, lambda abandoned, report: self._pull(name, abandoned, report), cancel, progress)
+        _check(name)
+        self._pulls.run(name, partial(self._pull, name), cancel, report)
         image = self.find(name)
         if image is None:
             raise PullFailed(f"image {name!r} was pulled and is gone again")
         return image
 
-    def _pull(self, name: str, abandoned: CancelToken, report: Progress) -> None:
+    def _pull(self, name: str, abandoned: CancelToken, report: Report) -> None:
         repository, tag = parse_repository_tag(name)
-        layers: dict[str, str] = {}
+        known = credentials(repository)
+        layers = Layers()
         try:
-            with self._engine.pull(repository, tag or "latest", abandoned) as messages:
+            with self._engine.pull(repository, tag or "latest", known, abandoned) as messages:
                 for message in messages:
                     abandoned.check()
                     if "error" in message:
                         raise _pull_error(name, str(message["error"]))
-                    _note_layer(layers, message)
-                    report(_describe(layers))
+                    layers.note(message)
+                    report(layers.progress)
         except EngineRefused as error:
             raise _pull_error(name, str(error)) from error
         except (OSError, ValueError) as error:
@@ -89,19 +93,14 @@ class Images:
             ) from error
 
 
+def _check(name: str) -> None:
+    if not _REFERENCE.fullmatch(name):
+        raise ImageNotFound(f"image {name!r}: invalid reference format")
+
+
 def _pull_error(name: str, words: str) -> ImageNotFound | PullFailed:
     kind = ImageNotFound if _NO_SUCH_IMAGE.search(words) else PullFailed
     return kind(f"image {name!r} cannot be had: {words}")
-
-
-def _note_layer(layers: dict[str, str], message: dict[str, Any]) -> None:
-    if layer := message.get("id"):
-        layers[str(layer)] = str(message.get("status", ""))
-
-
-def _describe(layers: dict[str, str]) -> str:
-    done = sum(status in ("Pull complete", "Already exists") for status in layers.values())
-    return f"{done}/{len(layers)} layers"
 
 
 def step_keys(base: str, steps: Iterable[str]) -> list[str]:

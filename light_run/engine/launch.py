@@ -25,7 +25,7 @@ from light_run.engine.pool import Pool
 from light_run.engine.sandbox import Sandbox, container_config, labels
 from light_run.engine.spec import Limits, Observer, Phase, RunSpec
 from light_run.engine.workspace import Workspace, container_path
-from light_run.errors import EngineRefused, StartFailed
+from light_run.errors import EngineRefused, ImageNotFound, StartFailed
 
 # Mounted over by the runtime when a container starts.
 _KERNEL_FOLDERS = ("dev", "proc", "sys")
@@ -106,10 +106,7 @@ class Belongings:
 def prepare_image(house: House, spec: RunSpec, cancel: CancelToken, observer: Observer) -> Image:
     """The image of `spec` with its steps baked in. Raises ImageNotFound, PullFailed, BuildFailed, Cancelled."""
     cancel.check()
-    image = house.images.find(spec.image)
-    if image is None:
-        observer.phase(Phase.PULLING)
-        image = house.images.pull(spec.image, cancel, observer.progress)
+    image = _base_image(house, spec, cancel, observer)
     if not spec.steps:
         return image
     cached = house.builder.find(image, spec.steps)
@@ -122,8 +119,21 @@ def prepare_image(house: House, spec: RunSpec, cancel: CancelToken, observer: Ob
         limits=house.limits(spec),
         runtime=house.runtime(spec),
         cancel=cancel,
-        progress=observer.progress,
+        report=observer.progress,
     )
+
+
+def _base_image(house: House, spec: RunSpec, cancel: CancelToken, observer: Observer) -> Image:
+    found = None if spec.pull == "always" else house.images.find(spec.image)
+    if found is not None:
+        return found
+    if spec.pull == "never":
+        raise ImageNotFound(
+            f'image {spec.image!r} is not at the engine, and "pull" is "never": pull it there first, '
+            'or ask for "missing"'
+        )
+    observer.phase(Phase.PULLING)
+    return house.images.pull(spec.image, cancel, observer.progress)
 
 
 class Launch:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 MIB = 1024 * 1024
 
@@ -31,6 +31,8 @@ class File:
 
 Files = Mapping[str, File | bytes | str] | Path
 
+Pull = Literal["missing", "always", "never"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
@@ -42,7 +44,8 @@ class RunSpec:
     `stdin` is what the process reads before end-of-file; None is end-of-file at once. `timeout` is in
     seconds from the container's start. `network` None is the isolated bridge, else ``none``, ``bridge``
     or an existing network's name. `extract` lists container paths, absolute or relative to `workdir`.
-    `limits` and `runtime` None are the runner's own.
+    `limits` and `runtime` None are the runner's own. `pull` says when the registry is asked for the image:
+    where the engine lacks it (``missing``), for each run (``always``), or ``never``.
     """
 
     image: str
@@ -57,6 +60,7 @@ class RunSpec:
     extract: tuple[str, ...] = ()
     limits: Limits | None = None
     runtime: str | None = None
+    pull: Pull = "missing"
 
 
 class Reason(str, Enum):
@@ -87,6 +91,21 @@ class Phase(str, Enum):
     EXTRACTING = "extracting"
 
     __str__ = str.__str__
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a pull or a build is: `done` of so many `layers`, or of so many `steps`.
+
+    Of the layers whose size the engine has said so far, `current_bytes` of `total_bytes` have been
+    downloaded.
+    """
+
+    done: int
+    layers: int | None = None
+    steps: int | None = None
+    current_bytes: int = 0
+    total_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +171,8 @@ class Observer(Protocol):
     def phase(self, phase: Phase) -> None:
         """The run has entered `phase`."""
 
-    def progress(self, message: str) -> None:
-        """An image is being pulled or built; `message` says how far."""
+    def progress(self, progress: Progress) -> None:
+        """An image is being pulled or built, and is so far; told a few times a second at most."""
 
     def assigned(self, container_id: str, *, parked: bool) -> None:
         """The run has its container; nothing of the run's own has been started in it."""
@@ -173,7 +192,7 @@ class Silent:
 
     def phase(self, phase: Phase) -> None: ...
 
-    def progress(self, message: str) -> None: ...
+    def progress(self, progress: Progress) -> None: ...
 
     def assigned(self, container_id: str, *, parked: bool) -> None: ...
 

@@ -17,6 +17,8 @@ from requests.structures import CaseInsensitiveDict
 
 from light_run.errors import EngineRefused, EngineUnavailable
 
+CONFIGURATION = "the docker configuration (config.json) of the server's user"
+
 
 def connect(version: str | None, timeout: int) -> Any:
     """A docker-py client of the engine that DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH name.
@@ -24,7 +26,13 @@ def connect(version: str | None, timeout: int) -> Any:
     `version` is that of the engine's API, None asks for it. Any, since docker-py's stubs leave out most
     of what is used here.
     """
-    client: Any = _LeanClient(version=version, timeout=timeout, **kwargs_from_env())
+    try:
+        client: Any = _LeanClient(version=version, timeout=timeout, **kwargs_from_env())
+    except (ValueError, TypeError, AttributeError):
+        # It reads the credentials too. Not chained: the words may quote some of them.
+        raise EngineUnavailable(
+            f"{CONFIGURATION} is broken: mend it, or log in to the registries anew"
+        ) from None
     adapter = client.adapters.get("http+docker://")
     if isinstance(adapter, UnixHTTPAdapter):
         client._custom_adapter.close()

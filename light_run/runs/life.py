@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import Protocol
 
 from light_run.engine.cancel import CancelToken
-from light_run.engine.spec import Destinations, Phase, Reason, RunResult, RunSpec
+from light_run.engine.spec import Destinations, Phase, Progress, Reason, RunResult, RunSpec
 from light_run.errors import Overloaded, RunNotActive
 from light_run.runs.keeping import Keeping
 from light_run.runs.model import concluded, started
@@ -124,9 +124,9 @@ class Life:
             self.around.runner.leave(self.run_id)
         self.around.keeping.store.update(self.run_id, phase=phase, progress=None)
 
-    def progress(self, message: str) -> None:
+    def progress(self, progress: Progress) -> None:
         """See `Observer`."""
-        self.around.keeping.store.update(self.run_id, progress=message)
+        self.around.keeping.store.update(self.run_id, progress=progress)
 
     def assigned(self, container_id: str, *, parked: bool) -> None:
         """See `Observer`."""

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 from light_run.artifacts.paths import printable
-from light_run.engine.spec import Artifact, Extracted, Phase, Reason, RunResult, RunSpec, Timings
+from light_run.engine.spec import Artifact, Extracted, Phase, Progress, Reason, RunResult, RunSpec, Timings
 from light_run.runs.listing import packed
 
 
@@ -76,7 +76,7 @@ class Run:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     phase: Phase | None = None
-    progress: str | None = None
+    progress: Progress | None = None
     exit_code: int | None = None
     duration_ms: int | None = None
     reason: Reason | None = None

@@ -87,6 +87,7 @@ def encode_spec(spec: RunSpec) -> str:
             "extract": spec.extract,
             "limits": limits and (limits.memory, limits.cpus, limits.pids),
             "runtime": spec.runtime,
+            "pull": spec.pull,
         }
     )
 

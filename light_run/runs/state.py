@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from typing import Any
 
-from light_run.engine.spec import Artifact, Extracted, Timings
+from light_run.engine.spec import Artifact, Extracted, Progress, Timings
 from light_run.runs.model import CallbackState, Run
 from light_run.runs.ports import LogLine
 
@@ -29,6 +29,8 @@ def run_state(run: Run, *, callback: bool = True) -> dict[str, Any]:
     state = {
         "id": run.id,
         "status": str(run.status),
+        "phase": run.phase and str(run.phase),
+        "progress": run.progress and _progress(run.progress),
         # A client of the contract reads this of every run, also of one that still waits.
         "startedAt": timestamp(run.started_at or run.created_at),
         "finishedAt": run.finished_at and timestamp(run.finished_at),
@@ -104,6 +106,17 @@ def _encode(text: str) -> bytes:
 
 def _artifact(artifact: Artifact) -> dict[str, Any]:
     return {"path": artifact.path, "bytes": artifact.bytes, "type": artifact.type}
+
+
+def _progress(progress: Progress) -> dict[str, int]:
+    if progress.layers is None:
+        return {"steps": progress.steps or 0, "done": progress.done}
+    return {
+        "layers": progress.layers,
+        "done": progress.done,
+        "currentBytes": progress.current_bytes,
+        "totalBytes": progress.total_bytes,
+    }
 
 
 def _extracted(entry: Extracted) -> dict[str, Any]:

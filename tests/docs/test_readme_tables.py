@@ -7,7 +7,9 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,15 +21,17 @@ from light_run.api import Policy, create_api, errors, schemas
 from light_run.api import fields as ours
 from light_run.api.files import MOST_PATH, Files, Stdin
 from light_run.api.guessing import MOST_FAILURES
-from light_run.engine import DROPPED_CAPABILITIES, Limits, Reason
+from light_run.engine import DROPPED_CAPABILITIES, Limits, Phase, Progress, Reason
 from light_run.errors import IdempotencyConflict, InsufficientStorage, Overloaded
-from light_run.runs.model import Delivery, Status
+from light_run.runs.model import Delivery, Run, Status
 from light_run.runs.service import RunService
+from light_run.runs.state import run_state
 from light_run.server import _REFUSALS
 from light_run.settings import Settings, table
 from light_run.tokens import TokenFile
 from tests.docs import rst
 from tests.docs.settings_files import ENV_EXAMPLE, README, REPOSITORY, env_example, with_table
+from tests.support.poll import eventually
 from tests.support.raw import raw_request
 from tests.support.server import Server, run_cli, running_server
 
@@ -43,6 +47,7 @@ TYPES: dict[type[fields.Field[Any]], str] = {
     ours.Texts: "array of strings",
     ours.Whole: "integer",
     ours.Flag: "boolean",
+    ours.Choice: "string",
     ours.Part: "object",
     ours.Anything: "any JSON",
     Files: "object",
@@ -200,13 +205,29 @@ def states(real: Server) -> list[dict[str, Any]]:
     ]
 
 
-def test_state_fields(states: list[dict[str, Any]]) -> None:
-    assert set(rows("state-table")) == {name for state in states for name in state}
+@pytest.fixture(scope="module")
+def under_way(real: Server) -> dict[str, Any]:
+    """The state of a run while a step of it is built."""
+    run_id = real.start(run=[f"echo {time.time()}; sleep 60"])
+
+    def look() -> dict[str, Any] | None:
+        state = real.state(run_id)
+        return state if "progress" in state else None
+
+    state = eventually(look, "it says how far it is")
+    assert state is not None
+    assert real.cancel(run_id).status_code == 204
+    assert not {"phase", "progress"} & set(real.state(run_id))
+    return state
 
 
-def test_types_of_state_fields(states: list[dict[str, Any]]) -> None:
+def test_state_fields(states: list[dict[str, Any]], under_way: dict[str, Any]) -> None:
+    assert set(rows("state-table")) == {name for state in [*states, under_way] for name in state}
+
+
+def test_types_of_state_fields(states: list[dict[str, Any]], under_way: dict[str, Any]) -> None:
     for name, kind, _ in rst.table(README, "state-table"):
-        values = [state[name] for state in states if name in state]
+        values = [state[name] for state in [*states, under_way] if name in state]
         assert all(type(value) is STATE_TYPES[kind] for value in values), name
         if kind == "array of strings":
             assert all(isinstance(item, str) for value in values for item in value), name
@@ -218,6 +239,24 @@ def test_parts_of_state_fields(states: list[dict[str, Any]], name: str) -> None:
     entries = [entry for value in values for entry in (value if isinstance(value, list) else [value])]
     shown = set(re.findall(r"\b[a-z]+[A-Za-z]*\b", literal_words(name)))
     assert {key for entry in entries for key in entry} == shown
+
+
+def test_parts_of_progress(under_way: dict[str, Any]) -> None:
+    pulling = Run(
+        id="x",
+        status=Status.RUNNING,
+        created_at=datetime.now(timezone.utc),
+        progress=Progress(layers=3, done=1),
+    )
+    shown = re.findall(r"\{(.*?)\}", rows("state-table")["progress"][2])
+    parts = [run_state(pulling)["progress"], under_way["progress"]]
+    assert [",".join(f'"{name}"' for name in each) for each in parts] == shown
+
+
+def test_phases() -> None:
+    assert re.findall(r"[a-z]{6,}(?=,| or|\.)", rows("state-table")["phase"][2].partition(":")[2]) == [
+        str(phase) for phase in Phase
+    ]
 
 
 def literal_words(name: str) -> str:

@@ -2,102 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import json
+import os
 import socket
-import subprocess
 import time
-import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-
-import pytest
-import requests
 
 from tests.integration.conftest import StartServer
 from tests.support.engine import BUSYBOX, engine_api
-from tests.support.poll import eventually
-from tests.support.server import REPOSITORY, Server, free_port
-
-USER, PASSWORD = "robot", "registry-canary-1c9e"
-
-
-@contextmanager
-def registry(folder: Path, *, password: bool) -> Iterator[str]:
-    """``127.0.0.1:PORT`` of a registry that keeps its data in `folder`."""
-    port = free_port()
-    command = [str(REPOSITORY / "scripts" / "registry"), str(port), str(folder)]
-    if password:
-        command += ["--password", f"{USER}:{PASSWORD}"]
-    folder.mkdir()
-    with (folder.parent / f"{folder.name}.log").open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    try:
-
-        def answers() -> bool:
-            assert process.poll() is None, "the registry exited"
-            try:
-                return requests.get(f"http://127.0.0.1:{port}/v2/", timeout=5).status_code in (200, 401)
-            except requests.ConnectionError:
-                return False
-
-        eventually(answers, "the registry answers")
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-@contextmanager
-def pushed(address: str, *, password: bool) -> Iterator[str]:
-    """The name of an image of its own that only the registry at `address` has."""
-    repository, tag = f"{address}/team/image-{uuid.uuid4().hex[:8]}", "1.0"
-    auth = {"username": USER, "password": PASSWORD} if password else None
-    with engine_api() as api:
-        # A label makes it another image than the one the engine has: pulling it takes its own blobs.
-        container = api.create_container(BUSYBOX, labels={"made-for": repository})
-        try:
-            api.commit(container["Id"], repository, tag)
-        finally:
-            api.remove_container(container["Id"])
-        for event in api.push(repository, tag, stream=True, decode=True, auth_config=auth):
-            assert "error" not in event, event
-        api.remove_image(f"{repository}:{tag}")
-        try:
-            yield f"{repository}:{tag}"
-        finally:
-            for image in api.images():
-                for name in image["RepoTags"] or ():
-                    if name.startswith(repository):
-                        api.remove_image(name, force=True)
-
-
-def docker_config(folder: Path, address: str, user: str, password: str) -> dict[str, str]:
-    """The environment with a docker configuration that has credentials for `address`."""
-    folder.mkdir()
-    auth = base64.b64encode(f"{user}:{password}".encode()).decode()
-    (folder / "config.json").write_text(json.dumps({"auths": {address: {"auth": auth}}}))
-    return {"DOCKER_CONFIG": str(folder)}
-
-
-def has_image(name: str) -> bool:
-    """Whether the engine has the image."""
-    with engine_api() as api:
-        return any(name in (image["RepoTags"] or ()) for image in api.images())
-
-
-def pulls_of(image: str, since: float) -> int:
-    """How often the engine has pulled `image` since a moment."""
-    with engine_api() as api:
-        filters = {"type": "image", "event": "pull"}
-        events = list(api.events(since=int(since), until=int(time.time()) + 1, filters=filters, decode=True))
-    return sum(event["id"] == image for event in events)
+from tests.support.registry import PASSWORD, USER, has_image, pulls_of, pushed, registry, write_login
+from tests.support.server import Server, free_port
 
 
 def test_a_missing_image_is_pulled_from_a_registry_without_password(server: Server, tmp_path: Path) -> None:
-    with registry(tmp_path / "data", password=False) as address, pushed(address, password=False) as image:
+    with registry(tmp_path / "data") as address, pushed(address) as image:
         assert not has_image(image)
         state = server.run(image=image, entrypoint="echo pulled")
         assert (state["status"], state["logs"]) == ("succeeded", ["pulled"]), state
@@ -106,7 +25,7 @@ def test_a_missing_image_is_pulled_from_a_registry_without_password(server: Serv
 
 
 def test_it_is_pulled_once_however_many_wait_for_it(server: Server, tmp_path: Path) -> None:
-    with registry(tmp_path / "data", password=False) as address, pushed(address, password=False) as image:
+    with registry(tmp_path / "data") as address, pushed(address) as image:
         since = time.time()
         with ThreadPoolExecutor(6) as pool:
             states = list(pool.map(lambda _: server.run(image=image), range(6)))
@@ -115,7 +34,7 @@ def test_it_is_pulled_once_however_many_wait_for_it(server: Server, tmp_path: Pa
 
 
 def test_a_present_image_is_used_as_it_is(server: Server, tmp_path: Path) -> None:
-    with registry(tmp_path / "data", password=False) as address, pushed(address, password=False) as image:
+    with registry(tmp_path / "data") as address, pushed(address) as image:
         assert server.run(image=image)["status"] == "succeeded"
     # The registry is gone.
     with engine_api() as api:
@@ -126,33 +45,43 @@ def test_a_present_image_is_used_as_it_is(server: Server, tmp_path: Path) -> Non
             api.remove_image(image)
 
 
-def test_a_registry_with_a_password_and_the_right_one(start_server: StartServer, tmp_path: Path) -> None:
+def test_a_registry_with_a_password(start_server: StartServer, tmp_path: Path) -> None:
     with registry(tmp_path / "data", password=True) as address, pushed(address, password=True) as image:
-        server = start_server(settings=docker_config(tmp_path / "config", address, USER, PASSWORD))
-        state = server.run(image=image, entrypoint="echo pulled")
-        assert (state["status"], state["logs"]) == ("succeeded", ["pulled"]), state
+        server = start_server(settings={"DOCKER_CONFIG": str(tmp_path / "config")})
+        states = [server.run(image=image)]
+        # Who logs in while the server is at work, first with a mistake, need not start it anew.
+        for password in ("wrong", PASSWORD):
+            write_login(tmp_path / "config", address, USER, password)
+            states.append(server.run(image=image, entrypoint="echo pulled"))
+        assert [state["status"] for state in states] == ["failed", "failed", "succeeded"], states
+        for state in states[:2]:
+            assert state["reason"] in ("pull_failed", "image_not_found")
+            assert image in state["error"]
+            assert "exitCode" not in state
+        assert states[2]["logs"] == ["pulled"]
         assert PASSWORD not in server.stderr
-        assert PASSWORD not in json.dumps(state)
+        assert PASSWORD not in json.dumps(states)
 
 
-@pytest.mark.parametrize("case", ["no password", "a wrong password"])
-def test_a_registry_with_a_password_and_not_the_right_one(
-    start_server: StartServer, tmp_path: Path, case: str
-) -> None:
+def test_a_password_that_a_program_knows(start_server: StartServer, tmp_path: Path) -> None:
     with registry(tmp_path / "data", password=True) as address, pushed(address, password=True) as image:
-        wrong = docker_config(tmp_path / "config", address, USER, "wrong")
-        nothing = {"DOCKER_CONFIG": str(tmp_path / "home")}
-        server = start_server(settings=nothing if case == "no password" else wrong)
+        said = json.dumps({"ServerURL": address, "Username": USER, "Secret": PASSWORD})
+        program = tmp_path / "docker-credential-test"
+        program.write_text(f"#!/bin/sh\n[ \"$1 $(cat)\" = 'get {address}' ] && echo '{said}'\n")
+        program.chmod(0o755)
+        (tmp_path / "config.json").write_text(json.dumps({"credHelpers": {address: "test"}}))
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        server = start_server(settings={"DOCKER_CONFIG": str(tmp_path), "PATH": path})
         state = server.run(image=image)
-        assert state["status"] == "failed"
-        assert state["reason"] in ("pull_failed", "image_not_found")
-        assert image in state["error"]
-        assert "exitCode" not in state
-        assert not has_image(image)
+        assert state["status"] == "succeeded", state
+        program.unlink()
+        state = server.run(image=image, pull="always")
+    assert (state["reason"], PASSWORD in state["error"]) == ("pull_failed", False)
+    assert "docker-credential" in state["error"]
 
 
 def test_an_image_the_registry_does_not_have(server: Server, tmp_path: Path) -> None:
-    with registry(tmp_path / "data", password=False) as address:
+    with registry(tmp_path / "data") as address:
         image = f"{address}/no/such-image:1"
         state = server.run(image=image)
     assert (state["status"], state["reason"]) == ("failed", "image_not_found")

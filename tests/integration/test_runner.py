@@ -15,7 +15,17 @@ from pathlib import Path
 import pytest
 
 from light_run import Limits, Runner, RunSpec
-from light_run.engine import CancelToken, Destinations, File, Phase, Reason, RunnerConfig, RunResult, read_log
+from light_run.engine import (
+    CancelToken,
+    Destinations,
+    File,
+    Phase,
+    Progress,
+    Reason,
+    RunnerConfig,
+    RunResult,
+    read_log,
+)
 from light_run.errors import InvalidSpec
 from tests.support.engine import BUSYBOX, NOSHELL, containers_of
 from tests.support.poll import eventually
@@ -71,7 +81,7 @@ class Watcher:
     def phase(self, phase: Phase) -> None:
         self.told.append(f"phase {phase}")
 
-    def progress(self, message: str) -> None:
+    def progress(self, progress: Progress) -> None:
         self.told.append("progress")
 
     def assigned(self, container_id: str, *, parked: bool) -> None:

@@ -17,6 +17,7 @@ from light_run.engine.spec import (
     Files,
     Observer,
     Phase,
+    Progress,
     Reason,
     RunResult,
     RunSpec,
@@ -164,7 +165,7 @@ class FakeRunner:
             raise script.error
         container = f"container-{run_id}"
         observer.phase(Phase.PULLING)
-        observer.progress("1 of 2 layers")
+        observer.progress(Progress(layers=2, done=1))
         with self._waking(script, cancel):
             if script.stops_at != "queued":
                 observer.phase(Phase.STARTING)

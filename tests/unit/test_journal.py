@@ -52,6 +52,7 @@ SPEC = RunSpec(
     extract=("x", "/y"),
     limits=Limits(memory=1, cpus=0.5, pids=3),
     runtime="runsc",
+    pull="always",
 )
 QUEUED = Run(id="r", status=Status.QUEUED, created_at=NOW)
 RECIPIENT = Recipient("http://example.com/", "secret-of-sixteen")

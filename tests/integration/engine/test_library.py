@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from light_run import Limits, Runner, RunSpec
-from light_run.engine import CancelToken, Destinations, Phase, Reason, RunResult
+from light_run.engine import CancelToken, Destinations, Phase, Progress, Reason, RunResult
 from tests.integration.engine.conftest import StartRunner
 from tests.support.engine import BUSYBOX, NOSHELL, PYTHON, WORKDIR, containers_of, engine_api
 from tests.support.poll import eventually
@@ -44,7 +44,7 @@ class Watcher:
     def phase(self, phase: Phase) -> None:
         self._tell(str(phase))
 
-    def progress(self, message: str) -> None:
+    def progress(self, progress: Progress) -> None:
         self._tell("progress")
 
     def assigned(self, container_id: str, *, parked: bool) -> None:

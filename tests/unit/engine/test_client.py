@@ -16,6 +16,7 @@ import pytest
 from light_run.engine.cancel import CancelToken
 from light_run.engine.client import Engine
 from light_run.engine.images import Images
+from light_run.engine.spec import Progress
 from light_run.errors import EngineRefused, EngineUnavailable, ImageNotFound, PullFailed
 from tests.support.poll import eventually
 
@@ -242,15 +243,14 @@ def test_progress_is_told_by_layers(play: Callable[[Answer], PlayedEngine]) -> N
         {"status": "Downloading", "id": "x"},
         {"status": "Already exists", "id": "y"},
         {"status": "Pull complete", "id": "x"},
-        {"status": "Digest: sha256:abc"},
     )
     found = answer({"Id": "sha256:x"})
     play(versioned(lambda line: body if "/images/create" in line else found))
-    told: list[str] = []
+    told: list[Progress] = []
     with engine() as api:
         # Not as a passenger, who hears only of what is new when it looks.
         Images(api)._pull("a:1", CancelToken(), told.append)
-    assert told == ["0/1 layers", "0/2 layers", "1/3 layers", "2/3 layers", "2/3 layers"]
+    assert [(one.done, one.layers) for one in told] == [(0, 0), (0, 1), (1, 2), (2, 2)]
 
 
 def test_a_connection_that_breaks_under_a_pull(play: Callable[[Answer], PlayedEngine]) -> None:

@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 
 from light_run.engine.cancel import CancelToken
-from light_run.engine.flight import Progress, SingleFlight
+from light_run.engine.flight import Report, SingleFlight
+from light_run.engine.spec import Progress
 from light_run.errors import Cancelled
 from tests.support.poll import eventually
 
@@ -23,11 +24,11 @@ class Work:
         self.begun = 0
         self.gave_up = 0
         self.go = threading.Event()
-        self.report: Progress = lambda _: None
+        self.report: Report = lambda _: None
         self._result = result
         self._error = error
 
-    def __call__(self, abandoned: CancelToken, report: Progress) -> str:
+    def __call__(self, abandoned: CancelToken, report: Report) -> str:
         self.begun += 1
         self.report = report
         with abandoned.calling(self.go.set):
@@ -140,7 +141,7 @@ def test_who_comes_after_that_begins_anew(scene: Scene) -> None:
     # The work that was given up takes its time to end; a newcomer gets a result of its own.
     held, cancel = threading.Event(), CancelToken()
 
-    def slow(abandoned: CancelToken, report: Progress) -> str:
+    def slow(abandoned: CancelToken, report: Report) -> str:
         assert held.wait(WITHIN)
         return "stale"
 
@@ -172,30 +173,31 @@ def test_who_was_cancelled_before_does_not_board(scene: Scene) -> None:
 
 def test_progress_reaches_everyone(scene: Scene) -> None:
     work = Work()
-    told: list[list[str]] = [[], []]
+    told: list[list[Progress]] = [[], []]
     riding = [
         scene._pool.submit(scene.flights.run, "key", work, CancelToken(), told[number].append)
         for number in range(2)
     ]
     scene.passengers(2)
-    for message in ("1/2", "2/2"):
-        work.report(message)
-        eventually(lambda m=message: [one[-1:] for one in told] == [[m], [m]], "all were told", within=WITHIN)  # type: ignore[misc]
+    steps = [Progress(steps=2, done=1), Progress(steps=2, done=2)]
+    for step in steps:
+        work.report(step)
+        eventually(lambda s=step: [one[-1:] for one in told] == [[s], [s]], "all were told", within=WITHIN)  # type: ignore[misc]
     work.go.set()
     assert [one.result(WITHIN) for one in riding] == ["done"] * 2
-    assert told == [["1/2", "2/2"]] * 2
+    assert told == [steps] * 2
 
 
 def test_a_passenger_whose_progress_fails_leaves_alone(scene: Scene) -> None:
     work = Work()
 
-    def failing(message: str) -> None:
+    def failing(progress: Progress) -> None:
         raise OSError("a full disk")
 
     leaving = scene._pool.submit(scene.flights.run, "key", work, CancelToken(), failing)
     staying = scene.board(work)
     scene.passengers(2)
-    work.report("1/2")
+    work.report(Progress(steps=2, done=1))
     with pytest.raises(OSError, match="full"):
         leaving.result(WITHIN)
     work.go.set()
@@ -226,8 +228,8 @@ def test_passengers_coming_and_going_at_random(scene: Scene) -> None:
     # Whoever stays has a result; nothing flies in the end.
     results: list[str] = []
 
-    def work(_: CancelToken, report: Progress) -> str:
-        report("half")
+    def work(_: CancelToken, report: Report) -> str:
+        report(Progress(steps=2, done=1))
         return "r"
 
     def passenger(number: int) -> None:

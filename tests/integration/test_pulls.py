@@ -1,0 +1,145 @@
+"""When images are pulled, and what can be seen of it meanwhile."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import StartServer
+from tests.support.engine import engine_api
+from tests.support.poll import eventually
+from tests.support.registry import gate, pulls_of, push, pushed, registry
+from tests.support.server import RunState, Server, free_port, run_request
+
+MIB = 1 << 20
+
+
+def wait_state(server: Server, run_id: str, **wanted: Any) -> RunState:
+    """The state of a run once it has everything `wanted`."""
+
+    def look() -> RunState | None:
+        state = server.state(run_id)
+        return state if wanted.items() <= state.items() else None
+
+    state = eventually(look, f"run {run_id} is {wanted}")
+    assert state is not None
+    return state
+
+
+def test_how_far_a_pull_is(server: Server, tmp_path: Path) -> None:
+    layer = os.urandom(6 * MIB)
+    with (
+        registry(tmp_path / "data") as address,
+        gate(address) as way,
+        pushed(way.address, files={"large": layer}) as image,
+    ):
+        since = time.time()
+        way.hold_after(4 * MIB)
+        ids = [
+            server.start(image=image, pull=pull, entrypoint="wc -c </large") for pull in ("missing", "always")
+        ]
+
+        def look() -> list[dict[str, Any]]:
+            found = [server.state(run_id).get("progress") or {} for run_id in ids]
+            return found if all(one.get("currentBytes") for one in found) else []
+
+        for progress in eventually(look, "some of it was downloaded"):
+            assert progress["layers"] > progress["done"] >= 0
+            assert 0 < progress["currentBytes"] < progress["totalBytes"]
+            assert progress["totalBytes"] >= 6 * MIB
+        states = [server.state(run_id) for run_id in ids]
+        assert {(state["status"], state["phase"]) for state in states} == {("running", "pulling")}
+        # Lists show it too.
+        assert {run["phase"] for run in server.get("/runs?limit=2").json()} == {"pulling"}
+        way.open()
+        for run_id in ids:
+            state = server.wait_done(run_id)
+            assert (state["status"], state["logs"]) == ("succeeded", [str(6 * MIB)]), state
+            assert not {"phase", "progress"} & set(state)
+        # One of the two asked for it always, but not one after the other.
+        assert pulls_of(image, since) == 1
+
+
+def test_phases_of_a_run(server: Server) -> None:
+    steps = [f"echo {time.time()} >/unique", "sleep 60"]
+    run_id = server.start(run=steps)
+    state = wait_state(server, run_id, phase="building", progress={"steps": 2, "done": 1})
+    assert state["status"] == "running"
+    assert server.cancel(run_id).status_code == 204
+    run_id = server.start(entrypoint="sleep 60")
+    assert "progress" not in wait_state(server, run_id, phase="running")
+    assert server.cancel(run_id).status_code == 204
+    assert not {"phase", "progress"} & set(server.state(run_id))
+
+
+def test_never(server: Server) -> None:
+    assert server.run(pull="never")["status"] == "succeeded"
+    image = f"127.0.0.1:{free_port()}/x:1"
+    state = server.run(image=image, pull="never")
+    assert (state["status"], state["reason"]) == ("failed", "image_not_found")
+    assert image in state["error"]
+    assert "never" in state["error"]
+
+
+def test_always_has_what_the_registry_has(server: Server, tmp_path: Path) -> None:
+    def version(pull: str, **fields: Any) -> list[str]:
+        state = server.run(image=image, pull=pull, **{"entrypoint": "cat /version", **fields})
+        assert state["status"] == "succeeded", state
+        logs: list[str] = state["logs"]
+        return logs
+
+    steps = {"run": [f"cp /version /baked-{time.time()}"], "entrypoint": "cat /baked*"}
+    with registry(tmp_path / "data") as address, pushed(address, files={"version": b"1"}) as image:
+        # Often enough for a container to be parked.
+        assert [version("missing") for _ in range(3)] == [["1"]] * 3
+        assert version("missing", **steps) == ["1"]
+        with engine_api() as api:
+            old = api.inspect_image(image)["Id"]  # type: ignore[no-untyped-call]
+            push(image, files={"version": b"2"})
+            api.tag(old, image.rpartition(":")[0], "1.0", force=True)
+        assert version("missing") == version("never") == ["1"]
+        # What was baked and parked of the old one is not used for the new one.
+        assert version("always") == version("missing") == ["2"]
+        assert version("always", **steps) == ["2"]
+
+
+def test_always_fails_where_the_registry_cannot_be_had(server: Server, tmp_path: Path) -> None:
+    with registry(tmp_path / "data") as address, ExitStack() as stack:
+        way = stack.enter_context(gate(address))
+        with pushed(way.address) as image:
+            assert server.run(image=image, pull="always")["status"] == "succeeded"
+            with engine_api() as api:
+                # Another that the engine has, and the registry does not.
+                other = image.replace("team/", "nobody/")
+                api.tag(image, other.rpartition(":")[0], "1.0")
+            try:
+                assert server.run(image=other, pull="always")["reason"] == "image_not_found"
+                assert server.run(image=other)["status"] == "succeeded"
+            finally:
+                with engine_api() as api:
+                    api.remove_image(other)
+            stack.close()
+            assert server.run(image=image, pull="always")["reason"] == "pull_failed"
+            assert server.run(image=image)["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("value", ["sometimes", "", None, True, ["always"], "ALWAYS"])
+def test_another_word_is_a_fault(server: Server, value: object) -> None:
+    response = server.request("POST", "/run", json=run_request(pull=value))
+    assert response.status_code == 400
+    (fault,) = response.json()["details"]
+    assert fault["path"] == ["pull"]
+    if isinstance(value, str):
+        assert "missing, always, never" in fault["message"]
+
+
+def test_what_the_server_does_where_nothing_is_asked(start_server: StartServer) -> None:
+    image = f"127.0.0.1:{free_port()}/x:1"
+    server = start_server(settings={"LIGHT_RUN_PULL": "never"})
+    assert server.run(image=image)["reason"] == "image_not_found"
+    assert server.run(image=image, pull="missing")["reason"] == "pull_failed"
