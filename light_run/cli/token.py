@@ -16,7 +16,12 @@ BAD_SETTING = 2
 
 @click.group()
 def token() -> None:
-    """Make the tokens of LIGHT_RUN_TOKENS_FILE."""
+    """Make the tokens of LIGHT_RUN_TOKENS_FILE.
+
+    \b
+    Example:
+      LIGHT_RUN_TOKENS_FILE=tokens.json light-run token new ci
+    """
 
 
 @token.command("new")
@@ -33,6 +38,10 @@ def new(name: str, scopes: tuple[str, ...], max_runs: int | None) -> None:
     """Make a token called NAME, print it, and keep its hash alone.
 
     A server that is running knows it a second later.
+
+    \b
+    Example:
+      light-run token new ci --scope read --scope run --max-runs 4
     """
     try:
         click.echo(tokens.create(_file(), name, scopes or tokens.USUAL, max_runs))

@@ -8,18 +8,20 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from light_run.client import answers, download, model, sending
 from light_run.client.connection import Connection
 from light_run.client.download import Progress
 from light_run.client.following import Log
-from light_run.client.model import Artifact, LogLine, Run, Status, Stream
+from light_run.client.model import Artifact, Info, LogLine, Run, Status, Stream
 from light_run.client.retries import Retries
 from light_run.client.sending import Files
 from light_run.errors import (
+    ArtifactError,
     ArtifactNotFound,
+    DownloadFailed,
     LightRunError,
     RunActive,
     RunNotActive,
@@ -98,15 +100,18 @@ class Client:
         workdir: str | None = None,
         limits: Mapping[str, Any] | None = None,
         runtime: str | None = None,
+        pull: Literal["missing", "always", "never"] | None = None,
         callback_url: str | None = None,
         callback_secret: str | None = None,
+        progress: Progress = lambda _: None,
     ) -> Run:
         """Ask for a run and return as soon as it is accepted, with its `id`.
 
         `command` is words, each passed on as it is, or a line for the shell; without it the image's own is
         used. `files` are a mapping of paths in the workdir to text, bytes or `Path`, or a folder whose
         contents are sent. `stdin` is written to the program as it is, `input` as JSON. `timeout` is in
-        seconds; what else there is, is as in the HTTP API. Raises `InvalidSpec` for what cannot be run.
+        seconds; what else there is, is as in the HTTP API. `progress` is called with the size of each piece in
+        bytes before it is sent; what that raises keeps the run from being. Raises `InvalidSpec` for what cannot be run.
         """
         line = command if command is None or isinstance(command, str) else sending.command_line(command)
         fields = {
@@ -121,6 +126,7 @@ class Client:
             "workdir": workdir,
             "limits": limits and dict(limits),
             "runtime": runtime,
+            "pull": pull,
             "callbackUrl": callback_url,
             "callbackSecret": callback_secret,
             "detached": True,
@@ -131,7 +137,9 @@ class Client:
         message = sending.Message(asked, sending.uploads(files))
         # One key for all the times that this may be sent: however many arrive, one run comes of it.
         headers = {"Content-Type": message.content_type, "Idempotency-Key": str(uuid.uuid4())}
-        return model.run(self._connection.json("POST", "/run", headers=headers, body=message.pieces))
+        return model.run(
+            self._connection.json("POST", "/run", headers=headers, body=lambda: message.sent(progress))
+        )
 
     def run(
         self,
@@ -183,7 +191,7 @@ class Client:
 
     def runs(self, *, status: Status | None = None, limit: int | None = None) -> Iterator[Run]:
         """Runs, the newest first and without their logs; those of `status` alone, `limit` at most."""
-        params = {} if status is None else {"status": status}
+        params: dict[str, str] = {} if status is None else {"status": status}
         left = limit
         while left is None or left > 0:
             if left is not None:
@@ -237,7 +245,7 @@ class Client:
         """
         target = Path(to)
         if target.is_dir():
-            target = download.target(target, path.rpartition("/")[2])
+            target = download.local_path(target, path.rpartition("/")[2])
         url = f"{_path(run_id)}/artifacts/{download.url_path(path)}"
         download.fetch(self._connection, url, target, progress)
         return target
@@ -247,24 +255,35 @@ class Client:
     ) -> tuple[Path, ...]:
         """Fetch everything that the run left, or what lies in its directory `below`, into `folder`.
 
-        Returns the files that were written. Nothing is written outside of `folder`: `InvalidPath` is raised
-        before anything is fetched for a name that would land there. Raises what `download` raises.
+        Returns the files that were written. Nothing is written outside of `folder`. An artifact that cannot be
+        had, or has no place there by its name, keeps nothing else from being fetched: `DownloadFailed` names
+        it at the end. Raises what `download` raises.
         """
         folder = Path(folder)
         prefix = f"{below.strip('/')}/" if below.strip("/") else ""
         entries = [entry for entry in self.artifacts(run_id) if entry.path.startswith(prefix)]
         if prefix and not entries and not self._is_directory(run_id, prefix[:-1]):
             raise ArtifactNotFound(f"the run left no directory {below}")
-        targets = {entry: download.target(folder, entry.path.removeprefix(prefix)) for entry in entries}
         folder.mkdir(parents=True, exist_ok=True)
-        written = []
-        for entry, target in targets.items():
-            if entry.type == "directory":
-                target.mkdir(parents=True, exist_ok=True)
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            written.append(self.download(run_id, entry.path, target, progress=progress))
+        written: list[Path] = []
+        failed: list[str] = []
+        for entry in entries:
+            try:
+                target = download.local_path(folder, entry.path.removeprefix(prefix))
+                (target if entry.type == "directory" else target.parent).mkdir(parents=True, exist_ok=True)
+                if entry.type == "file":
+                    written.append(self.download(run_id, entry.path, target, progress=progress))
+            except ArtifactError as error:
+                failed.append(f"{entry.path!r} ({error})")
+        if failed:
+            raise DownloadFailed(
+                f"{len(failed)} of {len(entries)} artifacts were not fetched: {', '.join(failed)}"
+            )
         return tuple(written)
+
+    def info(self) -> Info:
+        """What the server is like: its version, its engine, the room it has, what this token may do."""
+        return model.info(self._connection.json("GET", "/info"))
 
     def _is_directory(self, run_id: str, path: str) -> bool:
         return any(entry.path == path and entry.type == "directory" for entry in self.artifacts(run_id))

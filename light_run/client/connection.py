@@ -83,14 +83,16 @@ class Connection:
                     allow_redirects=False,
                 )
             except requests.RequestException as error:
-                failed, pause = self._no_answer(error), 0
+                failed: LightRunError = self._no_answer(error)
+                pause = 0
                 passing = isinstance(error, _BROKEN) and not isinstance(error, requests.exceptions.SSLError)
             else:
                 self._answered = True
                 if response.ok and not response.is_redirect:
                     break
                 with response:
-                    failed, pause = answers.failure(response), answers.retry_after(response)
+                    failed = answers.failure(response)
+                pause = answers.retry_after(response)
                 passing = response.status_code in answers.AWAY
             self._again(tries.again if passing and retry else None, failed, pause)
         with response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -23,7 +23,7 @@ _BLOCK = 1 << 16
 _SEPARATORS = frozenset(filter(None, ["/", os.sep, os.altsep]))
 
 
-def target(folder: Path, path: str) -> Path:
+def local_path(folder: Path, path: str) -> Path:
     """Where the artifact `path` goes below `folder`. Raises `InvalidPath` for one that would leave it."""
     names = path.split("/")
     for name in names:

@@ -85,7 +85,8 @@ class Log:
 
 def events(response: requests.Response) -> Iterator[tuple[str, str]]:
     """The server-sent events of `response`, each as its name and its data; comments are left out."""
-    event, data = "", []
+    event = ""
+    data: list[str] = []
     for line in _lines(response):
         if not line:
             if data:

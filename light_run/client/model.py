@@ -47,6 +47,28 @@ class LogLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Info:
+    """What a server is like.
+
+    `docker` is True where its engine answers, `engine` what that calls itself. `workspace` is ``bind`` or
+    ``archive``, None until it is known. `runtimes` are those that a run may ask for, `disk_free` and
+    `disk_total` bytes where it keeps what it keeps, `scopes` what the token at hand may do;
+    `open` says that everybody may do everything, without one.
+    """
+
+    version: str
+    docker: bool
+    engine: str | None = None
+    workspace: str | None = None
+    runtimes: tuple[str, ...] = ()
+    disk_free: int = 0
+    disk_total: int = 0
+    token: str | None = None
+    scopes: tuple[str, ...] = ()
+    open: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """A run at one moment. Times are UTC, `timings` milliseconds by step.
 
@@ -111,6 +133,11 @@ def log_line(found: Any) -> LogLine:
     )
 
 
+def info(found: Any) -> Info:
+    """What `found`, the answer of ``GET /info``, says. Raises `ClientError`."""
+    return _read(_info, found, "description of a server")
+
+
 def _read(make: Callable[[Any], T], found: Any, what: str) -> T:
     try:
         return make(found)
@@ -136,6 +163,22 @@ def _run(state: Mapping[str, Any]) -> Run:
         phase=state.get("phase"),
         progress=state.get("progress"),
         state=state,
+    )
+
+
+def _info(found: Mapping[str, Any]) -> Info:
+    engine, disk, token = found.get("engine") or {}, found.get("disk") or {}, found.get("token") or {}
+    return Info(
+        version=str(found["version"]),
+        docker=bool(found["docker"]),
+        engine=engine.get("name"),
+        workspace=found.get("workspace"),
+        runtimes=tuple(engine.get("runtimes", ())),
+        disk_free=int(disk["freeBytes"]),
+        disk_total=int(disk["totalBytes"]),
+        token=token.get("name"),
+        scopes=tuple(token.get("scopes", ())),
+        open=not token.get("required", True),
     )
 
 

@@ -46,7 +46,7 @@ class Tries:
             self._deadline = now + self._within
         longest = min(MOST, FIRST * 2 ** min(self.failed, 20))
         # Many clients that lost one server do not come back to it in step.
-        pause = max(at_least, longest * random.uniform(0.5, 1))
+        pause = max(at_least, longest * random.uniform(0.5, 1))  # noqa: S311
         if now + pause > self._deadline:
             return False
         self.failed += 1

@@ -10,7 +10,7 @@ import shlex
 import stat
 import tarfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +19,8 @@ from light_run.errors import Fault, InvalidSpec
 
 Content = str | bytes | Path
 Files = Mapping[str, Content] | Path
+# Told of each piece that is about to be sent, by its bytes.
+Progress = Callable[[int], object]
 
 _BLOCK = 1 << 16
 
@@ -78,8 +80,13 @@ class Message:
         """The value of its Content-Type header."""
         return f"multipart/form-data; boundary={self._boundary}"
 
-    def pieces(self) -> Iterator[bytes]:
-        """Its bytes, a bounded piece at a time. Raises OSError."""
+    def sent(self, progress: Progress) -> Iterator[bytes]:
+        """Its bytes, a bounded piece at a time; `progress` is told of each before it goes. Raises OSError."""
+        for piece in self._pieces():
+            progress(len(piece))
+            yield piece
+
+    def _pieces(self) -> Iterator[bytes]:
         yield self._head("request") + self._request + self._head("archive", "files.tar")
         for target, upload in self._files.items():
             yield from _member(target, upload)
