@@ -90,7 +90,7 @@ def run(url: str | None, detach: bool, output: Path | None, no_stdin: bool, **op
 
 
 def _submit(client: Client, stop: Stop, asked: dict[str, Any]) -> str:
-    total = sum(path.stat().st_size for path in asked["files"].values() if path.is_file())
+    total = sum(path.stat().st_size for _, path in asked["files"] if path.is_file())
     with showing.bar("sending", total if total >= _WORTH_A_BAR else 0) as bar:
 
         def sent(count: int) -> None:
@@ -142,8 +142,8 @@ def _asked(options: dict[str, Any], *, fetch: bool) -> dict[str, Any]:
     }
 
 
-def _files(given: tuple[str, ...]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+def _files(given: tuple[str, ...]) -> list[tuple[str, Path]]:
+    found = []
     for each in given:
         source, _, target = (each, "", "") if os.path.lexists(each) else each.rpartition(":")
         path = Path(source or each)
@@ -151,11 +151,7 @@ def _files(given: tuple[str, ...]) -> dict[str, Path]:
             raise click.BadParameter(f"there is no file or folder {str(path)!r}", param_hint="-f")
         if not path.is_dir() and (not target or target.endswith("/")):
             target += path.name
-        if target in found:
-            raise click.BadParameter(
-                f"{str(path)!r} and {str(found[target])!r} land in one place", param_hint="-f"
-            )
-        found[target] = path
+        found.append((target, path))
     return found
 
 

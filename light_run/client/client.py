@@ -25,6 +25,7 @@ from light_run.errors import (
     LightRunError,
     RunActive,
     RunNotActive,
+    RunNotFound,
     StillRunning,
 )
 
@@ -39,6 +40,9 @@ TOKEN_VARIABLE = "LIGHT_RUN_TOKEN"  # noqa: S105
 WAIT = 25.0
 # A server without room for waiting answers at once; it is not asked again at once.
 GLANCE = 0.5
+
+# The most runs that one answer has.
+PAGE = 1000
 
 _NOTHING: Any = object()
 
@@ -108,8 +112,8 @@ class Client:
         """Ask for a run and return as soon as it is accepted, with its `id`.
 
         `command` is words, each passed on as it is, or a line for the shell; without it the image's own is
-        used. `files` are a mapping of paths in the workdir to text, bytes or `Path`, or a folder whose
-        contents are sent. `stdin` is written to the program as it is, `input` as JSON. `timeout` is in
+        used. `files` are a mapping of paths in the workdir to text, bytes or `Path`, pairs of these, or a
+        folder whose contents are sent. `stdin` is written to the program as it is, `input` as JSON. `timeout` is in
         seconds; what else there is, is as in the HTTP API. `progress` is called with the size of each piece in
         bytes before it is sent; what that raises keeps the run from being. Raises `InvalidSpec` for what cannot be run.
         """
@@ -195,7 +199,7 @@ class Client:
         left = limit
         while left is None or left > 0:
             if left is not None:
-                params["limit"] = str(min(left, 1000))
+                params["limit"] = str(min(left, PAGE))
             with self._connection.send("GET", "/runs", params=params) as response:
                 page = [model.run(state) for state in model.array(answers.value(response))]
             yield from page
@@ -305,6 +309,9 @@ class Client:
 
 
 def _path(run_id: str) -> str:
+    if run_id in {"", ".", ".."}:
+        # Those would make another URL.
+        raise RunNotFound(f"no run is called {run_id!r}")
     return f"/runs/{quote(run_id, safe='')}"
 
 

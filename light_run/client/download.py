@@ -54,7 +54,9 @@ def fetch(connection: Connection, path: str, to: Path, progress: Progress = lamb
 
 
 def url_path(path: str) -> str:
-    """`path` of an artifact as a part of a URL."""
+    """`path` of an artifact as a part of a URL. Raises `InvalidPath` for one that would become another URL."""
+    if {".", ".."} & set(path.split("/")):
+        raise InvalidPath(f"no artifact is called {path!r}: it has a segment of dots")
     return quote(path, safe="/")
 
 

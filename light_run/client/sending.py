@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from light_run.errors import Fault, InvalidSpec
 
 Content = str | bytes | Path
-Files = Mapping[str, Content] | Path
+Files = Mapping[str, Content] | Sequence[tuple[str, Content]] | Path
 # Told of each piece that is about to be sent, by its bytes.
 Progress = Callable[[int], object]
 
@@ -40,28 +40,37 @@ class Upload:
 def uploads(files: Files | None) -> dict[str, Upload]:
     """What `files` come to, by path in the workdir: a folder's contents, or each entry of a mapping.
 
-    A `Path` in a mapping is a file, or a folder that is put below its key. Raises `InvalidSpec` for what
-    cannot be sent, such as a link that leads out of its folder, and OSError.
+    A `Path` in a mapping is a file, or a folder whose contents are put below its key, "" for the workdir
+    itself. Raises `InvalidSpec` for what cannot be sent, such as a link that leads out of its folder, and
+    OSError.
     """
-    if files is None:
-        return {}
-    if isinstance(files, Path):
-        return dict(_tree(files, ""))
     found: dict[str, Upload] = {}
-    for target, content in files.items():
-        if isinstance(content, Path) and content.is_dir():
-            found.update(_tree(content, target.rstrip("/") + "/"))
-        elif isinstance(content, Path):
-            found[target] = _file(content)
-        else:
-            found[target] = Upload(content.encode() if isinstance(content, str) else content)
-    # Named here: the server's answer to the same would come after all of them have been sent.
-    for target in found:
-        if target.startswith("/") or ".." in target.split("/") or not target.strip("/."):
-            raise InvalidSpec(
-                [Fault(("files", target), "invalid_path", f"{target!r} is no path below the workdir")]
-            )
+    for target, upload in _all(files or {}):
+        # Said here: the server's answer to the same comes after all of them have been sent.
+        if target in found:
+            raise _fault(target, "is given twice")
+        if (
+            target.startswith("/")
+            or ".." in target.split("/")
+            or target.endswith("/")
+            or not target.strip(".")
+        ):
+            raise _fault(target, "is no path of a file below the workdir")
+        found[target] = upload
     return found
+
+
+def _all(files: Files) -> Iterator[tuple[str, Upload]]:
+    if isinstance(files, Path):
+        yield from _tree(files, "")
+        return
+    for target, content in files.items() if isinstance(files, Mapping) else files:
+        if isinstance(content, Path) and content.is_dir():
+            yield from _tree(content, f"{target.rstrip('/')}/" if target else "")
+        elif isinstance(content, Path):
+            yield target, _file(content)
+        else:
+            yield target, Upload(content.encode() if isinstance(content, str) else content)
 
 
 class Message:
@@ -89,7 +98,11 @@ class Message:
     def _pieces(self) -> Iterator[bytes]:
         yield self._head("request") + self._request + self._head("archive", "files.tar")
         for target, upload in self._files.items():
-            yield from _member(target, upload)
+            try:
+                yield from _member(target, upload)
+            except OSError as error:
+                # To what sends this, an OSError is a connection that broke.
+                raise _fault(target, f"cannot be sent: {error.strerror or error}") from error
         yield bytes(2 * tarfile.BLOCKSIZE)
         yield f"\r\n--{self._boundary}--\r\n".encode()
 
@@ -154,5 +167,5 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _fault(path: Path, right: str) -> InvalidSpec:
-    return InvalidSpec([Fault(("files", str(path)), "invalid_file", f"{path} {right}")])
+def _fault(path: Path | str, right: str) -> InvalidSpec:
+    return InvalidSpec([Fault(("files", str(path)), "invalid_file", f"the file {str(path)!r} {right}")])
