@@ -40,11 +40,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     shown = [head, *([printable(cell) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in shown) for column in range(len(head))]
     for number, row in enumerate(shown):
-        cells = [
-            click.style(cell.ljust(width), bold=not number or None, fg=_COLOURS.get(cell) if number else None)
-            for cell, width in zip(row, widths, strict=True)
-        ]
-        click.echo("  ".join(cells).rstrip())
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        line = "  ".join(_coloured(cell) for cell in cells).rstrip() if number else "  ".join(cells).rstrip()
+        click.echo(line if number else click.style(line, bold=True))
+
+
+def _coloured(cell: str) -> str:
+    colour = _COLOURS.get(cell.rstrip())
+    return click.style(cell, fg=colour) if colour else cell
 
 
 def printable(text: str) -> str:

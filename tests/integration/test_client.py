@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.support.poll import eventually
 from tests.support.proxy import Proxy, breaking_proxy
 from tests.support.server import TOKEN, Server, free_port
 
-QUICK = {"network": "none"}
+QUICK: dict[str, Any] = {"network": "none"}
 
 
 @pytest.fixture
