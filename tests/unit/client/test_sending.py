@@ -40,7 +40,13 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_folder_a_mapping_and_pairs(folder: Path) -> None:
     assert list(uploads(folder)) == ["link", "tool", "a/.hidden/file"]
-    pairs: list[tuple[str, Content]] = [("", folder), ("b", folder), ("t", "ü"), ("x/y", b"\xff"), ("f", folder / "tool")]
+    pairs: list[tuple[str, Content]] = [
+        ("", folder),
+        ("b", folder),
+        ("t", "ü"),
+        ("x/y", b"\xff"),
+        ("f", folder / "tool"),
+    ]
     found = uploads(pairs)
     assert sorted(found) == sorted(
         [*uploads(folder), *(f"b/{each}" for each in uploads(folder)), "t", "x/y", "f"]
