@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from light_run.cli import showing, watching
-from light_run.cli.connecting import complain, connected, with_url
+from light_run.cli.connecting import complain, connected, fail, with_url
 from light_run.cli.stopping import Stop
-from light_run.errors import LightRunError
+from light_run.errors import LightRunError, ServerUnavailable
 
 if TYPE_CHECKING:
     from light_run.client import Client
@@ -81,9 +81,9 @@ def run(url: str | None, detach: bool, output: Path | None, no_stdin: bool, **op
         try:
             run_id = _submit(client, stop, asked)
         except KeyboardInterrupt:
-            complain("stopped before the run was accepted")
+            complain("stopped while the run was asked for; `light-run ps` lists it if it was accepted")
             sys.exit(stop.exit_code)
-        if detach:
+        if detach and stop.signal is None:
             click.echo(run_id)
             return
         sys.exit(_attend(client, stop, run_id, output))
@@ -98,16 +98,14 @@ def _submit(client: Client, stop: Stop, asked: dict[str, Any]) -> str:
             stop.check()
             bar.update(count)
 
+        # Once all has been sent, only the answer says what there is to cancel.
         with stop.held():
-            run_id = client.submit(progress=sent, **asked).id
-            # From here on there is something to cancel.
-            if stop.signal is not None:
-                _cancel(client, run_id)
-    return run_id
+            return client.submit(progress=sent, **asked).id
 
 
 def _attend(client: Client, stop: Stop, run_id: str, output: Path | None) -> int:
     try:
+        stop.check()
         found = watching.follow(client, run_id)
         watching.say_end(found)
         if output is not None:
@@ -120,6 +118,8 @@ def _attend(client: Client, stop: Stop, run_id: str, output: Path | None) -> int
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _cancel(client, run_id)
         return PIPE_BROKEN
+    except ServerUnavailable as error:
+        fail(f"{error}\nthe run may go on: see it by `light-run logs --follow {run_id}`")
     return watching.exit_code(found)
 
 

@@ -39,16 +39,12 @@ class Stop:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the first signal back until the end of the block, or until `check`.
-
-        Whether a run was accepted is known once its request has been answered; not before it may be cancelled.
-        """
+        """Hold the first signal back in the block, until `check`; a second one is a KeyboardInterrupt at once."""
         self._held = True
         try:
             yield
         finally:
             self._held = False
-        self.check()
 
     def check(self) -> None:
         """Raise KeyboardInterrupt where a signal has come."""

@@ -62,17 +62,12 @@ def follow(client: Client, run_id: str) -> Run:
 def show_preparation(client: Client, run_id: str) -> None:
     """Show a bar for as long as a run's image is pulled or built."""
     run = client.get(run_id)
-    while run.phase in _PREPARING and not run.ended:
-        with click.progressbar(length=1, label=run.phase, file=sys.stderr, show_eta=False) as bar:
-            phase = run.phase
-            while run.phase == phase and not run.ended:
-                bar.label, bar.length, bar.pos = _how_far(run)
-                bar.finished = False
-                bar.render_progress()
-                time.sleep(_LOOK)
-                run = client.get(run_id)
-            bar.pos = bar.length or 1
-            bar.render_progress()
+    while run.status == "queued" or run.phase in _PREPARING:
+        if run.phase in _PREPARING:
+            run = _show_phase(client, run)
+        else:
+            time.sleep(_LOOK)
+            run = client.get(run_id)
 
 
 def download(client: Client, run: Run, folder: Path) -> None:
@@ -80,6 +75,21 @@ def download(client: Client, run: Run, folder: Path) -> None:
     total = sum(artifact.bytes for artifact in run.artifacts)
     with showing.bar("downloading", total) as bar:
         client.download_all(run.id, folder, progress=bar.update)
+
+
+def _show_phase(client: Client, run: Run) -> Run:
+    phase = run.phase
+    with click.progressbar(length=1, label=phase, file=sys.stderr, show_eta=False) as bar:
+        while run.phase == phase:
+            # The engine learns how much there is while it comes.
+            bar.label, bar.length, bar.pos = _how_far(run)
+            bar.finished = False
+            bar.render_progress()
+            time.sleep(_LOOK)
+            run = client.get(run.id)
+        bar.pos = bar.length or 1
+        bar.render_progress()
+    return run
 
 
 def _how_far(run: Run) -> tuple[str, int, int]:

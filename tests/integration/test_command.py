@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from light_run import __version__
 from tests.integration.conftest import StartServer
 from tests.support.engine import BUSYBOX
 from tests.support.poll import eventually
+from tests.support.registry import gate, pushed, registry
 from tests.support.server import TOKEN, Server, free_port, server_environment
 from tests.support.terminal import on_terminal
 
@@ -233,6 +235,26 @@ def test_a_bar_where_somebody_looks(light: Light) -> None:
     assert re.search(r"downloading.*100%", written)
     assert "done\n" in written
     assert (light.work / "to" / "big").stat().st_size == 8_000_000
+
+
+def test_a_bar_while_an_image_is_pulled(light: Light, tmp_path: Path) -> None:
+    with (
+        registry(tmp_path / "data") as address,
+        gate(address) as way,
+        pushed(way.address, files={"large": os.urandom(6 << 20)}) as image,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        way.hold_after(4 << 20)
+        shown = pool.submit(light.on_terminal, "run", image, "--", "echo", "there")
+        eventually(
+            lambda: (newest(light.server).get("progress") or {}).get("currentBytes"),
+            "some of it is downloaded",
+        )
+        way.open()
+        code, written = shown.result()
+    assert code == 0, written
+    assert re.search(r"pulling \d/\d layers +\[#+", written)
+    assert written.endswith("there\n")
 
 
 # --- the others -----------------------------------------------------------------------------------------
