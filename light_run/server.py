@@ -12,6 +12,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped,unused-ignore]
@@ -39,6 +40,11 @@ _REFUSALS: tuple[tuple[type[Exception], int, str, str], ...] = (
 )
 # Seconds in which the headers of a request have to arrive.
 HEADER_TIMEOUT = 10.0
+# Seconds in which a client that may still be sending takes its answer, before the connection is closed.
+LINGER = 2.0
+# Headers of a request that has a body.
+_FRAMING = {"CONTENT-LENGTH", "TRANSFER-ENCODING"}
+_UNREAD = 1 << 16
 # Connections at once, those of followers aside.
 CONNECTIONS = 1000
 # Beside the time for sync runs to end: kill containers, send answers, close connections.
@@ -113,17 +119,23 @@ class JsonWorker(ThreadWorker):  # type: ignore[misc,unused-ignore]
     def handle(self, conn: Any) -> Any:
         """Serve a connection; called in one of the threads once there is something to read."""
         self._reading.deadline = deadline = DEADLINES.start(conn.sock, HEADER_TIMEOUT)
+        self._reading.more = True
+        kept = None
         try:
-            return super().handle(conn)
+            kept = super().handle(conn)
+            return kept
         finally:
             DEADLINES.stop(deadline)
             if deadline.passed:
                 self.log.warning("a request was refused: %s", "request_timeout")
                 self._refuse(conn.sock, 408, "Request Timeout", "request_timeout")
+            if not kept:
+                _finish(conn.sock, LINGER if self._reading.more else 0.0)
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Serve a request, whose headers are there."""
         DEADLINES.stop(self._reading.deadline)
+        self._reading.more = any(name in _FRAMING for name, _ in req.headers)
         try:
             return super().handle_request(req, conn)
         except TimeoutError:
@@ -151,6 +163,19 @@ class JsonWorker(ThreadWorker):  # type: ignore[misc,unused-ignore]
             client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
         except OSError:
             self.log.debug("nobody was there to hear of it")
+
+
+def _finish(connection: socket.socket, linger: float) -> None:
+    # What gunicorn does as well before it closes a connection, but in the main loop, where nobody else is served
+    # meanwhile: wait until a client that may still be sending has read its answer. It finds nothing left to do.
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
+        deadline = time.monotonic() + linger
+        while (left := deadline - time.monotonic()) > 0:
+            connection.settimeout(left)
+            if not connection.recv(_UNREAD):
+                break
+        connection.shutdown(socket.SHUT_RD)
 
 
 def _reset(connection: socket.socket) -> None:

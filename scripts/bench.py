@@ -22,6 +22,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 import bench_http
+import bench_logs
 from bench_support import IMAGE, BareEngine, Server, UnixConnection, ask, bridge, server, table, timed
 
 # A parked container's successor is being made meanwhile: the next sample must not pay for it.
@@ -181,6 +182,7 @@ def main() -> None:
     latency(options.rounds)
     throughput(options.clients, options.seconds, options.turns)
     memory()
+    bench_logs.live_logs(options.turns)
     bench_http.polling(options.finished)
     bench_http.crowd()
     bench_http.downloads()

@@ -142,6 +142,7 @@ class _Feed:
         # Held while the log is read: only those who would read the very same wait for it, never a run.
         self._turn = threading.Lock()
         self._batches: OrderedDict[int, Batch] = OrderedDict()
+        self._nothing = (-1, -1)
 
     def changed(self) -> None:
         with self._changed:
@@ -155,7 +156,10 @@ class _Feed:
 
     def read(self, at: Cursor) -> Batch:
         """What comes at `at`, as far as it is there; a batch that goes no further where nothing is."""
+        nothing = at.offset, self.version
         with self._turn:
+            if self._nothing == nothing:
+                return Batch([], at)
             # All that was read up to a place says how it goes on there.
             found = self._batches.get(at.offset)
             if found is None:
@@ -164,4 +168,7 @@ class _Feed:
                     self._batches[at.offset] = found
                     if len(self._batches) > _KEPT:
                         self._batches.popitem(last=False)
+                else:
+                    # Until something changes: the first who comes to the end looks there for all.
+                    self._nothing = nothing
         return found

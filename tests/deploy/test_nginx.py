@@ -14,7 +14,9 @@ import requests
 
 from tests.deploy.conftest import ACCEL, SLOW_SECONDS, Front, SlowRun, open_folder, running_front
 from tests.support.engine import PYTHON
+from tests.support.follow import EVENTS, arriving, following
 from tests.support.nginx import running_nginx
+from tests.support.poll import eventually
 from tests.support.raw import raw_request
 from tests.support.server import free_port, run_request
 
@@ -125,6 +127,39 @@ def test_ranges_etag_and_head_through_nginx(either_front: Front) -> None:
     assert known.status_code == 304
     head = server.request("HEAD", f"/runs/{run_id}/artifacts/out")
     assert (head.status_code, head.content, head.headers["Content-Length"]) == (200, b"", "10")
+
+
+@pytest.mark.parametrize("headers", [{}, EVENTS])
+def test_logs_come_through_nginx_as_they_are_written(either_front: Front, headers: dict[str, str]) -> None:
+    server = either_front.proxied
+    run_id = server.start(entrypoint="echo first; sleep 60")
+    with following(server, run_id, "follow=true", **headers) as response:
+        lines = arriving(response)
+        assert any(b"first" in line for line in lines)
+        assert server.state(run_id)["status"] == "running"
+        server.cancel(run_id)
+        rest = b"".join(lines)
+    assert (b"event: end" in rest) == bool(headers)
+
+
+def test_a_follower_that_hangs_up_on_nginx_leaves_its_place() -> None:
+    with (
+        open_folder() as folder,
+        running_front(folder / "few", LIGHT_RUN_THREADS="4", LIGHT_RUN_MAX_FOLLOWERS="1") as front,
+    ):
+        server = front.proxied
+        run_id = server.start(entrypoint="sleep 60")
+
+        def status() -> int:
+            with server.get(f"/runs/{run_id}/logs?follow=true", stream=True) as response:
+                return response.status_code
+
+        with following(server, run_id):
+            assert status() == 503
+            assert server.get("/health").status_code == 200
+        eventually(lambda: status() == 200, "there is a place again")
+        server.cancel(run_id)
+        server.wait_done(run_id)
 
 
 NAMES = [

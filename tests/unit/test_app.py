@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +12,7 @@ from light_run import app as module
 from light_run.engine import Limits
 from light_run.errors import SettingsError
 from light_run.settings import MIB, Settings
+from light_run.worker import Worker
 
 
 def settings(tmp_path: Path, **fields: object) -> Settings:
@@ -76,3 +78,11 @@ def test_an_application_without_an_engine(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_bad_setting_is_raised(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="LIGHT_RUN_BODY_LIMIT"):
         light_run.create_app(body_limit=0, state_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("pool", "threads", "most", "followers"),
+    [(164, 64, 100, 100), (64, 64, 100, 16), (8, 64, 100, 2), (1, 64, 100, 0), (4, 4, 0, 0), (24, 16, 2, 2)],
+)
+def test_followers_of_a_pool_of_threads(pool: int, threads: int, most: int, followers: int) -> None:
+    assert Worker(SimpleNamespace(cfg=SimpleNamespace(threads=pool))).followers(threads, most) == followers

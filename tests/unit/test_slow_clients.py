@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,17 @@ def test_a_stopped_deadline_shuts_nothing(tmp_path: Path) -> None:
             assert other.recv(1) == b""
         theirs.sendall(b"x")
         assert (stopped.passed, ours.recv(1)) == (False, b"x")
+
+
+def test_clients_that_stay_when_they_were_told_to_go_hold_nobody_up(server: Server) -> None:
+    head = (
+        f"GET /runs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\nConnection: close\r\n\r\n"
+    )
+    with ExitStack() as stack:
+        # Were each waited for in the main loop, nobody would be served for a minute and more.
+        for _ in range(40):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20))
+            connection.sendall(head.encode())
+            while connection.recv(4096):
+                pass
+        assert server.get("/health", timeout=20).status_code == 503

@@ -38,6 +38,9 @@ FULL = Run(
 @dataclass
 class Line:
     text: str
+    seq: int = 0
+    time: int = 0
+    stream: str = "stdout"
 
 
 @pytest.mark.parametrize(

@@ -270,6 +270,8 @@ def test_a_page_does_not_tell_of_another_s_run(api: Api) -> None:
     [
         ("GET", ""),
         ("GET", "?wait=5"),
+        ("GET", "/logs"),
+        ("GET", "/logs?follow=true&tail=x"),
         ("GET", "/artifacts"),
         ("GET", "/artifacts?archive=zip"),
         ("GET", "/artifacts/a"),

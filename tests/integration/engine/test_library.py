@@ -54,6 +54,8 @@ class Watcher:
     def launched(self, started_at: datetime) -> None:
         self._tell("launched")
 
+    def wrote(self) -> None: ...
+
     def ended(self, result: RunResult) -> None:
         self._tell("ended")
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from light_run.engine.output import (
+    START,
     STDERR,
     STDOUT,
     Demultiplexer,
@@ -22,7 +23,9 @@ from light_run.engine.output import (
     LogLine,
     LogWriter,
     Tail,
+    last_lines,
     read_log,
+    read_on,
     records,
 )
 
@@ -368,3 +371,41 @@ def test_lines_joined_again_are_the_output(tmp_path_factory: pytest.TempPathFact
         expected = data.removesuffix(b"\n").split(b"\n") if data else []
         found = [line.text for line in lines if line.stream == name]
         assert found == [line.decode("utf-8", "replace") for line in expected]
+
+
+@given(
+    output=st.lists(
+        st.tuples(st.sampled_from([STDOUT, STDERR]), st.binary(max_size=30) | st.just(b"\n")), max_size=12
+    ),
+    most=st.integers(1, 60),
+)
+def test_reading_on_from_any_place_gives_the_same_lines(
+    tmp_path_factory: pytest.TempPathFactory, output: Frames, most: int
+) -> None:
+    path = tmp_path_factory.mktemp("spool") / "log"
+    log = LogWriter(path, 1 << 20)
+    found, at = [], START
+    for stream, data in output:
+        log.write(stream, memoryview(data))
+        while (piece := read_on(path, at, most))[1] != at:
+            found += piece[0]
+            at = piece[1]
+    log.close()
+    rest, end = last_lines(at)
+    expected = list(read_log(path))
+    assert [*found, *rest] == expected
+    assert end.seq == len(expected)
+
+
+def test_who_wrote_is_told_of_what_was_kept(tmp_path: Path) -> None:
+    seen: list[int] = []
+    path = tmp_path / "log"
+    log = LogWriter(path, 4, lambda: seen.append(path.stat().st_size))
+    give(log, (STDOUT, b"abc"), (STDOUT, b""), (STDOUT, b"def"), (STDOUT, b"ghi"))
+    log = LogWriter.resume(path, 10, lambda: seen.append(path.stat().st_size))
+    give(log, (STDOUT, b"abcd"), (STDOUT, b"efg"))
+    assert seen == [16, 30, 46]
+
+
+def test_reading_on_where_there_is_nothing(tmp_path: Path) -> None:
+    assert read_on(tmp_path / "none", START) == ([], START)

@@ -1,0 +1,115 @@
+"""Logs while they are written: over the real server, from real containers, across its end."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.integration.conftest import StartServer
+from tests.support.follow import EVENTS, Event, arriving, events, following, never_reading, objects, was_reset
+from tests.support.poll import eventually
+from tests.support.server import Server, running_server
+
+# Lines of either stream for a few seconds, in steps, so that a server may go between any two.
+LINES = 40
+COUNT = f'n=0; while [ $n -lt {LINES} ]; do echo "out $n"; echo "err $n" >&2; n=$((n + 1)); sleep 0.08; done'
+
+
+def test_lines_come_while_the_run_is_at_work(server: Server) -> None:
+    run_id = server.start(entrypoint="echo first; sleep 60")
+    with following(server, run_id) as response:
+        found = objects(response)
+        assert next(found)["text"] == "first"
+        assert server.state(run_id)["status"] == "running"
+        server.cancel(run_id)
+        assert list(found) == []
+
+
+def test_events_of_a_whole_run(server: Server) -> None:
+    run_id = server.start(entrypoint="echo out; sleep 0.2; echo err >&2; printf last; exit 3")
+    with following(server, run_id, "", **EVENTS) as response:
+        *lines, end = events(response)
+    state = server.state(run_id)
+    assert [each.data["text"] for each in lines] == state.pop("logs")
+    assert [each.data["stream"] for each in lines] == ["stdout", "stderr", "stdout"]
+    assert [(each.id, each.kind, each.data["seq"]) for each in lines] == [(seq, "", seq) for seq in range(3)]
+    assert (end.id, end.kind, end.data) == (3, "end", state)
+
+
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_who_comes_back_to_the_next_server_misses_nothing(tmp_path: Path, how: str) -> None:
+    found: list[Event] = []
+    with ExitStack() as servers:
+        first = servers.enter_context(running_server(tmp_path / "state"))
+        run_id = first.start(entrypoint=COUNT)
+        with following(first, run_id, "", **EVENTS) as response:
+            coming = events(response)
+            found += [next(coming) for _ in range(20)]
+            ending = threading.Thread(target=getattr(first, how))
+            ending.start()
+            # The stream ends with the server, and says nothing of the run's end.
+            found += coming
+            ending.join()
+        assert "end" not in {each.kind for each in found}
+        second = servers.enter_context(running_server(tmp_path / "state"))
+        last = {"Last-Event-ID": str(found[-1].id)}
+        with following(second, run_id, "tail=1", **EVENTS, **last) as response:
+            found += events(response)
+        state = second.state(run_id)
+        assert [each.id for each in found] == list(range(2 * LINES + 1))
+        assert (found[-1].kind, found[-1].data["status"]) == ("end", "succeeded")
+        assert [each.data["text"] for each in found[:-1]] == state["logs"]
+        for stream in ("out", "err"):
+            of_stream = [line for line in state["logs"] if line.startswith(stream)]
+            assert of_stream == [f"{stream} {number}" for number in range(LINES)]
+        second.wait_clean()
+
+
+def test_followers_leave_room_for_others(start_server: StartServer) -> None:
+    server = start_server(settings={"LIGHT_RUN_THREADS": "4", "LIGHT_RUN_MAX_FOLLOWERS": "6"})
+    run_id = server.start(entrypoint="echo up; sleep 60")
+
+    def ask() -> requests.Response:
+        with server.get(f"/runs/{run_id}/logs?follow=true", stream=True) as response:
+            return response
+
+    with ExitStack() as followers:
+        streams = [objects(followers.enter_context(following(server, run_id))) for _ in range(6)]
+        assert [next(stream)["text"] for stream in streams] == ["up"] * 6
+        refused = server.get(f"/runs/{run_id}/logs?follow=true")
+        assert (refused.status_code, refused.json()["error"]) == (503, "overloaded")
+        assert int(refused.headers["Retry-After"]) > 0
+        assert server.get("/health", timeout=20).status_code == 200
+        assert server.run(entrypoint="echo served")["logs"] == ["served"]
+        assert server.get(f"/runs/{run_id}/logs").json()["text"] == "up"
+    # Those that hang up are noticed, though there is nothing to be sent to them.
+    eventually(lambda: ask().status_code == 200, "there is a place again")
+    server.cancel(run_id)
+
+
+def test_a_follower_that_stops_reading_is_dropped(start_server: StartServer) -> None:
+    server = start_server(settings={"LIGHT_RUN_MAX_FOLLOWERS": "2", "LIGHT_RUN_SEND_TIMEOUT": "1"})
+    # As JSON, far more than fits between the server and one that reads nothing.
+    run_id = server.start(entrypoint="yes | head -c 600000; sleep 60")
+    counted: list[int] = []
+
+    def count() -> None:
+        with following(server, run_id) as response:
+            counted.append(sum(1 for _ in arriving(response)))
+
+    other = threading.Thread(target=count)
+    other.start()
+    with never_reading(server, f"/runs/{run_id}/logs?follow=true") as stalled:
+        eventually(lambda: "a client was dropped" in server.stderr, "it is dropped")
+        assert was_reset(stalled)
+    # Its place is free.
+    with following(server, run_id, "follow=true&tail=1") as third:
+        assert next(objects(third))["text"] == "y"
+    assert server.state(run_id)["status"] == "running"
+    server.cancel(run_id)
+    other.join()
+    assert counted == [300_000]
