@@ -14,12 +14,14 @@ import click
 from light_run.cli import showing, watching
 from light_run.cli.connecting import complain, connected, fail, with_url
 from light_run.cli.stopping import Stop
-from light_run.errors import LightRunError, ServerUnavailable
+from light_run.errors import LightRunError, Refused, ServerUnavailable
 
 if TYPE_CHECKING:
     from light_run.client import Client
 
 PIPE_BROKEN = 141
+
+_TOO_LARGE = "payload_too_large"
 
 # Uploads below this are over before a bar could be read.
 _WORTH_A_BAR = 4_000_000
@@ -76,10 +78,12 @@ def run(url: str | None, detach: bool, output: Path | None, no_stdin: bool, **op
     """
     with Stop() as stop, connected(url, sleep=stop.sleep) as client:
         asked = _asked(options, fetch=output is not None)
-        if not no_stdin:
-            asked["stdin"] = _piped()
         try:
+            asked["stdin"] = None if no_stdin else _piped()
             run_id = _submit(client, stop, asked)
+        except Refused as error:
+            hint = "\nsend much input as a file, by -f" if error.word == _TOO_LARGE and asked["stdin"] else ""
+            fail(f"{error}{hint}")
         except KeyboardInterrupt:
             complain("stopped while the run was asked for; `light-run ps` lists it if it was accepted")
             sys.exit(stop.exit_code)

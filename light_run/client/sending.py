@@ -129,11 +129,11 @@ def _member(target: str, upload: Upload) -> Iterator[bytes]:
 
 
 def text(content: bytes) -> str | dict[str, str]:
-    """`content` as JSON has it: text where it is that, otherwise in base64."""
-    try:
+    """`content` as JSON has it: text where that is the shorter way, otherwise in base64."""
+    # What is not ASCII, and a NUL, has six characters in JSON.
+    if content.isascii() and b"\0" not in content:
         return content.decode()
-    except UnicodeDecodeError:
-        return {"content": base64.b64encode(content).decode(), "encoding": "base64"}
+    return {"content": base64.b64encode(content).decode(), "encoding": "base64"}
 
 
 def command_line(command: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -210,6 +211,16 @@ def test_nobody_is_there() -> None:
     assert time.monotonic() - begun < 30
 
 
+def test_somebody_is_there_who_does_not_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with (
+            Client(url, timeout=0.2, retry_for=0) as client,
+            pytest.raises(errors.ServerUnavailable, match="in time"),
+        ):
+            client.get("x")
+
+
 def test_artifacts_that_are_not_there(client: Client, tmp_path: Path) -> None:
     run = client.run(BUSYBOX, "echo x > kept; mkdir d", extract=["kept", "d"], **QUICK)
     with pytest.raises(errors.ArtifactNotFound):
@@ -254,6 +265,14 @@ def test_a_log_goes_on_where_it_broke(shaky: Client, proxy: Proxy) -> None:
     shaky.close()
     proxy.cuts = [0, 300, 5000, 700]
     assert texts(shaky.logs(run.id, follow=True)) == [f"line {number + 1}" for number in range(200)]
+
+
+def test_a_log_whose_connection_falls_silent_is_asked_for_anew(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("light_run.client.following.SILENCE", 0.5)
+    run = client.submit(BUSYBOX, "echo 1; sleep 2; echo 2", **QUICK)
+    assert texts(client.logs(run.id, follow=True)) == ["1", "2"]
 
 
 def test_a_log_goes_on_after_the_server_was_away(start_server: StartServer) -> None:

@@ -155,6 +155,13 @@ def test_without_what_to_keep_the_whole_working_directory_comes_back(light: Ligh
     assert found == ["all", "all/a", "all/a/b", "all/a/b/c", "all/d"]
 
 
+def test_too_much_input(light: Light) -> None:
+    done = light("run", BUSYBOX, "--", "wc", "-c", input=bytes(20_000_000))
+    assert (done.returncode, done.stdout) == (125, b"")
+    assert b"payload_too_large" in done.stderr
+    assert b"by -f" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "command", "code", "said"),
     [

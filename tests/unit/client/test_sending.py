@@ -118,5 +118,6 @@ def test_a_file_that_changes_while_it_is_sent_is_no_broken_connection(folder: Pa
 
 
 def test_text_is_text_where_it_is() -> None:
-    assert text("ü\0".encode()) == "ü\0"
+    assert text(b"a\n") == "a\n"
+    assert text(b"\0") == {"content": "AA==", "encoding": "base64"}
     assert text(b"\xff") == {"content": "/w==", "encoding": "base64"}
