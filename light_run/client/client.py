@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from light_run.client import answers, download, model, sending
+from light_run.client import answers, download, model
 from light_run.client.connection import Connection
 from light_run.client.download import Progress
 from light_run.client.following import Log
 from light_run.client.model import Artifact, Info, LogLine, Run, Status, Stream
+from light_run.client.options import Options, request
 from light_run.client.retries import Retries
-from light_run.client.sending import Files
+from light_run.client.sending import Message, uploads
 from light_run.errors import (
     ArtifactError,
     ArtifactNotFound,
@@ -30,7 +31,7 @@ from light_run.errors import (
 )
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
 URL = "http://127.0.0.1:3000"
 URL_VARIABLE = "LIGHT_RUN_URL"
@@ -44,7 +45,9 @@ GLANCE = 0.5
 # The most runs that one answer has.
 PAGE = 1000
 
-_NOTHING: Any = object()
+
+def _silent(count: int) -> None:
+    """Be told of progress, and say nothing of it."""
 
 
 class Client:
@@ -89,56 +92,16 @@ class Client:
         self._connection.close()
 
     def submit(
-        self,
-        image: str,
-        command: Sequence[str] | str | None = None,
-        *,
-        files: Files | None = None,
-        stdin: str | bytes | None = None,
-        input: Any = _NOTHING,  # noqa: A002
-        env: Mapping[str, str] | None = None,
-        extract: Sequence[str] | None = None,
-        steps: Sequence[str] | None = None,
-        timeout: float | None = None,
-        network: str | None = None,
-        workdir: str | None = None,
-        limits: Mapping[str, Any] | None = None,
-        runtime: str | None = None,
-        pull: Literal["missing", "always", "never"] | None = None,
-        callback_url: str | None = None,
-        callback_secret: str | None = None,
-        progress: Progress = lambda _: None,
+        self, image: str, command: Sequence[str] | str | None = None, **options: Unpack[Options]
     ) -> Run:
         """Ask for a run and return as soon as it is accepted, with its `id`.
 
         `command` is words, each passed on as it is, or a line for the shell; without it the image's own is
-        used. `files` are a mapping of paths in the workdir to text, bytes or `Path`, pairs of these, or a
-        folder whose contents are sent. `stdin` is written to the program as it is, `input` as JSON. `timeout` is in
-        seconds; what else there is, is as in the HTTP API. `progress` is called with the size of each piece in
-        bytes before it is sent; what that raises keeps the run from being. Raises `InvalidSpec` for what cannot be run.
+        used. See `Options` for what else there is. Raises `InvalidSpec` for what cannot be run, `Overloaded`
+        where there is no room for it.
         """
-        line = command if command is None or isinstance(command, str) else sending.command_line(command)
-        fields = {
-            "image": image,
-            "entrypoint": line,
-            "stdin": None if stdin is None else sending.text(_bytes(stdin)),
-            "env": env and dict(env),
-            "extract": extract and list(extract),
-            "run": steps and list(steps),
-            "timeout": None if timeout is None else max(1, round(timeout * 1000)),
-            "network": network,
-            "workdir": workdir,
-            "limits": limits and dict(limits),
-            "runtime": runtime,
-            "pull": pull,
-            "callbackUrl": callback_url,
-            "callbackSecret": callback_secret,
-            "detached": True,
-        }
-        asked = {name: value for name, value in fields.items() if value is not None}
-        if input is not _NOTHING:
-            asked["input"] = input
-        message = sending.Message(asked, sending.uploads(files))
+        progress = options.get("progress", _silent)
+        message = Message(request(image, command, options), uploads(options.get("files")))
         # One key for all the times that this may be sent: however many arrive, one run comes of it.
         headers = {"Content-Type": message.content_type, "Idempotency-Key": str(uuid.uuid4())}
         return model.run(
@@ -151,7 +114,7 @@ class Client:
         command: Sequence[str] | str | None = None,
         *,
         on_line: Callable[[LogLine], object] | None = None,
-        **options: Any,
+        **options: Unpack[Options],
     ) -> Run:
         """Run to the end and return what became of it; `options` are those of `submit`.
 
@@ -238,9 +201,7 @@ class Client:
         with self._connection.send("GET", f"{_path(run_id)}/artifacts") as response:
             return tuple(model.artifact(entry) for entry in model.array(answers.value(response)))
 
-    def download(
-        self, run_id: str, path: str, to: str | Path = ".", *, progress: Progress = lambda _: None
-    ) -> Path:
+    def download(self, run_id: str, path: str, to: str | Path = ".", *, progress: Progress = _silent) -> Path:
         """Fetch the artifact `path`, a file, and return where it is now.
 
         `to` is the file to write, or a directory that is there. `progress` is called with the size of each
@@ -255,7 +216,7 @@ class Client:
         return target
 
     def download_all(
-        self, run_id: str, folder: str | Path, *, below: str = "", progress: Progress = lambda _: None
+        self, run_id: str, folder: str | Path, *, below: str = "", progress: Progress = _silent
     ) -> tuple[Path, ...]:
         """Fetch everything that the run left, or what lies in its directory `below`, into `folder`.
 
@@ -313,7 +274,3 @@ def _path(run_id: str) -> str:
         # Those would make another URL.
         raise RunNotFound(f"no run is called {run_id!r}")
     return f"/runs/{quote(run_id, safe='')}"
-
-
-def _bytes(text: str | bytes) -> bytes:
-    return text.encode() if isinstance(text, str) else text

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import os
-import shlex
 import stat
 import tarfile
 import uuid
@@ -126,19 +124,6 @@ def _member(target: str, upload: Upload) -> Iterator[bytes]:
     if left:
         raise OSError(f"{upload.content!s} became shorter while it was sent")
     yield bytes(-info.size % tarfile.BLOCKSIZE)
-
-
-def text(content: bytes) -> str | dict[str, str]:
-    """`content` as JSON has it: text where that is the shorter way, otherwise in base64."""
-    # What is not ASCII, and a NUL, has six characters in JSON.
-    if content.isascii() and b"\0" not in content:
-        return content.decode()
-    return {"content": base64.b64encode(content).decode(), "encoding": "base64"}
-
-
-def command_line(command: Sequence[str]) -> str:
-    """The shell's line for the words of `command`, each of them passed on as it is."""
-    return shlex.join(command)
 
 
 def _tree(folder: Path, below: str) -> Iterator[tuple[str, Upload]]:

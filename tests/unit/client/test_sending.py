@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from light_run.client.sending import Content, Message, Upload, text, uploads
+from light_run.api import Policy, schemas
+from light_run.client.options import Options, request, text
+from light_run.client.sending import Content, Message, Upload, uploads
 from light_run.errors import InvalidSpec
 
 
@@ -121,3 +124,43 @@ def test_text_is_text_where_it_is() -> None:
     assert text(b"a\n") == "a\n"
     assert text(b"\0") == {"content": "AA==", "encoding": "base64"}
     assert text(b"\xff") == {"content": "/w==", "encoding": "base64"}
+
+
+def test_every_option_has_its_field() -> None:
+    options: Options = {
+        "stdin": "s",
+        "env": {"A": "b"},
+        "extract": ("o",),
+        "steps": ("one",),
+        "timeout": 0.0001,
+        "network": "none",
+        "workdir": "/w",
+        "limits": {"pids": 5},
+        "runtime": "runc",
+        "pull": "never",
+        "callback_url": "http://x/",
+        "callback_secret": "x" * 16,
+    }
+    asked = request("a", ["sh", "-c", "it's"], options)
+    loaded = schemas.load(schemas.run_schema(Policy()), json.dumps({**asked, "files": {"a": ""}}).encode())
+    # Those that have no field of their own, or that of another option.
+    assert options.keys() | {"input", "files", "progress"} == Options.__annotations__.keys()
+    fields = {"steps": "run", "callback_url": "callbackUrl", "callback_secret": "callbackSecret"}
+    assert loaded.keys() == {fields.get(name, name) for name in options} | {
+        "image",
+        "entrypoint",
+        "detached",
+        "files",
+    }
+    assert (asked["timeout"], asked["run"], asked["entrypoint"]) == (1, ["one"], """sh -c 'it'"'"'s'""")
+    assert request("a", "x | y", {"input": None, "env": None}) == {
+        "image": "a",
+        "entrypoint": "x | y",
+        "detached": True,
+        "input": None,
+    }
+
+
+def test_an_option_that_there_is_not() -> None:
+    with pytest.raises(TypeError, match="timeuot"):
+        request("a", None, {"timeuot": 1})  # type: ignore[typeddict-unknown-key]
