@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import requests
@@ -23,6 +23,13 @@ _BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.Chunk
 
 # What makes the body of a request, anew for each try.
 Body = Callable[[], Any]
+
+
+class _Failure(NamedTuple):
+    # A try that brought no success, whether it may pass, and the seconds a server asks for before the next one.
+    error: LightRunError
+    passing: bool
+    pause: int
 
 
 class Connection:
@@ -69,46 +76,38 @@ class Connection:
         Raises `ServerUnavailable` where none comes, what `answers.failure` says for one that is no success.
         """
         tries = self.retries.begin(known=self._answered)
-        while True:
-            try:
-                response = self._session.request(
-                    method,
-                    self.url + path,
-                    params=params,
-                    headers=headers,
-                    data=None if body is None else body(),
-                    timeout=(CONNECT_TIMEOUT, timeout or self._timeout),
-                    stream=stream,
-                    # A redirect would make a GET of a POST.
-                    allow_redirects=False,
-                )
-            except requests.RequestException as error:
-                failed: LightRunError = self._no_answer(error)
-                pause = 0
-                passing = isinstance(error, _BROKEN) and not isinstance(error, requests.exceptions.SSLError)
-            else:
-                self._answered = True
-                if response.ok and not response.is_redirect:
-                    break
-                with response:
-                    failed = answers.failure(response)
-                pause = answers.retry_after(response)
-                passing = response.status_code in answers.AWAY
-            self._again(tries.again if passing and retry else None, failed, pause)
+        options = {
+            "params": params,
+            "headers": headers,
+            "timeout": (CONNECT_TIMEOUT, timeout or self._timeout),
+        }
+        while isinstance(found := self._try(method, path, body, stream=stream, **options), _Failure):
+            if not (retry and found.passing and tries.again(found.pause)):
+                raise found.error
+            _log.info("%s; trying again", found.error)
+        with found:
+            yield found
+
+    def _try(self, method: str, path: str, body: Body | None, **options: Any) -> requests.Response | _Failure:
+        data = None if body is None else body()
+        try:
+            # A redirect would make a GET of a POST.
+            response = self._session.request(
+                method, self.url + path, data=data, allow_redirects=False, **options
+            )
+        except requests.RequestException as error:
+            passing = isinstance(error, _BROKEN) and not isinstance(error, requests.exceptions.SSLError)
+            return _Failure(self.broken(error), passing, 0)
+        self._answered = True
+        if response.ok and not response.is_redirect:
+            return response
         with response:
-            yield response
+            passing = response.status_code in answers.AWAY
+            return _Failure(answers.failure(response), passing, answers.retry_after(response))
 
     def broken(self, error: requests.RequestException) -> ServerUnavailable:
-        """The exception for an answer that broke off while it was read."""
-        return self._no_answer(error)
-
-    def _no_answer(self, error: requests.RequestException) -> ServerUnavailable:
+        """The exception for an answer that did not come, or broke off while it was read."""
         return answers.unavailable(self.url, error)
-
-    def _again(self, pause: Callable[[float], bool] | None, failed: LightRunError, at_least: float) -> None:
-        if pause is None or not pause(at_least):
-            raise failed
-        _log.info("%s; trying again", failed)
 
 
 def _base(url: str) -> str:

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -249,16 +248,11 @@ def test_a_bar_while_an_image_is_pulled(light: Light, tmp_path: Path) -> None:
         registry(tmp_path / "data") as address,
         gate(address) as way,
         pushed(way.address, files={"large": os.urandom(6 << 20)}) as image,
-        ThreadPoolExecutor(1) as pool,
     ):
         way.hold_after(4 << 20)
-        shown = pool.submit(light.on_terminal, "run", image, "--", "echo", "there")
-        eventually(
-            lambda: (newest(light.server).get("progress") or {}).get("currentBytes"),
-            "some of it is downloaded",
-        )
-        way.open()
-        code, written = shown.result()
+        command = [*COMMAND, "run", image, "--", "echo", "there"]
+        # Not before it is on the screen how far it is.
+        code, written = on_terminal(command, light.environ, light.work, when={b" layers  [#": way.open})
     assert code == 0, written
     assert re.search(r"pulling \d/\d layers +\[#+", written)
     assert written.endswith("there\n")
