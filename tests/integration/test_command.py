@@ -252,9 +252,9 @@ def test_a_bar_while_an_image_is_pulled(light: Light, tmp_path: Path) -> None:
         way.hold_after(4 << 20)
         command = [*COMMAND, "run", image, "--", "echo", "there"]
         # Not before it is on the screen how far it is.
-        code, written = on_terminal(command, light.environ, light.work, when={b" layers  [#": way.open})
+        code, written = on_terminal(command, light.environ, light.work, when={b" layers": way.open})
     assert code == 0, written
-    assert re.search(r"pulling \d/\d layers +\[#+", written)
+    assert re.search(r"pulling \d/\d layers +\[[#-]+\] +100%", written)
     assert written.endswith("there\n")
 
 
