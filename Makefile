@@ -19,15 +19,19 @@ serve: .venv/installed engine ## start the server here (ARGS="--port 3000 --toke
 test: .venv/installed-dev test-engine ## run all tests, against a real engine
 	$(BIN)/python -m pytest $(ARGS)
 
-check: .venv/installed-dev ## formatting, lint, types, imports, known holes, scripts
+check: .venv/installed-dev docs ## formatting, lint, types, imports, known holes, scripts, documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	# Temporary folders and subprocesses are ruff's: its rules are the same, with a reason at each line.
 	$(BIN)/bandit --quiet --recursive light_run --skip B108,B404,B603
-	$(BIN)/python scripts/audit
+	$(BIN)/python scripts/audit.py
+	$(BIN)/pre-commit validate-config
 	if command -v shellcheck >/dev/null; then shellcheck $$(grep -l '^#!.*sh$$' scripts/* .ci/run); fi
+
+docs: .venv/installed-dev ## build the documentation, build/docs/index.html
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs build/docs
 
 format: .venv/installed-dev ## format, and mend what lint can mend
 	$(BIN)/ruff format .
@@ -64,4 +68,4 @@ test-engine:
 	$(PIP_INSTALL) -e '.[dev]'
 	@touch .venv/installed $@
 
-.PHONY: help demo serve test check format bench soak clean engine test-engine
+.PHONY: help demo serve test check docs format bench soak clean engine test-engine

@@ -10,14 +10,16 @@ from typing import Any
 
 from flask import Flask
 
-from light_run import log, statedir, worker
+from light_run import __version__, log, statedir, worker
 from light_run.api import Policy, create_api
 from light_run.artifacts.store import ArtifactStore
-from light_run.engine import DROPPED_CAPABILITIES, Limits, Runner, RunnerConfig
+from light_run.engine import DROPPED_CAPABILITIES, Limits, Runner, RunnerConfig, failures
 from light_run.errors import JournalError, SettingsError
+from light_run.metrics import Metrics
 from light_run.runs.retention import Retention
 from light_run.runs.schedule import Schedule
 from light_run.runs.service import RunService
+from light_run.runs.tally import Tally
 from light_run.settings import Settings
 from light_run.tokens import TokenFile
 
@@ -25,6 +27,8 @@ _log = logging.getLogger(__name__)
 
 _EXTENSION = "light_run"
 _PARTS = "light_run.parts"
+# Files open at once: of a run (log, connections to the engine and to the client), and of the rest.
+_OF_A_RUN, _OF_A_THREAD, _OF_THE_REST = 6, 3, 128
 
 
 def create_app(settings: Settings | None = None, **overrides: Any) -> Flask:
@@ -82,13 +86,18 @@ def _begin(settings: Settings, host: worker.Worker | None, parts: _Parts) -> Fla
     log.configure_unless_configured()
     if host is not None:
         host.check()
+        host.allow_descriptors(
+            _OF_A_RUN * settings.max_concurrency + _OF_A_THREAD * host.threads + _OF_THE_REST
+        )
     statedir.prepare(settings.state_dir, settings.artifacts_dir)
     statedir.lock(settings.state_dir, None if host is None else host.wait_for_sibling)
     parts.add(lambda _: statedir.unlock(settings.state_dir))
     named = None if settings.tokens_file is None else TokenFile(settings.tokens_file)
-    service = _service(settings)
+    metrics = Metrics(__version__)
+    service = _service(settings, metrics)
     threads, followers = _threads(settings, host)
     parts.add(service.close)
+    metrics.watch(service.levels, failures.counts, _limits(settings))
     app = create_api(
         service,
         token=settings.token,
@@ -102,6 +111,7 @@ def _begin(settings: Settings, host: worker.Worker | None, parts: _Parts) -> Fla
         trusted=settings.trusted_proxies,
         body_timeout=settings.body_timeout,
         send_timeout=settings.send_timeout,
+        page=metrics.page,
     )
     # Beside the first requests: the engine may take its time, or not be there yet.
     starter = threading.Thread(target=service.start, name="light-run-start", daemon=True)
@@ -124,7 +134,7 @@ def _threads(settings: Settings, host: worker.Worker | None) -> tuple[int, int]:
     return host.threads - followers, followers
 
 
-def _service(settings: Settings) -> RunService:
+def _service(settings: Settings, tally: Tally) -> RunService:
     return RunService(
         Runner(runner_config(settings)),
         ArtifactStore(settings.artifacts_dir),
@@ -136,7 +146,18 @@ def _service(settings: Settings) -> RunService:
         retention=Retention(age=settings.retention, count=settings.max_runs),
         callback_schedule=Schedule(first=settings.callback_pause, lifetime=settings.callback_lifetime),
         callback_private=settings.callback_private,
+        tally=tally,
     )
+
+
+def _limits(settings: Settings) -> dict[str, float]:
+    # By the names of the metrics that are read beside them.
+    return {
+        "active_runs_limit": settings.max_concurrency,
+        "queued_runs_limit": settings.max_queue,
+        "parked_containers_limit": settings.parked_max,
+        "artifact_limit_bytes": settings.max_artifacts_bytes,
+    }
 
 
 def runner_config(settings: Settings) -> RunnerConfig:

@@ -41,6 +41,8 @@ class Deadlines:
         self._changed = threading.Condition()
         self._pending: set[Deadline] = set()
         self._watching = False
+        # When the thread looks again by itself: most requests are over by then, and need not wake it.
+        self._wakes_at = float("inf")
 
     def start(self, connection: socket.socket, seconds: float) -> Deadline:
         """Give whoever reads from `connection` so many seconds; `stop` follows."""
@@ -50,7 +52,7 @@ class Deadlines:
             if not self._watching:
                 self._watching = True
                 threading.Thread(target=self._watch, name="light-run-deadlines", daemon=True).start()
-            elif len(self._pending) == 1:
+            elif deadline.at < self._wakes_at:
                 self._changed.notify()
         return deadline
 
@@ -73,14 +75,18 @@ class Deadlines:
 
     def _watch(self) -> None:
         with self._changed:
-            while self._pending or self._changed.wait(_IDLE):
+            while self._pending or self._sleep(time.monotonic() + _IDLE) or self._pending:
                 now = time.monotonic()
                 # With the lock held, so that nothing is shut after its `stop`; shutting does not block.
                 for deadline in [each for each in self._pending if each.at <= now]:
                     self._pending.discard(deadline)
                     deadline.shut()
-                self._changed.wait(PRECISION)
+                self._sleep(min([each.at for each in self._pending], default=now) + PRECISION)
             self._watching = False
+
+    def _sleep(self, until: float) -> bool:
+        self._wakes_at = min(until, time.monotonic() + _IDLE)
+        return self._changed.wait(self._wakes_at - time.monotonic())
 
 
 DEADLINES = Deadlines()

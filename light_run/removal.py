@@ -68,11 +68,12 @@ def _remove_empty(parent: int, name: str) -> bool:
 def _unlink_files(directory: int) -> list[str]:
     # Everything but directories goes; those are made ours to read, move and empty, and returned.
     with os.scandir(directory) as entries:
-        names = [entry.name for entry in entries]
+        # What the listing says of an entry's type costs no call; it may be another's by now.
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     directories = []
-    for name in names:
+    for name, is_directory in found:
         with suppress(FileNotFoundError):
-            if _allow(directory, name):
+            if is_directory and _allow(directory, name):
                 directories.append(name)
             else:
                 os.unlink(name, dir_fd=directory)

@@ -116,6 +116,11 @@ class JsonWorker(ThreadWorker):  # type: ignore[misc,unused-ignore]
         super().init_signals()
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
+    def load_wsgi(self) -> None:
+        """Have the application's own ``Connection: close`` hold, which gunicorn would leave out."""
+        super().load_wsgi()
+        self.wsgi: Any = _closing(self.wsgi)
+
     def handle(self, conn: Any) -> Any:
         """Serve a connection; called in one of the threads once there is something to read."""
         self._reading.deadline = deadline = DEADLINES.start(conn.sock, HEADER_TIMEOUT)
@@ -183,6 +188,18 @@ def _reset(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.shutdown(socket.SHUT_RDWR)
+
+
+def _closing(application: Any) -> Any:
+    def serve(environ: dict[str, Any], start_response: Any) -> Any:
+        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+            if ("Connection", "close") in headers:
+                start_response.__self__.force_close()
+            return start_response(status, headers, *exc_info)
+
+        return application(environ, start)
+
+    return serve
 
 
 class _Arbiter(Arbiter):  # type: ignore[misc,unused-ignore]

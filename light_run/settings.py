@@ -173,7 +173,7 @@ class Settings:
         100_000, parse.integer(1, 10_000_000), "most files and folders of one run's artifacts"
     )
     max_workspace_bytes: int = setting(
-        0, parse.size(0), "most bytes of a run's files and all it writes; 0 is no cap"
+        10 * 1024 * MIB, parse.size(0), "most bytes of a run's files and all it writes; 0 is no cap"
     )
     log_limit: int = setting(10 * MIB, parse.size(0), "most bytes of output kept of one run")
     workspace: str = setting(

@@ -2,12 +2,13 @@
 
 {"tokens": [{"name": "ci", "sha256": "<64 hex digits>", "scopes": ["read", "run"], "maxRuns": 4}]}
 
-`scopes` are of read (look at runs), run (start, cancel and delete them) and admin (both, of everybody);
-`maxRuns` caps the runs of a token that have not ended, and may be left out.
+`scopes` are of read (look at runs), run (start, cancel and delete them), metrics (what is measured of all of
+them) and admin (all that, of everybody); `maxRuns` caps the runs of a token that have not ended, and may be left out.
 """
 
 from __future__ import annotations
 
+import difflib
 import fcntl
 import hmac
 import json
@@ -18,8 +19,8 @@ import secrets
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -29,8 +30,8 @@ from light_run.errors import SettingsError
 
 _log = logging.getLogger(__name__)
 
-READ, RUN, ADMIN = "read", "run", "admin"
-SCOPES = (READ, RUN, ADMIN)
+READ, RUN, METRICS, ADMIN = "read", "run", "metrics", "admin"
+SCOPES = (READ, RUN, METRICS, ADMIN)
 USUAL = (READ, RUN)
 MOST_RUNS = 1_000_000
 # A changed file is noticed after so many seconds.
@@ -151,22 +152,40 @@ def create(path: Path, name: str, scopes: Sequence[str] = USUAL, max_runs: int |
     if max_runs is not None:
         entry["maxRuns"] = max_runs
     made = _token(path, 1, entry)
+    with _locked(path):
+        known = read(path) if path.exists() else ()
+        if any(each.name == name for each in known):
+            raise SettingsError(f"{path}: there is a token {name} already")
+        _write(path, (*known, made))
+    return token
+
+
+def remove(path: Path, name: str) -> None:
+    """Take the token called `name` out of the file `path`. Raises `SettingsError`, also where there is none."""
+    with _locked(path):
+        known = read(path)
+        left = [each for each in known if each.name != name]
+        if len(left) == len(known):
+            close = difflib.get_close_matches(name, [str(each.name) for each in known], n=1)
+            meant = f"; {close[0]} is probably meant" if close else ""
+            raise SettingsError(f"{path}: there is no token {name}{meant}")
+        _write(path, left)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    # Two who change the file at the same time both have their will.
     try:
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise SettingsError(f"{path.parent}: {error.strerror}") from None
     try:
-        # Two who make a token at the same time both have it in the file.
         fcntl.flock(folder, fcntl.LOCK_EX)
-        known = read(path) if path.exists() else ()
-        if any(each.name == name for each in known):
-            raise SettingsError(f"{path}: there is a token {name} already")
-        _write(path, (*known, made))
+        yield
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}") from None
     finally:
         os.close(folder)
-    return token
 
 
 def _token(path: Path, number: int, entry: Any) -> Token:

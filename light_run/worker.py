@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import resource
 import signal
 import sys
 import threading
@@ -60,6 +61,18 @@ class Worker:
             _log.warning(
                 "gunicorn has one thread, so that one sync run holds up everybody, and gunicorn ends the worker "
                 "when it takes longer than its --timeout; use --threads 64, or light-run serve"
+            )
+
+    def allow_descriptors(self, needed: int) -> None:
+        """Raise this process's limit of open files as far as it goes; warn where that is below `needed`."""
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        if most != resource.RLIM_INFINITY and most < needed:
+            _log.warning(
+                "this process may open %d files, and needs up to %d for its runs and requests at once: raise "
+                "the limit (ulimit -n, LimitNOFILE of systemd), or lower LIGHT_RUN_MAX_CONCURRENCY",
+                most,
+                needed,
             )
 
     def wait_for_sibling(self, owner: int) -> bool:

@@ -23,6 +23,7 @@ from contextlib import ExitStack
 
 import bench_http
 import bench_logs
+import bench_many
 from bench_support import IMAGE, BareEngine, Server, UnixConnection, ask, bridge, server, table, timed
 
 # A parked container's successor is being made meanwhile: the next sample must not pay for it.
@@ -173,6 +174,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3, help="turns of throughput")
     parser.add_argument("--clients", type=int, default=8, help="clients at once")
     parser.add_argument("--finished", type=int, default=10_000, help="finished runs in the store when polled")
+    parser.add_argument("--many", type=int, default=200, help="detached runs at once")
     options = parser.parse_args()
     version = json.loads(ask(UnixConnection("localhost"), "GET", "/version"))
     print(
@@ -186,6 +188,7 @@ def main() -> None:
     bench_http.polling(options.finished)
     bench_http.crowd()
     bench_http.downloads()
+    bench_many.many(options.many)
 
 
 if __name__ == "__main__":

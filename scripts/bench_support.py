@@ -53,6 +53,12 @@ class BareEngine:
 
     def run(self) -> None:
         """Create, start, wait, remove."""
+        container = self.begin("true")
+        ask(self._connection, "POST", f"/containers/{container}/wait")
+        ask(self._connection, "DELETE", f"/containers/{container}")
+
+    def begin(self, command: str) -> str:
+        """Create and start one; its id."""
         host = {
             "NetworkMode": self._network,
             "Memory": 512 * MIB,
@@ -60,11 +66,14 @@ class BareEngine:
             "PidsLimit": 100,
             "Init": True,
         }
-        config = {"Image": IMAGE, "Entrypoint": ["sh", "-c", "true"], "Cmd": [], "HostConfig": host}
-        container = json.loads(ask(self._connection, "POST", "/containers/create", config))["Id"]
+        config = {"Image": IMAGE, "Entrypoint": ["sh", "-c", command], "Cmd": [], "HostConfig": host}
+        container: str = json.loads(ask(self._connection, "POST", "/containers/create", config))["Id"]
         ask(self._connection, "POST", f"/containers/{container}/start")
-        ask(self._connection, "POST", f"/containers/{container}/wait")
-        ask(self._connection, "DELETE", f"/containers/{container}")
+        return container
+
+    def remove(self, container: str) -> None:
+        """Kill and remove one."""
+        ask(self._connection, "DELETE", f"/containers/{container}?force=1")
 
 
 @dataclass(eq=False)
@@ -111,6 +120,11 @@ class Server:
         """MiB of memory of the process that answers."""
         pids = _children(self.process.pid) or [self.process.pid]
         return max(_status_kib(pid, "VmRSS") for pid in pids) / 1024
+
+    def descriptors(self) -> int:
+        """How many files it has open now."""
+        pids = _children(self.process.pid) or [self.process.pid]
+        return max(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
 
     def peak(self) -> float:
         """MiB of memory that process had at most."""

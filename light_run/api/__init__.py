@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from flask import Flask, Response
 from werkzeug.routing import BaseConverter
 
-from light_run.api import artifacts, auth, body, errors, health, info, sending
+from light_run.api import artifacts, auth, body, errors, health, info, metrics, sending
 from light_run.api.guessing import Network
 from light_run.api.logs import Logs
 from light_run.api.policy import Policy
@@ -41,6 +41,7 @@ def create_api(
     body_timeout: float = body.TIMEOUT,
     send_timeout: float = sending.TIMEOUT,
     followers: int = 16,
+    page: metrics.Page = metrics.empty,
 ) -> Flask:
     """The Flask application in front of `service`.
 
@@ -50,6 +51,7 @@ def create_api(
     X-Forwarded-For is believed; a body that takes longer than `body_timeout` seconds to arrive is refused,
     a client that takes nothing of an answer for `send_timeout` seconds is dropped. Up to `followers`
     requests, beyond `threads`, follow the log of a run.
+    `page` makes what ``/metrics`` answers.
     """
     app = Flask("light_run", static_folder=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
@@ -59,6 +61,7 @@ def create_api(
     errors.register(app)
     auth.register(app, service, token, named, trusted)
     app.register_blueprint(health.blueprint(service))
+    app.register_blueprint(metrics.blueprint(page))
     app.register_blueprint(info.blueprint(service, policy))
     routes = Runs(
         service,

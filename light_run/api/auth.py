@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from flask import Flask, Response, g, request
 
 from light_run import tokens
-from light_run.api import guessing
+from light_run.api import guessing, metrics
 from light_run.api.responses import error_response
 from light_run.errors import RunNotFound
 from light_run.runs.model import Run
@@ -78,10 +78,17 @@ def _guard(
                 failures.add(address)
             return _unauthorized()
         g.caller = found
-        scope = tokens.READ if request.method in _LOOKING else tokens.RUN
+        scope = _scope()
         return None if found.may(scope) else _forbidden(scope)
 
     return authorize
+
+
+def _scope() -> str:
+    # What is measured is of everybody's runs.
+    if request.path == metrics.PATH:
+        return tokens.METRICS
+    return tokens.READ if request.method in _LOOKING else tokens.RUN
 
 
 def _given() -> bytes | None:

@@ -51,6 +51,9 @@ def _http(error: HTTPException) -> Response:
     for name, value in error.get_headers():
         if name.lower() not in {"content-type", "content-length"}:
             response.headers[name] = value
+    if status == 408:
+        # What is left of the body may still come, and would be taken for another request.
+        response.headers["Connection"] = "close"
     return response
 
 

@@ -18,6 +18,8 @@ TYPES = {
     SSE: "text/event-stream; charset=utf-8",
 }
 MIMETYPES = [each.split(";", 1)[0] for each in TYPES.values()]
+# A line of more characters than this is sent in slices.
+LONG = 1 << 16
 COMMENT = b": nothing yet\n\n"
 
 # Beyond ASCII everything is escaped: there are clients that end lines at U+2028 and its like.
@@ -44,14 +46,33 @@ def end_event(run: Run, count: int) -> bytes:
     return f"id: {count}\nevent: end\ndata: {json.dumps(run_state(run))}\n\n".encode()
 
 
+def slices(line: LogLine, form: str) -> Iterator[bytes]:
+    """`line` alone, a bounded piece at a time: it may be as long as all that is kept of a run."""
+    if form == TEXT:
+        begin, end = "", "\n"
+    else:
+        begin, end = f'{_head(line, _time(line))}"', '"}\n'
+    if form == SSE:
+        begin, end = f"id: {line.seq}\ndata: {begin}", f"{end}\n"
+    yield begin.encode()
+    for start in range(0, len(line.text), LONG):
+        part = line.text[start : start + LONG]
+        yield (part if form == TEXT else _string(part)[1:-1]).encode()
+    yield end.encode()
+
+
 def _objects(lines: Iterator[LogLine]) -> Iterator[tuple[int, str]]:
     milliseconds, time = -1, ""
     for line in lines:
         # Lines that came together share their time.
         if line.time != milliseconds:
-            milliseconds = line.time
-            time = timestamp(datetime.fromtimestamp(milliseconds / 1000, timezone.utc))
-        yield (
-            line.seq,
-            f'{{"seq":{line.seq},"time":"{time}","stream":"{line.stream}","text":{_string(line.text)}}}',
-        )
+            milliseconds, time = line.time, _time(line)
+        yield line.seq, f"{_head(line, time)}{_string(line.text)}}}"
+
+
+def _head(line: LogLine, time: str) -> str:
+    return f'{{"seq":{line.seq},"time":"{time}","stream":"{line.stream}","text":'
+
+
+def _time(line: LogLine) -> str:
+    return timestamp(datetime.fromtimestamp(line.time / 1000, timezone.utc))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from itertools import islice
@@ -71,7 +71,7 @@ class Logs:
 
     def _stream(self, run_id: str, asked: Asked) -> Iterator[bytes]:
         since = self._start(run_id, asked)
-        feed = self._service.follow(run_id, follow=asked.follow, beat=BEAT)
+        feed = self._service.following.batches(run_id, follow=asked.follow, beat=BEAT)
         gone = partial(is_gone, request.environ.get("gunicorn.socket"))
         return pieces(feed, asked, since, gone)
 
@@ -102,23 +102,29 @@ def pieces(
     events = asked.form == lines.SSE
     spoken, count = clock(), 0
     for found in feed:
-        piece = b""
+        said: Iterable[bytes] = ()
         if isinstance(found, Batch):
             count = found.after.seq
-            piece = _piece(found, asked, since)
+            said = _said(found, asked, since)
         elif found is None and gone():
             return
         elif found is not None and events:
-            piece = lines.end_event(found, count)
-        if not piece and events and clock() - spoken >= COMMENT_EVERY:
-            piece = lines.COMMENT
-        if piece:
+            said = (lines.end_event(found, count),)
+        for piece in filter(None, said):
             yield piece
+            spoken = clock()
+        if events and clock() - spoken >= COMMENT_EVERY:
+            yield lines.COMMENT
             spoken = clock()
 
 
-def _piece(batch: Batch, asked: Asked, since: int) -> bytes:
+def _said(batch: Batch, asked: Asked, since: int) -> Iterator[bytes]:
     render = partial(lines.render, form=asked.form, stream=asked.stream)
-    if batch.lines[0].seq > since:
-        return batch.rendered((asked.form, asked.stream), render)
-    return render([line for line in batch.lines if line.seq > since])
+    if batch.longest > lines.LONG:
+        for line in filter(asked.wants, batch.lines):
+            if line.seq > since:
+                yield from lines.slices(line, asked.form)
+    elif batch.lines[0].seq > since:
+        yield batch.rendered((asked.form, asked.stream), render)
+    else:
+        yield render([line for line in batch.lines if line.seq > since])

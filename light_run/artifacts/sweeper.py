@@ -111,7 +111,9 @@ class Sweeper:
         created = self._created(run_id)
         with self._lock:
             self._last = run_id
-            self._keep(Folder(run_id, now if created is None else created, size))
+            # A run that left nothing has no folder: to forget it would make no room.
+            if size:
+                self._keep(Folder(run_id, now if created is None else created, size))
             if self._total <= self._cap:
                 return []
         evicted = self._evict(self._protected())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -16,7 +18,7 @@ BAD_SETTING = 2
 
 @click.group()
 def token() -> None:
-    """Make the tokens of LIGHT_RUN_TOKENS_FILE.
+    """Make, list and remove the tokens of LIGHT_RUN_TOKENS_FILE.
 
     \b
     Example:
@@ -43,8 +45,44 @@ def new(name: str, scopes: tuple[str, ...], max_runs: int | None) -> None:
     Example:
       light-run token new ci --scope read --scope run --max-runs 4
     """
-    try:
+    with _one_line():
         click.echo(tokens.create(_file(), name, scopes or tokens.USUAL, max_runs))
+
+
+@token.command("list")
+def list_() -> None:
+    """Print a line for each token: its name, its scopes and its cap. What they are is kept nowhere.
+
+    \b
+    Example:
+      light-run token list
+    """
+    with _one_line():
+        for each in tokens.read(_file()):
+            scopes = ",".join(scope for scope in tokens.SCOPES if scope in each.scopes)
+            cap = "" if each.max_runs is None else f" max-runs={each.max_runs}"
+            click.echo(f"{each.name} {scopes}{cap}")
+
+
+@token.command("remove")
+@click.argument("name")
+def remove(name: str) -> None:
+    """Take the token called NAME out; its runs stay.
+
+    A server that is running refuses it a second later.
+
+    \b
+    Example:
+      light-run token remove ci
+    """
+    with _one_line():
+        tokens.remove(_file(), name)
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
     except SettingsError as error:
         click.echo(f"light-run: {error}", err=True)
         sys.exit(BAD_SETTING)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from light_run.engine.cancel import CancelToken, Halt
 from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
 from light_run.engine.container import Execution, Exit, Streams
+from light_run.engine.disk import DiskWatch
 from light_run.engine.flight import Report, SingleFlight
 from light_run.engine.images import Image, Images, step_keys
 from light_run.engine.network import Networks
@@ -19,6 +22,7 @@ from light_run.engine.spec import Limits, Progress, Reason
 from light_run.errors import BuildFailed, Cancelled, EngineRefused
 
 REPOSITORY = "light-run-cache"
+_KILLED: dict[Reason | None, str] = {Reason.TIMEOUT: "ran out of time", Reason.DISK_LIMIT: "filled the disk"}
 # How much of a failed step's output its error has.
 _LAST_LINES, _LAST_BYTES = 10, 8192
 # A container that is killed is gone in well under so many seconds.
@@ -28,10 +32,13 @@ _CLOSE = 15.0
 class Builder:
     """Bakes steps into cached images ``light-run-cache:<key>``; the same key is built once at a time."""
 
-    def __init__(self, engine: Engine, images: Images, networks: Networks, config: RunnerConfig) -> None:
+    def __init__(
+        self, engine: Engine, images: Images, networks: Networks, disk: DiskWatch, config: RunnerConfig
+    ) -> None:
         self._engine = engine
         self._images = images
         self._networks = networks
+        self._disk = disk
         self._config = config
         self._builds: SingleFlight[Image] = SingleFlight("build")
 
@@ -99,7 +106,10 @@ class Builder:
                 f"step {step.number} ({step.command!r}) was refused by the engine: {error}"
             ) from error
         try:
-            self._execute(step, container, cancel)
+            start = partial(self._listen_and_start, container, cancel)
+            streams = self._networks.start_on(sandbox.network, start)
+            with contextlib.closing(streams):
+                self._execute(step, container, streams, cancel)
             self._engine.commit(container, REPOSITORY, step.tag, step.image_config(self._config.server_id))
         except EngineRefused as error:
             raise BuildFailed(f"step {step.number} ({step.command!r}) failed: {error}") from error
@@ -110,19 +120,26 @@ class Builder:
             raise BuildFailed(f"the image of step {step.number} is gone again")
         return built
 
-    def _execute(self, step: _Step, container: str, cancel: CancelToken) -> None:
-        tail = Tail(_LAST_BYTES)
+    def _listen_and_start(self, container: str, cancel: CancelToken) -> Streams:
         streams = Streams.before_start(self._engine, container)
         try:
             cancel.check()
             self._engine.start(container)
-            deadline = time.monotonic() + self._config.build_timeout
-            halt = Halt()
-            execution = Execution(self._engine, container, streams, log=tail, deadline=deadline, halt=halt)
-            with cancel.calling(lambda: halt.kill(Reason.CANCELLED)):
-                ended = execution.run(b"")
-        finally:
+        except BaseException:
             streams.close()
+            raise
+        return streams
+
+    def _execute(self, step: _Step, container: str, streams: Streams, cancel: CancelToken) -> None:
+        tail = Tail(_LAST_BYTES)
+        deadline = time.monotonic() + self._config.build_timeout
+        halt = Halt()
+        execution = Execution(self._engine, container, streams, log=tail, deadline=deadline, halt=halt)
+        with (
+            cancel.calling(lambda: halt.kill(Reason.CANCELLED)),
+            self._disk.watching(container, None, halt),
+        ):
+            ended = execution.run(b"")
         if ended.killed is Reason.CANCELLED:
             raise Cancelled("the build was given up")
         if ended.code or ended.killed:
@@ -163,6 +180,6 @@ class _Step:
         }
 
     def failure(self, ended: Exit, last_lines: list[str]) -> str:
-        how = "ran out of time" if ended.killed else f"exited with {ended.code}"
+        how = _KILLED.get(ended.killed, f"exited with {ended.code}")
         tail = "\n" + "\n".join(last_lines) if last_lines else ""
         return f"step {self.number} ({self.command!r}) {how}{':' + tail if tail else ''}"

@@ -6,17 +6,19 @@ thread-safe), so each thread that calls gets its own, and the API version is ask
 
 from __future__ import annotations
 
+import contextlib
+import json
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import IO, Any
 
 import docker
 
 from light_run.engine.cancel import CancelToken
 from light_run.engine.stream import EngineStream
-from light_run.engine.transport import breakable, connect, translated, translated_chunks
+from light_run.engine.transport import breakable, connect, opened, translated
 from light_run.errors import EngineRefused
 
 # An engine under a few hundred starts at once takes its time over each; a hung one must not hold us for ever.
@@ -113,12 +115,22 @@ class Engine:
         with translated():
             return dict(self.api.inspect_container(container))
 
-    def layer_bytes(self, container: str) -> int:
-        """Bytes of disk that the container's own writable layer takes; the engine walks it to know."""
+    def written_bytes(self, container: str) -> int:
+        """Bytes in the container's own writable layer and in its volumes; the engine walks them to know."""
         with translated():
-            api = self.api
-            response = api._get(api._url("/containers/{0}/json", container), params={"size": 1})
-            return int(api._result(response, json=True).get("SizeRw") or 0)
+            found = self._get_json("/containers/{0}/json", container, size=1)
+            volumes = {mount.get("Name") for mount in found.get("Mounts") or [] if mount["Type"] == "volume"}
+            written = int(found.get("SizeRw") or 0)
+            if volumes:
+                known = self._get_json("/system/df", type="volume").get("Volumes") or []
+                sizes = [volume["UsageData"]["Size"] for volume in known if volume["Name"] in volumes]
+                # -1 is of a volume that cannot be measured.
+                written += sum(max(0, int(size)) for size in sizes)
+            return written
+
+    def _get_json(self, path: str, *names: str, **params: object) -> dict[str, Any]:
+        api = self.api
+        return dict(api._result(api._get(api._url(path, *names), params=params), json=True))
 
     def containers(self, label: str) -> list[dict[str, Any]]:
         """The containers that bear `label`, without an inspect each."""
@@ -126,29 +138,42 @@ class Engine:
             return list(self.api.containers(all=True, filters={"label": label}))
 
     def attach(self, container: str) -> EngineStream:
-        """The container's stdin, stdout and stderr on one connection, from now on."""
+        """The container's stdin, stdout and stderr, from now on."""
+        if not self._over_tls():
+            return self._attach(container, ("stdin", "stdout", "stderr"))
+        # Python's TLS cannot end one direction and go on in the other: the input goes by a connection of its own.
+        stdin = self._attach(container, ("stdin",))
+        try:
+            return self._attach(container, ("stdout", "stderr"), stdin)
+        except BaseException:
+            stdin.close()
+            raise
+
+    def _over_tls(self) -> bool:
         with translated():
-            api = self.api
-            response = api._post(
-                api._url("/containers/{0}/attach", container),
-                params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1},
-                headers={"Connection": "Upgrade", "Upgrade": "tcp"},
-                stream=True,
+            return str(self.api.base_url).startswith("https:")
+
+    def _attach(
+        self, container: str, streams: Sequence[str], stdin: EngineStream | None = None
+    ) -> EngineStream:
+        with translated():
+            stream = self._open(
+                "POST",
+                "/containers/{0}/attach",
+                container,
+                dict.fromkeys((*streams, "stream"), 1),
+                {"Connection": "Upgrade", "Upgrade": "tcp"},
             )
-            api._raise_for_status(response)
-            return EngineStream(response)
+        if stdin is not None:
+            stream.write_by(stdin)
+        return stream
 
     def logs(self, container: str) -> EngineStream:
         """Everything the engine kept of the container's output, then what follows, until it ends."""
         with translated():
-            api = self.api
-            response = api._get(
-                api._url("/containers/{0}/logs", container),
-                params={"stdout": 1, "stderr": 1, "follow": 1},
-                stream=True,
+            return self._open(
+                "GET", "/containers/{0}/logs", container, {"stdout": 1, "stderr": 1, "follow": 1}
             )
-            api._raise_for_status(response)
-            return EngineStream(response)
 
     def whole_log(self, container: str) -> AbstractContextManager[Iterator[bytes]]:
         """What the engine kept of an ended container's output, in chunks of the multiplexed stream."""
@@ -161,12 +186,7 @@ class Engine:
         the output and a cancel.
         """
         with translated():
-            api = self.api
-            response = api._post(
-                api._url("/containers/{0}/wait", container), params={"condition": condition}, stream=True
-            )
-            api._raise_for_status(response)
-            return EngineStream(response)
+            return self._open("POST", "/containers/{0}/wait", container, {"condition": condition})
 
     def put_archive(self, container: str, path: str, tar: IO[bytes]) -> None:
         """Unpack an uncompressed tar at `path` of a container that was not started yet."""
@@ -177,16 +197,23 @@ class Engine:
         """A tar of `path` in chunks. `EngineRefused` with status 404 where it does not exist."""
         return self._chunks("/containers/{0}/archive", container, {"path": path})
 
-    @contextmanager
+    @contextlib.contextmanager
     def _chunks(self, url: str, container: str, params: Mapping[str, Any]) -> Iterator[Iterator[bytes]]:
         with translated():
-            api = self.api
-            response = api._get(api._url(url, container), params=params, stream=True)
-            api._raise_for_status(response)
-        try:
-            yield translated_chunks(response)
-        finally:
-            response.close()
+            stream = self._open("GET", url, container, params)
+        with contextlib.closing(stream):
+            yield stream.chunks(self._timeout)
+
+    def _open(
+        self,
+        method: str,
+        url: str,
+        container: str,
+        params: Mapping[str, Any],
+        headers: Mapping[str, str] | None = None,
+    ) -> EngineStream:
+        api = self.api
+        return opened(api, method, api._url(url, container), params, headers)
 
     # -- images
 
@@ -209,13 +236,15 @@ class Engine:
             if not (error.not_found or error.conflict):
                 raise
 
-    def import_image(self, tar: bytes, name: str) -> None:
+    def import_image(self, tar: bytes, name: str, labels: Mapping[str, str]) -> None:
         """Make an image called `name` of the files in a tar."""
         repository, tag = name.split(":")
+        # A Dockerfile's instructions, in which JSON is a way to quote.
+        changes = [f"LABEL {json.dumps(key)}={json.dumps(value)}" for key, value in labels.items()]
         with translated():
-            self.api.import_image_from_data(tar, repository=repository, tag=tag)
+            self.api.import_image_from_data(tar, repository=repository, tag=tag, changes=changes)
 
-    @contextmanager
+    @contextlib.contextmanager
     def pull(
         self, repository: str, tag: str, credentials: Mapping[str, str], abandoned: CancelToken
     ) -> Iterator[Iterator[dict[str, Any]]]:

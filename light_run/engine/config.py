@@ -42,7 +42,7 @@ class RunnerConfig:
     log_cap: int = 10 * MIB
     extract_cap: int = 1024 * MIB
     extract_entries: int = 100_000
-    workspace_cap: int = 0
+    workspace_cap: int = 10 * 1024 * MIB
     upload_cap: int = 1024 * MIB
     build_timeout: float = 1200.0
     engine_patience: float = 60.0

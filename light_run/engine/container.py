@@ -105,7 +105,7 @@ class Execution:
             poll.register(self._stdio, select.POLLIN)
             self._send()
             if self._sending():
-                poll.modify(self._stdio, select.POLLIN | select.POLLOUT)
+                self._await_room(poll)
             while self._code is None or not self._output_ended:
                 self._step(poll, halted)
                 if self._give_up is not None and time.monotonic() > self._give_up:
@@ -116,10 +116,10 @@ class Execution:
 
     def _step(self, poll: select.poll, halted: int) -> None:
         events = dict(poll.poll(self._patience()))
-        if self._sending() and events.get(self._stdio.fileno(), 0) & ~select.POLLIN:
+        if self._sending() and events.get(self._stdio.stdin_fileno(), 0) & ~select.POLLIN:
             self._send()
             if not self._sending():
-                poll.modify(self._stdio, select.POLLIN)
+                self._await_no_room(poll)
         if not self._output_ended and (self._stdio.buffered or self._stdio.fileno() in events):
             self._receive(poll)
         if self._code is None and (self._exit.buffered or self._exit.fileno() in events):
@@ -136,6 +136,19 @@ class Execution:
 
     def _sending(self) -> bool:
         return self._input is not None
+
+    @property
+    def _both_ways(self) -> bool:
+        return self._stdio.stdin_fileno() == self._stdio.fileno()
+
+    def _await_room(self, poll: select.poll) -> None:
+        poll.register(self._stdio.stdin_fileno(), select.POLLOUT | (select.POLLIN if self._both_ways else 0))
+
+    def _await_no_room(self, poll: select.poll) -> None:
+        if self._both_ways:
+            poll.modify(self._stdio, select.POLLIN)
+        else:
+            poll.unregister(self._stdio.stdin_fileno())
 
     def _patience(self) -> float:
         # Milliseconds until something must be done though nothing comes.

@@ -1,28 +1,37 @@
-"""The cap on what one run may write to the host's disk, held while the run goes on."""
+"""The cap on what one run may write to the host's disk, held while the run goes on.
+
+Three places count: the folder that is mounted at the workdir, the container's own writable layer, where
+``/tmp`` is, and its anonymous volumes. A run is looked at now and then, and at once when the disks have
+grown by more than it has left.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from light_run.engine.cancel import Halt
 from light_run.engine.client import Engine
+from light_run.engine.config import RunnerConfig
+from light_run.engine.sandbox import never_started
 from light_run.engine.spec import Reason
+from light_run.engine.tree import tree
 from light_run.engine.workspace import Workspace
 from light_run.errors import EngineError
+
+_log = logging.getLogger(__name__)
 
 # Most runs are over before the first look at them.
 _FIRST_LOOK = 1.0
 # Looking may take at most this part of the time.
 _SHARE = 0.1
-_BLOCK = 512
-# Each level costs a descriptor; nobody nests deeper but to hide.
-_DEEPEST = 200
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# So many closed folders are asked for one by one, more of them with everything around.
+_ONE_BY_ONE = 8
 
 
 @dataclass(eq=False, slots=True)
@@ -31,18 +40,23 @@ class _Watched:
     workspace: Workspace | None
     halt: Halt
     due: float
+    # What the disks had free at the last look, and how much more the run could write then.
+    free: int
+    room: float = field(default=float("inf"))
 
 
 class DiskWatch:
-    """Looks at running containers now and then, and kills those whose files exceed `cap` bytes; 0 is no cap."""
+    """Looks at running containers now and then, and kills those that wrote more than `config.workspace_cap` bytes."""
 
-    def __init__(self, engine: Engine, cap: int) -> None:
+    def __init__(self, engine: Engine, config: RunnerConfig) -> None:
         self._engine = engine
-        self._cap = cap
+        self._config = config
+        self._cap = config.workspace_cap
         self._lock = threading.Lock()
         self._watched: list[_Watched] = []
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._disks: tuple[str, ...] | None = None
 
     @contextlib.contextmanager
     def watching(self, container: str, workspace: Workspace | None, halt: Halt) -> Iterator[None]:
@@ -50,7 +64,7 @@ class DiskWatch:
         if not self._cap:
             yield
             return
-        watched = _Watched(container, workspace, halt, time.monotonic() + _FIRST_LOOK)
+        watched = _Watched(container, workspace, halt, time.monotonic() + _FIRST_LOOK, 0)
         with self._lock:
             self._watched.append(watched)
             if self._thread is None:
@@ -63,15 +77,27 @@ class DiskWatch:
                 self._watched.remove(watched)
 
     def step(self, now: float) -> None:
-        """Look at whatever is due at `now` (`time.monotonic()` seconds)."""
+        """Look at whatever is due at `now` (`time.monotonic()` seconds), or may have outgrown its room since."""
         with self._lock:
-            due = [watched for watched in self._watched if watched.due <= now]
-        for watched in due:
-            begun = time.monotonic()
-            if self._used(watched) > self._cap:
-                watched.halt.kill(Reason.DISK_LIMIT)
-            spent = time.monotonic() - begun
-            watched.due = now + max(_FIRST_LOOK, spent / _SHARE)
+            watched = list(self._watched)
+        for each in watched:
+            free = self._free(each)
+            if each.due <= now or each.free - free > each.room:
+                each.free = free
+                self._look(each, now)
+
+    def _look(self, watched: _Watched, now: float) -> None:
+        begun = time.monotonic()
+        try:
+            used = self._used(watched)
+        except OSError as error:
+            # One run's files are no reason to watch no other's.
+            _log.warning("the files of a run cannot be measured", extra={"error": str(error)})
+            used = 0
+        watched.room = self._cap - used
+        if watched.room < 0:
+            watched.halt.kill(Reason.DISK_LIMIT)
+        watched.due = now + max(_FIRST_LOOK, (time.monotonic() - begun) / _SHARE)
 
     def close(self) -> None:
         """Stop the thread."""
@@ -83,47 +109,58 @@ class DiskWatch:
         while not self._stop.wait(_FIRST_LOOK / 4):
             self.step(time.monotonic())
 
+    def _free(self, watched: _Watched) -> int:
+        # What is free where the run may write, as far as this host has it.
+        if self._disks is None:
+            with contextlib.suppress(EngineError):
+                self._disks = (str(self._engine.info().get("DockerRootDir") or "/"),)
+        free = {}
+        workspace = () if watched.workspace is None else (str(watched.workspace.folder),)
+        for folder in (*(self._disks or ()), *workspace):
+            with contextlib.suppress(OSError):
+                disk = os.statvfs(folder)
+                free[os.stat(folder).st_dev] = disk.f_bavail * disk.f_frsize
+        return sum(free.values())
+
     def _used(self, watched: _Watched) -> float:
-        used = tree_bytes(str(watched.workspace.files)) if watched.workspace is not None else 0
+        used: float = 0
+        if watched.workspace is not None:
+            found = tree(str(watched.workspace.files))
+            used = found.bytes
+            if used <= self._cap and found.closed:
+                with contextlib.suppress(EngineError):
+                    used = self._with_closed(watched, watched.workspace, found.closed, used)
         if used <= self._cap:
             with contextlib.suppress(EngineError):
-                used += self._engine.layer_bytes(watched.container)
+                used += self._engine.written_bytes(watched.container)
         return used
 
-
-def tree_bytes(folder: str) -> float:
-    """Bytes of disk below `folder`; infinite where it is nested too deep to look at.
-
-    Follows no link, also none that is swapped in meanwhile: the container goes on under the walk.
-    """
-    try:
-        directory = os.open(folder, _DIRECTORY)
-    except OSError:
-        return 0
-    try:
-        return _bytes_below(directory, _DEEPEST)
-    finally:
-        os.close(directory)
-
-
-def _bytes_below(directory: int, levels: int) -> float:
-    if not levels:
-        return float("inf")
-    total: float = 0
-    below = []
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            with contextlib.suppress(FileNotFoundError):
-                total += entry.stat(follow_symlinks=False).st_blocks * _BLOCK
-            if entry.is_dir(follow_symlinks=False):
-                below.append(entry.name)
-    for name in below:
+    def _with_closed(self, watched: _Watched, workspace: Workspace, closed: list[str], used: float) -> float:
+        # Root in a container can close a folder to a server that is not root. The engine is, and reads it
+        # through a container that only sees the workspace; nothing of an image, which may lie, is run.
+        image = str(self._engine.inspect(watched.container)["Image"])
+        mount = {"Type": "bind", "Source": str(workspace.files), "Target": "/probe", "ReadOnly": True}
+        container = self._engine.create(never_started(image, self._config, Mounts=[mount]))
         try:
-            descriptor = os.open(name, _DIRECTORY, dir_fd=directory)
-        except (FileNotFoundError, NotADirectoryError, PermissionError):
-            continue
-        try:
-            total += _bytes_below(descriptor, levels - 1)
+            if len(closed) > _ONE_BY_ONE or not all(map(_is_plain, closed)):
+                closed, used = [""], 0
+            for path in closed:
+                used += self._archive_bytes(container, f"/probe/{path}", self._cap - used)
         finally:
-            os.close(descriptor)
-    return total
+            self._engine.remove(container)
+        return used
+
+    def _archive_bytes(self, container: str, path: str, most: float) -> int:
+        # Counted as they come, and no longer than it takes to know that they are too many.
+        read = 0
+        with self._engine.get_archive(container, path) as chunks:
+            for chunk in chunks:
+                read += len(chunk)
+                if read > most:
+                    break
+        return read
+
+
+def _is_plain(path: str) -> bool:
+    # A name that is not UTF-8 cannot be asked for.
+    return path.isprintable() and path.isascii()

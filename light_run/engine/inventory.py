@@ -66,7 +66,7 @@ class Inventory:
         return workspace.files.is_dir()
 
     def clear(self, workspaces: Collection[Path], keep: Collection[str]) -> None:
-        """Remove what earlier servers left: containers, `workspaces` and step images without a name.
+        """Remove what earlier servers left: containers, `workspaces`, step images without a name, probes.
 
         `keep` has container ids and run ids that are still needed; it is asked once the engine has said
         what there is. Raises EngineError.
@@ -87,6 +87,13 @@ class Inventory:
             workspace = Workspace(folder)
             if folder.name not in keep and str(workspace.files) not in mounted:
                 self._leftovers.remove(Leftover(None, [workspace], image))
+        self._clear_images()
+
+    def _clear_images(self) -> None:
         for step_image in self._engine.images(f"light-run.cache={self._server_id}"):
             if not step_image.get("RepoTags"):
                 self._engine.remove_image(str(step_image["Id"]))
+        # Of a server that was killed while it tried out workspaces. Step images have an empty label.
+        for probe in self._engine.images(f"light-run.server={self._server_id}"):
+            if probe["Labels"].get("light-run.session") != self._session:
+                self._engine.remove_image(str(probe["Id"]))

@@ -22,7 +22,7 @@ from light_run.engine.mounts import Found, Mounts, Placement
 from light_run.engine.network import Networks
 from light_run.engine.parked import ParkKey
 from light_run.engine.pool import Pool
-from light_run.engine.sandbox import Sandbox, container_config, labels
+from light_run.engine.sandbox import Sandbox, container_config, labels, never_started
 from light_run.engine.spec import Limits, Observer, Phase, RunSpec
 from light_run.engine.workspace import Workspace, container_path
 from light_run.errors import EngineRefused, ImageNotFound, StartFailed
@@ -208,16 +208,19 @@ class Launch:
         try:
             own.container = self._engine.create(container_config(sandbox, self._house.config))
             self._observer.assigned(own.container, parked=False)
-            own.streams = Streams.before_start(self._engine, own.container)
             if placement is Placement.BIND:
                 own.mounted = own.staged
             else:
                 self._put_files(image, own.container)
-            self._cancel.check()
-            self._engine.start(own.container)
+            container = own.container
+            self._house.networks.start_on(network, lambda: self._listen_and_start(container))
         except EngineRefused as error:
-            self._house.networks.forget(network)
             raise StartFailed(f"image {spec.image!r} cannot be started: {error}") from error
+
+    def _listen_and_start(self, container: str) -> None:
+        self._own.reconnect(Streams.before_start(self._engine, container))
+        self._cancel.check()
+        self._engine.start(container)
 
     def _put_files(self, image: Image, container: str) -> None:
         workdir = container_path("/", self._spec.workdir)
@@ -235,15 +238,7 @@ class Launch:
         if not self._house.config.read_only:
             yield container
             return
-        porter = self._engine.create(
-            {
-                "Image": image.id,
-                "Entrypoint": ["/never-started"],
-                "WorkingDir": "/",
-                "Labels": labels("probe", self._house.config),
-                "HostConfig": {"NetworkMode": "none", "VolumesFrom": [container]},
-            }
-        )
+        porter = self._engine.create(never_started(image.id, self._house.config, VolumesFrom=[container]))
         try:
             yield porter
         finally:

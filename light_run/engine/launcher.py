@@ -15,13 +15,13 @@ NOTHING_STARTED = 125
 
 # At end-of-file before the marker it exits and runs nothing. Its variables are named so that no image's
 # environment has them: assigning to one that was inherited would export it.
-_LAUNCHER = """\
+_LAUNCHER = f"""\
 while IFS= read -r __light_run_line; do
 if [ "$__light_run_line" = "$1" ]; then eval "$__light_run_script"; fi
 __light_run_script="$__light_run_script$__light_run_line
 "
 done
-exit 125"""
+exit {NOTHING_STARTED}"""
 
 # Each byte of the script is a system call of the waiting shell.
 _LONGEST_SCRIPT = 1 << 16

@@ -141,10 +141,12 @@ class Life:
         self._own.take_over(found)
         now = datetime.now(timezone.utc)
         self._started_at = _engine_time(str(found["State"]["StartedAt"]))
-        self._begun = time.monotonic() - (now - self._started_at).total_seconds()
+        # A clock that was put back meanwhile makes no time negative, and gives a run no more than its own.
+        self._begun = time.monotonic() - max(0.0, (now - self._started_at).total_seconds())
+        left = min(self._spec.timeout, (deadline - now).total_seconds())
         with contextlib.closing(self._resumed_log()) as log:
             self._own.streams = Streams.replayed(self._engine, container)
-            result = self._follow(log, None, time.monotonic() + (deadline - now).total_seconds())
+            result = self._follow(log, None, time.monotonic() + left)
         self._read_last_lines(container)
         return replace(result, logs_truncated=self._truncated)
 

@@ -12,7 +12,7 @@ from enum import Enum
 
 from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
-from light_run.engine.sandbox import labels
+from light_run.engine.sandbox import labels, never_started
 from light_run.engine.workspace import Workspaces
 from light_run.errors import EngineRefused
 
@@ -80,7 +80,7 @@ class Mounts:
         name = f"light-run-probe:{nonce}"
         try:
             workspace.write({_PROBE_FILE: nonce})
-            self._engine.import_image(_empty_tar(), name)
+            self._engine.import_image(_empty_tar(), name, labels("probe", self._config))
             try:
                 return self._reads(name, str(workspace.files)) == nonce.encode()
             finally:
@@ -137,16 +137,8 @@ class Mounts:
 
     @contextlib.contextmanager
     def _created(self, image: str, mount: dict[str, str] | None) -> Iterator[str]:
-        # Never started, so nothing of the image runs.
-        container = self._engine.create(
-            {
-                "Image": image,
-                "Entrypoint": ["/never-started"],
-                "WorkingDir": "/",
-                "Labels": labels("probe", self._config),
-                "HostConfig": {"NetworkMode": "none", "Mounts": [mount] if mount else []},
-            }
-        )
+        mounts = [mount] if mount else []
+        container = self._engine.create(never_started(image, self._config, Mounts=mounts))
         try:
             yield container
         finally:

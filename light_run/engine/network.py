@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from light_run.engine.client import Engine
 from light_run.engine.firewall import protect
 from light_run.errors import EngineRefused, StartFailed
+
+T = TypeVar("T")
 
 # How long a network that was seen is believed to be there.
 _FRESH = 30.0
@@ -52,10 +55,21 @@ class Networks:
             self._seen[network] = time.monotonic()
         return network
 
-    def forget(self, name: str) -> None:
-        """Look again the next time: the engine said that `name` is not there."""
-        with self._lock:
-            self._seen.pop(name, None)
+    def start_on(self, network: str, start: Callable[[], T]) -> T:
+        """What `start` gives, of a container on `network`.
+
+        It is called once more where it fails since the isolated network was removed behind us.
+        Raises whatever `start` raises, StartFailed where the network is gone and not ours to make.
+        """
+        try:
+            return start()
+        except EngineRefused as error:
+            with self._lock:
+                self._seen.pop(network, None)
+            if not error.not_found or self._find(network) is not None:
+                raise
+            self.ensure(network)
+            return start()
 
     def _find(self, name: str) -> dict[str, Any] | None:
         try:

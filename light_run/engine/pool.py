@@ -30,8 +30,6 @@ _SETTLED = 1.0
 _ROOM = max(0, (os.cpu_count() or 1) // 2 - 1)
 # The keeper looks again after so many seconds without news.
 _TURN = 1.0
-# Seconds between tries to remove what could not be removed.
-_RETRY = 10.0
 # Seconds after which a pinned image is looked for again: it may have come, or be another one by that name.
 _PIN_AGAIN = 30.0
 
@@ -62,7 +60,6 @@ class Pool:
         self._news = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._retried = float("-inf")
         self._pinned = float("-inf")
 
     # -- what a run does with it
@@ -150,9 +147,7 @@ class Pool:
         """Discard what is dead or idle, park one container where one is wanted; True where it parked one."""
         for parked in self._take_stale(now):
             self._discard(parked)
-        if now - self._retried > _RETRY:
-            self._retried = now
-            self._leftovers.retry(now)
+        self._leftovers.retry(now)
         if self._config.parked_max and self._config.parked_pins and now - self._pinned > _PIN_AGAIN:
             self._pinned = now
             self.pin(self._pins())

@@ -77,12 +77,13 @@ class Runner:
         networks = Networks(self._engine, self.config.network)
         mounts = Mounts(self._engine, self.config, self._workspaces)
         leftovers = Leftovers(self._engine, self.config)
+        disk = DiskWatch(self._engine, self.config)
         self._inventory = Inventory(self._engine, leftovers, self.config)
         self._house = House(
             engine=self._engine,
             config=self.config,
             images=images,
-            builder=Builder(self._engine, images, networks, self.config),
+            builder=Builder(self._engine, images, networks, disk, self.config),
             networks=networks,
             mounts=mounts,
             pool=Pool(
@@ -94,7 +95,7 @@ class Runner:
                 pins=self._pins,
             ),
             leftovers=leftovers,
-            disk=DiskWatch(self._engine, self.config.workspace_cap),
+            disk=disk,
         )
 
     def __enter__(self) -> Self:

@@ -47,6 +47,20 @@ def labels(kind: str, config: RunnerConfig) -> dict[str, str]:
     }
 
 
+def never_started(image: str, config: RunnerConfig, **host: Any) -> dict[str, Any]:
+    """The configuration of a container through which files are looked at: nothing of the image is run in it.
+
+    `host` goes into its HostConfig.
+    """
+    return {
+        "Image": image,
+        "Entrypoint": ["/never-started"],
+        "WorkingDir": "/",
+        "Labels": labels("probe", config),
+        "HostConfig": {"NetworkMode": "none", **host},
+    }
+
+
 def container_config(sandbox: Sandbox, config: RunnerConfig) -> dict[str, Any]:
     """The engine API's configuration of a hardened container for `sandbox` under the operator's `config`."""
     container: dict[str, Any] = {

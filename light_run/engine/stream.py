@@ -4,45 +4,56 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import select
 import socket
 import ssl
 import time
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
-import requests
-
+from light_run.engine.coding import Coding
 from light_run.errors import EngineUnavailable
 
 # One read takes what the engine has; more than this at once would only cost memory.
 READ_SIZE = 1 << 18
 
 
-class EngineStream:
-    """One open answer of the engine, read and written without blocking; poll `fileno()`.
+class Closeable(Protocol):
+    """What is closed together with a stream."""
 
-    docker-py has this only as a raw socket that loses what its reader had buffered, so the
-    connection is taken from under the response.
+    def close(self) -> object:
+        """Close it."""
+
+
+class EngineStream:
+    """One open answer of the engine, read and written without blocking; poll `fileno()` and `stdin_fileno()`.
+
+    `connection` is its own from here on, and `held`, which keeps it open, where there is such a thing;
+    `early` is what was read of the body already, `coding` tells where it ends.
     """
 
-    def __init__(self, response: requests.Response) -> None:
-        self._response = response
-        http_response: Any = response.raw._fp
-        reader = http_response.fp
-        raw = reader.raw
-        self._socket: socket.socket = getattr(raw, "_sock", raw)
+    def __init__(
+        self, connection: socket.socket, early: bytes, coding: Coding | None, held: Closeable | None = None
+    ) -> None:
+        self._socket = connection
         self._socket.setblocking(False)
-        self._dechunker = _Dechunker() if http_response.chunked else None
-        try:
-            self._early: bytes = reader.read1(READ_SIZE) or b""
-        except ssl.SSLWantReadError:
-            self._early = b""
+        self._early = early
+        self._held = held
+        self._stdin: EngineStream | None = None
+        self._coding = coding
         self._ended = False
+
+    def write_by(self, stdin: EngineStream) -> None:
+        """Have what is written go by `stdin`, which is closed with this one."""
+        self._stdin = stdin
 
     def fileno(self) -> int:
         """The descriptor to poll."""
         return self._socket.fileno()
+
+    def stdin_fileno(self) -> int:
+        """The descriptor to poll for when `send` may go on."""
+        return self.fileno() if self._stdin is None else self._stdin.fileno()
 
     @property
     def buffered(self) -> bool:
@@ -57,8 +68,8 @@ class EngineStream:
 
     @property
     def _at_end(self) -> bool:
-        # The connection may stay open behind the last chunk, and then nothing more comes on it.
-        return self._dechunker is not None and self._dechunker.ended
+        # The connection may stay open behind the body, and then nothing more comes on it.
+        return self._coding is not None and self._coding.ended
 
     def read(self) -> bytes | None:
         """What has arrived; None where nothing has yet, ``b""`` at the end."""
@@ -74,15 +85,17 @@ class EngineStream:
                 return None
             except OSError:
                 data = b""
-        if data and self._dechunker is not None:
-            data = self._dechunker.feed(data)
-            if not data and not self._dechunker.ended:
+        if data and self._coding is not None:
+            data = self._coding.feed(data)
+            if not data and not self._coding.ended:
                 return None
         self._ended = not data
         return data
 
     def send(self, data: memoryview) -> int:
         """Send what fits now; how many bytes that were. Raises OSError where the peer is gone."""
+        if self._stdin is not None:
+            return self._stdin.send(data)
         try:
             return self._socket.send(data)
         except (BlockingIOError, ssl.SSLWantWriteError):
@@ -90,7 +103,10 @@ class EngineStream:
 
     def end_of_input(self) -> None:
         """Tell the container that its stdin is at its end."""
-        # The container may have exited already, and the engine hung up.
+        if self._stdin is not None:
+            self._stdin.end_of_input()
+            return
+        # The container may have exited already, and the engine hung up. Under TLS this ends both directions.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
@@ -115,6 +131,16 @@ class EngineStream:
                 self._ended = True
                 return answer
 
+    def chunks(self, timeout: float) -> Iterator[bytes]:
+        """The body piece by piece, each within `timeout` seconds. Raises `EngineUnavailable` where it breaks off."""
+        while (data := self.read()) != b"":
+            if data is not None:
+                yield data
+            elif not self._readable(timeout):
+                raise EngineUnavailable("the container engine stopped in the middle of an answer")
+        if self._coding is not None and not self._at_end:
+            raise EngineUnavailable("the container engine hung up in the middle of an answer")
+
     def _readable(self, timeout: float) -> bool:
         # Not by select, which takes no descriptor beyond 1023.
         poll = select.poll()
@@ -124,52 +150,8 @@ class EngineStream:
     def close(self) -> None:
         """Close the connection; it is never reused."""
         self._ended = True
-        # Not the response's own close, which would give the connection back to the pool it came from.
-        self._response.raw.close()
+        if self._stdin is not None:
+            self._stdin.close()
+        if self._held is not None:
+            self._held.close()
         self._socket.close()
-
-
-_LINE_END = b"\r\n"
-_CHUNK_HEAD = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;.*)?", re.DOTALL)
-
-
-class _Dechunker:
-    # HTTP/1.1's chunked coding, RFC 9112 section 7.1, fed with whatever pieces a non-blocking socket gives.
-
-    def __init__(self) -> None:
-        self._pending = bytearray()
-        self._left = 0
-        self.ended = False
-
-    def feed(self, data: bytes) -> bytes:
-        self._pending += data
-        out = bytearray()
-        while self._pending and not self.ended:
-            if self._left > len(_LINE_END):
-                piece = self._pending[: self._left - len(_LINE_END)]
-                del self._pending[: len(piece)]
-                self._left -= len(piece)
-                out += piece
-            elif self._left:
-                # The line end behind a chunk.
-                gone = min(self._left, len(self._pending))
-                del self._pending[:gone]
-                self._left -= gone
-            else:
-                line_end = self._pending.find(_LINE_END)
-                if line_end < 0:
-                    break
-                size = _chunk_size(self._pending[:line_end])
-                del self._pending[: line_end + len(_LINE_END)]
-                self._left = size + len(_LINE_END) if size else 0
-                self.ended = size == 0
-        return bytes(out)
-
-
-def _chunk_size(line: bytearray) -> int:
-    match = _CHUNK_HEAD.fullmatch(line)
-    if match is None:
-        raise EngineUnavailable(
-            f"the container engine's answer is garbled: {bytes(line[:40])!r} is no chunk's head"
-        )
-    return int(match[1], 16)

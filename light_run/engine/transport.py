@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,6 +18,9 @@ from docker.transport.unixconn import UnixHTTPAdapter
 from docker.utils import kwargs_from_env
 from requests.structures import CaseInsensitiveDict
 
+from light_run.engine.failures import note
+from light_run.engine.stream import READ_SIZE, EngineStream
+from light_run.engine.wire import Head, Wire, read_body
 from light_run.errors import EngineRefused, EngineUnavailable
 
 CONFIGURATION = "the docker configuration (config.json) of the server's user"
@@ -27,20 +33,12 @@ def connect(version: str | None, timeout: int) -> Any:
     of what is used here.
     """
     try:
-        client: Any = _LeanClient(version=version, timeout=timeout, **kwargs_from_env())
+        return _Client(version=version, timeout=timeout, **kwargs_from_env())
     except (ValueError, TypeError, AttributeError):
         # It reads the credentials too. Not chained: the words may quote some of them.
         raise EngineUnavailable(
             f"{CONFIGURATION} is broken: mend it, or log in to the registries anew"
         ) from None
-    adapter = client.adapters.get("http+docker://")
-    if isinstance(adapter, UnixHTTPAdapter):
-        client._custom_adapter.close()
-        client._custom_adapter = _OnePoolAdapter(
-            "http+unix://" + adapter.socket_path, timeout=timeout, pool_connections=1
-        )
-        client.mount("http+docker://", client._custom_adapter)
-    return client
 
 
 class _OnePoolAdapter(UnixHTTPAdapter):
@@ -50,7 +48,11 @@ class _OnePoolAdapter(UnixHTTPAdapter):
         return super().get_connection("http+unix://engine", proxies)
 
 
-class _LeanClient(docker.APIClient):
+class _Client(docker.APIClient):
+    # What requests does for a browser (cookies, redirects, .netrc, pools, merging settings) takes several
+    # times the processor time of the call itself, and an engine on this host has a use for none of it.
+    wire: Wire | None = None
+
     def _raise_for_status(self, response: requests.Response) -> None:
         try:
             super()._raise_for_status(response)  # type: ignore[misc,unused-ignore]
@@ -58,26 +60,82 @@ class _LeanClient(docker.APIClient):
             # JSON, but not of an engine: a proxy's, say.
             raise EngineRefused(response.status_code, response.text) from error
 
-    # What requests does for a browser (cookies, redirects, .netrc, merging settings) takes twice the
-    # processor time of the call itself, and an engine has a use for none of it.
+    def mount(self, prefix: Any, adapter: Any) -> None:
+        if isinstance(adapter, UnixHTTPAdapter):
+            self.wire = Wire(adapter.socket_path, adapter.timeout)
+            adapter.close()
+            adapter = self._custom_adapter = _OnePoolAdapter(
+                "http+unix://" + adapter.socket_path, timeout=adapter.timeout, pool_connections=1
+            )
+        super().mount(prefix, adapter)
+
     def request(self, method: Any, url: Any, **kwargs: Any) -> requests.Response:  # type: ignore[override]
         data = kwargs.get("data")
-        if not (self.base_url.startswith("http+docker://") and isinstance(data, str | bytes | None)):
-            return super().request(method, url, **kwargs)
-        prepared = requests.PreparedRequest()
-        prepared.method = method
-        # A parameter that is None is not sent, as requests has it.
-        given = {name: value for name, value in (kwargs.get("params") or {}).items() if value is not None}
-        prepared.url = f"{url}?{urlencode(given, doseq=True)}" if given else url
-        prepared.body = data.encode() if isinstance(data, str) else data
-        length = {"Content-Length": str(len(prepared.body or b""))}
-        prepared.headers = CaseInsensitiveDict({**(kwargs.get("headers") or {}), **length})
-        stream = bool(kwargs.get("stream"))
-        response = self.get_adapter(url).send(prepared, stream=stream, timeout=kwargs.get("timeout"))
-        if not stream:
-            # Read to its end, which gives the connection back.
-            _ = response.content
-        return response
+        if self.wire is None or kwargs.get("stream") or not isinstance(data, str | bytes | None):
+            # REQUESTS_CA_BUNDLE is of the web's authorities; requests would have it before the engine's own.
+            return super().request(method, url, **{"verify": self.verify, **kwargs})
+        body = data.encode() if isinstance(data, str) else data or b""
+        target = _target(url, kwargs.get("params"))
+        answer = self.wire.call(method, target, kwargs.get("headers") or {}, body, kwargs.get("timeout"))
+        return _response(answer.head, answer.body)
+
+    def close(self) -> None:
+        super().close()
+        if self.wire is not None:
+            self.wire.close()
+
+
+def opened(
+    client: Any, method: str, url: str, params: Mapping[str, Any], headers: Mapping[str, str] | None = None
+) -> EngineStream:
+    """An answer whose body is read as it comes, on a connection of its own. Raises what `client` raises."""
+    if client.wire is None:
+        return _taken_over(client, method, url, params, headers)
+    head, connection, early = client.wire.open(method, _target(url, params), headers or {})
+    if head.status >= HTTPStatus.BAD_REQUEST:
+        with closing(connection):
+            client._raise_for_status(_response(head, read_body(connection, head, early)[0]))
+    return EngineStream(connection, early, head.coding())
+
+
+def _taken_over(
+    client: Any, method: str, url: str, params: Mapping[str, Any], headers: Mapping[str, str] | None
+) -> EngineStream:
+    # docker-py has this only as a raw socket that loses what its reader had buffered, so the connection is
+    # taken from under the response; with it goes what requests would do about a compressed body.
+    headers = {"Accept-Encoding": "identity", **(headers or {})}
+    response = client.request(
+        method, url, params=params, headers=headers, stream=True, timeout=client.timeout
+    )
+    client._raise_for_status(response)
+    http_response = response.raw._fp
+    reader = http_response.fp
+    connection = getattr(reader.raw, "_sock", reader.raw)
+    connection.setblocking(False)
+    try:
+        early = reader.read1(READ_SIZE) or b""
+    except ssl.SSLWantReadError:
+        early = b""
+    head = Head(response.status_code, response.reason, dict(response.headers.lower_items()), lasting=False)
+    # Not by the response's own close, which would give the connection back to the pool it came from.
+    return EngineStream(connection, early, head.coding(), held=response.raw)
+
+
+def _target(url: str, params: Mapping[str, Any] | None) -> str:
+    # The path alone; a parameter that is None is not sent, as requests has it.
+    path = "/" + url.partition("://")[2].partition("/")[2]
+    given = {name: value for name, value in (params or {}).items() if value is not None}
+    return f"{path}?{urlencode(given, doseq=True)}" if given else path
+
+
+def _response(head: Head, body: bytes) -> requests.Response:
+    # What docker-py reads results and errors from.
+    response = requests.Response()
+    response.status_code, response.reason = head.status, head.reason
+    response.headers = CaseInsensitiveDict(head.headers)
+    response.encoding = "utf-8"
+    response._content = body
+    return response
 
 
 @contextmanager
@@ -86,7 +144,7 @@ def breakable(client: Any) -> Iterator[Callable[[], None]]:
 
     A call that waits for an answer has no other end than its time-out.
     """
-    opened: list[Any] = []
+    opened, broken = list[Any](), threading.Event()
     # Idle ones are not used again.
     client.close()
 
@@ -94,7 +152,7 @@ def breakable(client: Any) -> Iterator[Callable[[], None]]:
         connect = pool._new_conn
 
         def connect_and_remember() -> Any:
-            opened.append(connect())
+            opened.append(_unless(broken, connect()))
             return opened[-1]
 
         pool._new_conn = connect_and_remember
@@ -108,6 +166,7 @@ def breakable(client: Any) -> Iterator[Callable[[], None]]:
         adapter.poolmanager._new_pool = lambda *args, **kwargs: remember(make_pool(*args, **kwargs))
 
     def break_all() -> None:
+        broken.set()
         for connection in opened:
             # None before it has connected, and after it was closed.
             if connection.sock is not None:
@@ -122,26 +181,37 @@ def breakable(client: Any) -> Iterator[Callable[[], None]]:
         client.close()
 
 
+def _unless(broken: threading.Event, connection: Any) -> Any:
+    # What is broken off before it has connected must not go on to wait for an answer.
+    connect = connection.connect
+
+    def connect_unless_broken() -> None:
+        connect()
+        if broken.is_set():
+            connection.close()
+            raise ConnectionAbortedError("the call was given up before it was made")
+
+    connection.connect = connect_unless_broken
+    return connection
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Turn whatever docker-py, requests or the socket raises into an `EngineError`."""
     try:
         yield
+    except EngineUnavailable as error:
+        note(error)
+        raise
     except docker.errors.APIError as error:
         status = error.response.status_code if error.response is not None else 500
         words: Any = error.explanation or str(error)
         text = words.decode("utf-8", "replace") if isinstance(words, bytes) else str(words)
-        raise EngineRefused(status, text.strip()) from error
+        raise note(EngineRefused(status, text.strip())) from error
     except (
         docker.errors.DockerException,
         requests.RequestException,
         urllib3.exceptions.HTTPError,
         OSError,
     ) as error:
-        raise EngineUnavailable(f"the container engine does not answer: {error}") from error
-
-
-def translated_chunks(response: requests.Response) -> Iterator[bytes]:
-    """The body of `response` piece by piece; raises `EngineError` where it breaks off."""
-    with translated():
-        yield from response.iter_content(1 << 16)
+        raise note(EngineUnavailable(f"the container engine does not answer: {error}")) from error

@@ -150,6 +150,12 @@ class Courier:
             parcel.forgotten = True
             return True
 
+    @property
+    def pending(self) -> int:
+        """How many are still to be delivered."""
+        with self._lock:
+            return len(self._parcels)
+
     def step(self, now: float) -> int:
         """Begin to send what is due by the monotonic clock, as far as there are threads; how many that were."""
         begun = 0

@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from light_run.engine.output import START, Cursor, LogLine, last_lines, read_on
+from light_run.engine.output import START, Cursor, LogLine, last_lines, read_log, read_on
 from light_run.errors import RunNotFound
 from light_run.runs.model import Run
 from light_run.runs.store import RunStore
@@ -31,11 +31,12 @@ Render = Callable[[Sequence[LogLine]], bytes]
 
 
 class Batch:
-    """`lines` that came together, and `after`, where the next ones begin."""
+    """`lines` that came together, `after`, where the next ones begin, and the `longest` line's characters."""
 
     def __init__(self, lines: list[LogLine], after: Cursor) -> None:
         self.lines = lines
         self.after = after
+        self.longest = max((len(line.text) for line in lines), default=0)
         self._lock = threading.Lock()
         self._rendered: dict[Hashable, bytes] = {}
 
@@ -73,6 +74,11 @@ class Following:
             feeds = list(self._feeds.values())
         for feed in feeds:
             feed.changed()
+
+    def lines(self, run_id: str) -> Iterator[LogLine]:
+        """The lines a run has written so far, all of them once it has ended; none for a run that is gone."""
+        run = self._find(run_id)
+        return read_log(self._log(run_id), ended=run is None or run.ended)
 
     def batches(self, run_id: str, *, follow: bool, beat: float) -> Iterator[Batch | Run | None]:
         """The lines of a run, all there are; with `follow` also those to come, until it has ended.

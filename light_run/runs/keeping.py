@@ -14,7 +14,7 @@ from typing import Any
 from light_run.artifacts.periodic import Periodic
 from light_run.artifacts.store import ArtifactStore
 from light_run.artifacts.sweeper import INTERVAL, Sweeper
-from light_run.engine.output import LogLine, read_log
+from light_run.engine.output import read_log
 from light_run.engine.spec import RunSpec
 from light_run.errors import RunActive, RunNotFound
 from light_run.runs import retention
@@ -26,6 +26,7 @@ from light_run.runs.retention import Retention
 from light_run.runs.schedule import DEFAULT, Schedule
 from light_run.runs.state import run_state, stream_state
 from light_run.runs.store import RunStore
+from light_run.runs.tally import Tally
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +48,9 @@ class Bounds:
 class Keeping:
     """Keeps runs in `journal`, their output in `logs_dir`, their files in `artifacts`, within `bounds`."""
 
-    def __init__(self, journal: Journal, logs_dir: Path, artifacts: ArtifactStore, bounds: Bounds) -> None:
+    def __init__(
+        self, journal: Journal, logs_dir: Path, artifacts: ArtifactStore, bounds: Bounds, tally: Tally
+    ) -> None:
         logs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.store = RunStore()
         self.artifacts = artifacts
@@ -55,6 +58,7 @@ class Keeping:
         self._logs_dir = logs_dir
         self._retention = bounds.retention
         self.following = Following(self.store, self._log)
+        self._tally = tally
         # Of runs that have not ended.
         self._recipients: dict[str, Recipient] = {}
         self._sweeper = Sweeper(
@@ -98,7 +102,6 @@ class Keeping:
 
     def close(self) -> None:
         """Stop the threads and close the journal."""
-        self.following.close()
         self._periodic.close()
         self._sweeper.close()
         self._courier.close()
@@ -155,6 +158,7 @@ class Keeping:
     def settled(self, run: Run) -> None:
         """Everybody sees that `run` has ended: send its callback; let an older one go where it is one too many."""
         self.following.changed(run.id)
+        self._tally.ended(run)
         _log.info("run ended", extra=_told(run))
         self._courier.send(run.id)
         for run_id in self.store.ended_beyond(self._retention.count):
@@ -178,14 +182,6 @@ class Keeping:
         self.store.withdraw(run_id)
         self._drop(run_id)
 
-    def log_lines(self, run_id: str) -> Iterator[LogLine]:
-        """The lines a run has written so far, all of them once it has ended; none for a run that is gone."""
-        try:
-            ended = self.store.get(run_id).ended
-        except RunNotFound:
-            ended = True
-        return read_log(self._log(run_id), ended=ended)
-
     def key(self, owner: str, key: str) -> Key | None:
         """What an Idempotency-Key stands for."""
         return self._journal.key(owner, key, time.time())
@@ -208,6 +204,16 @@ class Keeping:
         self._courier.add(run, recipient, age=0.0, state=state)
         self._courier.send(run_id)
 
+    @property
+    def artifact_bytes(self) -> int:
+        """Bytes of all artifacts."""
+        return self._sweeper.total
+
+    @property
+    def callbacks(self) -> int:
+        """How many callbacks are still to be delivered."""
+        return self._courier.pending
+
     # -- inside
 
     def _load_ended(self, entry: Entry) -> None:
@@ -218,9 +224,11 @@ class Keeping:
             self.store.add(run)
         if recipient is not None and run.callback is not None and run.callback.state is Delivery.PENDING:
             now, due = time.time(), run.callback.next_attempt_at
-            age = 0.0 if entry.since is None else max(0.0, now - entry.since)
-            self._courier.add(run, recipient, age=age, state=run.callback)
-            self._courier.send(run.id, after=0.0 if due is None else max(0.0, due.timestamp() - now))
+            age = 0.0 if entry.since is None else now - entry.since
+            self._courier.add(run, recipient, age=max(0.0, age), state=run.callback)
+            # Where the clock was put back, nobody knows how long to wait.
+            after = 0.0 if due is None or age < 0 else max(0.0, due.timestamp() - now)
+            self._courier.send(run.id, after=after)
             if entry.forgotten:
                 self._courier.forget(run.id)
         elif entry.forgotten:
@@ -250,6 +258,7 @@ class Keeping:
         self._log(run_id).unlink(missing_ok=True)
 
     def _evicted(self, run_id: str) -> None:
+        self._tally.evicted()
         with suppress(RunNotFound):
             self._forget(run_id)
 
@@ -272,6 +281,7 @@ class Keeping:
         return stream_state(run, read_log(self._log(run.id)), callback=False)
 
     def _went(self, run_id: str, state: CallbackState) -> None:
+        self._tally.callback_tried(state.state)
         with suppress(RunNotFound):
             self.store.update(run_id, callback=state)
         self._journal.callback(run_id, state)

@@ -173,6 +173,10 @@ class Runner(Protocol):
         unless `keep` has the container too.
         """
 
+    @property
+    def parked(self) -> int:
+        """How many containers are parked."""
+
     def health(self) -> Health:
         """The engine's state, quickly, without raising."""
 

@@ -16,13 +16,12 @@ from light_run.artifacts.store import ArtifactStore
 from light_run.artifacts.sweeper import INTERVAL
 from light_run.engine.output import LogLine
 from light_run.engine.spec import Reason, RunSpec
-from light_run.errors import RunNotActive, RunNotFound
+from light_run.errors import Overloaded, RunNotActive, RunNotFound
 from light_run.runs import idempotency, schedule
 from light_run.runs import retention as retentions
 from light_run.runs.callbacks import Recipient
 from light_run.runs.clearing import Clearing
 from light_run.runs.executor import Executor
-from light_run.runs.following import Batch
 from light_run.runs.journal import Journal, Key
 from light_run.runs.keeping import GIB, Bounds, Keeping
 from light_run.runs.life import Life
@@ -33,6 +32,7 @@ from light_run.runs.quota import Quota
 from light_run.runs.recovery import TakenUp, in_order
 from light_run.runs.retention import Retention
 from light_run.runs.schedule import Schedule
+from light_run.runs.tally import Levels, Tally, Uncounted
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +49,8 @@ class RunService:
     more wait in order. The journal lies beside `logs_dir`, which holds one spool a run; what an earlier
     server left there is seen at once, and taken up by `start`. The runner is the service's own from here
     on. `max_artifacts_bytes` caps all artifact folders, looked after every `sweep_interval` seconds;
-    `callback_private` allows callbacks to loopback and private addresses. Raises `JournalError`.
+    `callback_private` allows callbacks to loopback and private addresses; `tally` is told what happens. Raises
+    `JournalError`.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class RunService:
         retention: Retention = retentions.DEFAULT,
         callback_schedule: Schedule = schedule.DEFAULT,
         callback_private: bool = True,
+        tally: Tally | None = None,
     ) -> None:
         self.runner = runner
         self.artifacts = artifacts
@@ -77,8 +79,10 @@ class RunService:
             callbacks=callback_schedule,
             private=callback_private,
         )
-        self.keeping = Keeping(journal, logs_dir, artifacts, bounds)
+        self._tally = tally or Uncounted()
+        self.keeping = Keeping(journal, logs_dir, artifacts, bounds, self._tally)
         self._store = self.keeping.store
+        self.following = self.keeping.following
         self._executor: Executor[Life] = Executor(concurrency=concurrency, max_queue=max_queue)
         self._keys = idempotency.Keys()
         self._quota = Quota(self._store)
@@ -102,7 +106,7 @@ class RunService:
         to end, then they are killed: no container of theirs is left.
         """
         # Whoever follows a run takes up where it stopped with the next server.
-        self.keeping.following.close()
+        self.following.close()
         for life in self._executor.stop():
             if life.detached:
                 self.over(life.run_id)
@@ -127,14 +131,17 @@ class RunService:
 
     @contextlib.contextmanager
     def place(self, owner: str | None = None, max_runs: int | None = None) -> Iterator[Place]:
-        """Room for one run, kept from before its files come until `submit` has it; what came goes otherwise.
+        """Room for one run, from before its files come until `submit` has it; what came goes otherwise.
 
-        `max_runs` caps the runs of `owner`. Raises `Overloaded` where there is none, and
-        `InsufficientStorage` where the disk becomes full while the files come.
+        `max_runs` caps the runs of `owner`. Raises `Overloaded`; `InsufficientStorage` for a disk that fills.
         """
         run_id = str(uuid.uuid4())
         with self._quota.place(owner, max_runs, run_id), no_room(run_id):
-            self._executor.reserve()
+            try:
+                self._executor.reserve()
+            except Overloaded:
+                self._tally.refused()
+                raise
             # From before there is anything of it on the disk, lest that be cleared as an earlier server's.
             self._clearing.accepting.add(run_id)
             place = Place(run_id, self.runner, self._executor.check)
@@ -209,16 +216,25 @@ class RunService:
         self.keeping.redeliver(run_id)
 
     def log_lines(self, run_id: str) -> Iterator[LogLine]:
-        """The lines a run has written so far; see `Keeping.log_lines`."""
-        return self.keeping.log_lines(run_id)
-
-    def follow(self, run_id: str, *, follow: bool, beat: float) -> Iterator[Batch | Run | None]:
-        """The lines of a run in batches, and those to come; see `Following.batches`."""
-        return self.keeping.following.batches(run_id, follow=follow, beat=beat)
+        """The lines a run has written so far; see `Following.lines`."""
+        return self.following.lines(run_id)
 
     def health(self) -> Health:
         """What the engine is like now."""
         return self.runner.health()
+
+    def levels(self) -> Levels:
+        """How much there is of everything; the engine is asked once a second at most."""
+        at_work, queued = self._executor.counts()
+        return Levels(
+            queued=queued,
+            at_work=at_work,
+            kept=len(self._store) - len(self._store.active()),
+            parked=self.runner.parked,
+            callbacks=self.keeping.callbacks,
+            artifact_bytes=self.keeping.artifact_bytes,
+            engine=self.health().docker,
+        )
 
     # What follows is called by the lives, see `Surroundings`.
 

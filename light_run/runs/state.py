@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from light_run.engine.spec import Artifact, Extracted, Progress, Timings
-from light_run.runs.model import CallbackState, Run
+from light_run.runs.model import CallbackState, Run, Status
 from light_run.runs.ports import LogLine
 
 # Characters of log a chunk carries: few enough to stay small, enough to be quick.
@@ -26,11 +26,12 @@ def run_state(run: Run, *, callback: bool = True) -> dict[str, Any]:
     What a run does not have (an exit code, artifacts, an error, ...) is left out. A `callback` body
     leaves out how its own delivery goes.
     """
+    running = run.status is Status.RUNNING
     state = {
         "id": run.id,
         "status": str(run.status),
-        "phase": run.phase and str(run.phase),
-        "progress": run.progress and _progress(run.progress),
+        "phase": str(run.phase) if running and run.phase else None,
+        "progress": _progress(run.progress) if running and run.progress else None,
         # A client of the contract reads this of every run, also of one that still waits.
         "startedAt": timestamp(run.started_at or run.created_at),
         "finishedAt": run.finished_at and timestamp(run.finished_at),

@@ -73,7 +73,7 @@ def running_front(folder: Path, **settings: str) -> Iterator[Front]:
             command=COMMAND,
             port=port,
             umask=0o027,
-            settings={"LIGHT_RUN_PORT": str(port), **settings},
+            settings={"LIGHT_RUN_PORT": str(port), "LIGHT_RUN_TRUSTED_PROXIES": "127.0.0.1,::1", **settings},
         ) as direct,
         running_nginx(folder / "nginx", upstream=port, artifacts=folder / "artifacts") as url,
     ):

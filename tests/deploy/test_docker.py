@@ -12,6 +12,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from configparser import ConfigParser
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ import pytest
 import requests
 import yaml
 
-from tests.support.engine import PYTHON, containers_of, inspect_container
+from light_run import parse
+from tests.support.engine import PYTHON, containers_of, engine_api, inspect_container
 from tests.support.poll import eventually
 from tests.support.server import REPOSITORY, TOKEN, free_port, run_request
 
@@ -233,6 +235,14 @@ def test_compose_mounts(service: dict[str, Any]) -> None:
 def test_compose_asks_for_a_token_and_the_engine_s_group(service: dict[str, Any]) -> None:
     assert service["environment"]["LIGHT_RUN_TOKEN"].startswith("${LIGHT_RUN_TOKEN:?")
     assert service["group_add"] == ["${DOCKER_GID:?set it in .env}"]
+
+
+def test_compose_trusts_the_gateway_that_nginx_comes_by(service: dict[str, Any]) -> None:
+    trusted = parse.networks(service["environment"]["LIGHT_RUN_TRUSTED_PROXIES"])
+    with engine_api() as api:
+        (bridge,) = api.networks(names=["^bridge$"])
+    gateway = ip_address(bridge["IPAM"]["Config"][0]["Gateway"])
+    assert any(gateway in network for network in trusted)
 
 
 def test_compose_takes_rights_away(service: dict[str, Any]) -> None:

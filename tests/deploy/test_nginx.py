@@ -43,6 +43,20 @@ def test_a_run_through_nginx(either_front: Front) -> None:
     assert server.request("GET", "/runs", token="").status_code == 401
 
 
+def test_one_guesser_keeps_nobody_else_out(front: Front) -> None:
+    def guess(claimed: str) -> bytes:
+        head = f"GET /runs HTTP/1.0\r\nHost: x\r\nX-Forwarded-For: {claimed}\r\nAuthorization: Bearer wrong\r\n\r\n"
+        address = ("127.0.0.1", front.proxied.port)
+        with socket.create_connection(address, source_address=("127.0.0.2", 0)) as connection:
+            connection.sendall(head.encode())
+            return connection.recv(65536).split(b" ")[1]
+
+    # What a client says of itself is no way out, and no way to have another kept out.
+    assert {guess(f"127.0.0.{number}") for number in range(20)} == {b"401"}
+    assert guess("127.0.0.77") == b"429"
+    assert front.proxied.get("/runs").status_code == 200
+
+
 def test_a_body_of_9_mb(front: Front) -> None:
     state = front.proxied.run(files={"large": "x" * (9 * MB)}, entrypoint="wc -c < large")
     assert state["logs"] == [str(9 * MB)]

@@ -41,6 +41,10 @@ def test_state_and_artifacts_lie_in_its_state_directory() -> None:
     assert "alias /var/lib/light-run/artifacts/;" in (UNIT.parent / "nginx.conf").read_text()
 
 
+def test_nginx_is_trusted_to_say_who_guesses_tokens() -> None:
+    assert "Environment=LIGHT_RUN_TRUSTED_PROXIES=127.0.0.1,::1" in UNIT.read_text().splitlines()
+
+
 def test_systemd_finds_no_fault_in_it(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("no systemd here")

@@ -23,6 +23,7 @@ import pytest
 from light_run import Runner, RunSpec
 from light_run.engine import firewall
 from light_run.settings import Settings
+from light_run.tokens import digest, read
 from tests.docs.conftest import Place, named, served
 from tests.docs.settings_files import README, REPOSITORY
 from tests.support.engine import BUSYBOX, engine_api
@@ -173,6 +174,22 @@ def test_compose(machine: Machine, checkout: Path) -> None:
     assert machine.calls == ["docker compose up -d --build"]
     assert '"127.0.0.1:3001:3001"' in compose
     assert compose.count("source: /var/lib/light-run\n        target: /var/lib/light-run\n") == 1
+
+
+def test_prometheus(machine: Machine, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIGHT_RUN_TOKENS_FILE", str(machine.path("/etc/tokens.json")))
+    machine.path("/etc/prometheus").mkdir()
+    machine.stand_in("light-run", f'#!/bin/sh\nexec {sys.executable} -m light_run "$@"\n')
+    # The token lies where it says, on this machine of paper.
+    configuration = checkout / "deploy/prometheus.yml"
+    configuration.write_text(configuration.read_text().replace("/etc/", f"{machine.root}/etc/"))
+    machine.follow("prometheus", checkout)
+    assert machine.calls == ["systemctl reload prometheus"]
+    (found,) = read(machine.path("/etc/tokens.json"))
+    assert (found.name, found.scopes) == ("prometheus", frozenset({"metrics"}))
+    token = machine.path("/etc/prometheus/light-run.token")
+    assert found.digest == digest(token.read_text().strip().encode())
+    assert stat.S_IMODE(token.stat().st_mode) == 0o640
 
 
 def description(python: Path) -> str:

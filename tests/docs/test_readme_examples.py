@@ -38,6 +38,7 @@ ANSWERED_FOR = {
     "nginx-site": "test_deploying.py",
     "nginx-lines": "test_deploying.py",
     "compose": "test_deploying.py",
+    "prometheus": "test_deploying.py",
     "firewall": "test_deploying.py",
     "receiver.py": "test_the_receiver_tells_a_forgery, and a shell example starts it",
     "request.json": "a shell example sends it",

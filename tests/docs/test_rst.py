@@ -16,7 +16,8 @@ from tests.docs import rst
 from tests.docs.settings_files import README, REPOSITORY
 
 CHANGELOG = REPOSITORY / "CHANGELOG.rst"
-DOCUMENTS = [README, CHANGELOG, *sorted((REPOSITORY / "docs").glob("*.rst"))]
+DOCUMENTS = [README, CHANGELOG, REPOSITORY / "SECURITY.rst", REPOSITORY / "docs" / "benchmarks.rst"]
+PAGES = sorted((REPOSITORY / "docs").glob("*.rst"))
 
 # As long as the README has this place for figures, the document they are taken from may be missing.
 TO_COME = {".. benchmarks: the figures go here": "docs/benchmarks.rst"}
@@ -34,6 +35,19 @@ def test_renders_by_the_command(path: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "<h1" in page.read_text()
+
+
+def test_the_pages_show_the_parts_of_the_readme() -> None:
+    # What is shown there is executed; the pages show nothing else.
+    included: set[str] = set()
+    for path in PAGES:
+        text = path.read_text()
+        assert "code-block" not in text, path.name
+        assert not re.search(r"::$", text.replace(".. toctree::", ""), re.MULTILINE), path.name
+        included |= set(re.findall(r":start-after: \.\. part: (\S+)", text))
+    assert included | {"security", "speed"} == set(
+        re.findall(r"^\.\. part: (\S+)", README.read_text(), re.MULTILINE)
+    )
 
 
 def test_a_fault_would_be_found(tmp_path: Path) -> None:

@@ -31,4 +31,4 @@ def test_settings_that_are_named_exist() -> None:
 def test_make_check_looks_for_known_holes() -> None:
     recipe = (REPOSITORY / "Makefile").read_text().partition("\ncheck:")[2].partition("\n\n")[0]
     assert "bandit" in recipe
-    assert "scripts/audit" in recipe
+    assert "scripts/audit.py" in recipe

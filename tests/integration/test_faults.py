@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 import requests
 
 from tests.integration.conftest import StartServer
-from tests.support.engine import BUSYBOX
+from tests.support.engine import BUSYBOX, images_of
 from tests.support.killing import kill_at_random
 from tests.support.poll import eventually
 from tests.support.private_engine import PrivateEngine, private_engine
 from tests.support.receiver import Receiver
+from tests.support.server import Server, running_server
 
 KILLS = 30
+KILLED_STARTS = 5
 PAUSE = 20.0
 
 
@@ -46,6 +51,34 @@ def test_a_server_killed_at_random_moments_loses_nothing(tmp_path: Path, receive
     owed = kill_at_random(tmp_path / "killed", receiver, lambda kills: kills < KILLS, seed=4)
     assert owed.kills == KILLS
     assert len(owed.accepted) >= KILLS // 2
+
+
+@pytest.mark.timeout(200)
+def test_a_server_killed_while_it_starts_leaves_nothing_and_loses_nothing(tmp_path: Path) -> None:
+    chance = random.Random(4)
+    # They are one server to the engine, and what it left may be removed when the last one has ended.
+    with ExitStack() as servers:
+
+        def start(ready: int | None) -> Server:
+            return servers.enter_context(running_server(tmp_path / "killed", ready=ready))
+
+        server = start(200)
+        running = server.start(entrypoint="echo up; cat; sleep 5", input="in")
+        server.wait_output(running, "up")
+        server.kill()
+        for number in range(KILLED_STARTS):
+            server = start(None)
+            # By turns at the moment when the engine has something of it, and at any.
+            if number % 2:
+                time.sleep(chance.uniform(0.3, 1.5))
+            else:
+                eventually(partial(images_of, server.server_id), "it tries out its workspaces")
+            server.kill()
+        server = start(200)
+        state = server.wait_done(running)
+        assert (state["status"], state["logs"]) == ("succeeded", ["up", '"in"']), state
+        eventually(lambda: images_of(server.server_id) == [], "no probe is left")
+        server.wait_clean()
 
 
 def test_a_full_disk_refuses_new_runs_and_ends_the_others(start_server: StartServer, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tests.support.poll import eventually
 from tests.support.server import Server, running_server
 
 # Lines of either stream for a few seconds, in steps, so that a server may go between any two.
-LINES = 40
+LINES = 25
 COUNT = f'n=0; while [ $n -lt {LINES} ]; do echo "out $n"; echo "err $n" >&2; n=$((n + 1)); sleep 0.08; done'
 
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -152,29 +157,78 @@ def gateway_of(network: str) -> str:
     return address
 
 
-# One connection, to a listener of this test's own on the machine's end of the bridge.
+METADATA = "169.254.169.254"
+PORT = 8000
+
+
+@contextmanager
+def metadata_service() -> Iterator[None]:
+    """Something that listens where clouds have their metadata: beyond this machine, as far as the engine can tell."""
+    name = f"lr{uuid.uuid4().hex[:8]}"
+    inside = ["ip", "netns", "exec", name]
+    for command in (
+        ["ip", "netns", "add", name],
+        ["ip", "link", "add", name, "type", "veth", "peer", "name", "inside", "netns", name],
+        ["ip", "address", "add", "169.254.169.253/30", "dev", name],
+        ["ip", "link", "set", name, "up"],
+        [*inside, "ip", "address", "add", f"{METADATA}/30", "dev", "inside"],
+        [*inside, "ip", "link", "set", "inside", "up"],
+    ):
+        subprocess.run(command, check=True)
+    listen = [*inside, sys.executable, "-c", LISTEN]
+    process = subprocess.Popen(listen, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        yield
+    finally:
+        process.kill()
+        process.communicate()
+        subprocess.run(["ip", "link", "delete", name], check=True)
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+LISTEN = f"""
+import socket
+listener = socket.create_server(("0.0.0.0", {PORT}))
+print("up", flush=True)
+while True:
+    listener.accept()[0].close()
+"""
+# One connection to each.
 CONNECT = """
 import os, socket
-try:
-    socket.create_connection((os.environ["ADDRESS"], int(os.environ["PORT"])), timeout=2).close()
-    print("reached")
-except OSError:
-    print("not reached")
+for name in ("HOST", "METADATA", "RUN"):
+    address, port = os.environ[name].split(":")
+    try:
+        socket.create_connection((address, int(port)), timeout=2).close()
+        print(name)
+    except OSError:
+        pass
 """
 
 
-@pytest.mark.parametrize(("network", "said"), [("bridge", "reached"), (..., "not reached")])
-def test_the_default_network_does_not_reach_this_machine(
-    server: Server, container: dict[str, Any], network: Any, said: str
+# What the engine's own network leaves open shows that all of them were there to be reached.
+@pytest.mark.parametrize(("network", "reached"), [("bridge", ["HOST", "METADATA", "RUN"]), (..., [])])
+def test_the_default_network_reaches_neither_this_machine_nor_metadata_nor_other_runs(
+    server: Server, network: Any, reached: list[str]
 ) -> None:
-    (default,) = container["NetworkSettings"]["Networks"]
-    address = gateway_of(default if network is ... else network)
-    with socket.create_server((address, 0)) as listener:
-        env = {"ADDRESS": address, "PORT": str(listener.getsockname()[1])}
-        state = server.run(
-            image=PYTHON, network=network, env=env, files={"m.py": CONNECT}, entrypoint="python3 m.py"
-        )
-    assert state["logs"] == [said], state
+    python = {"image": PYTHON, "network": network, "entrypoint": "python3 m.py"}
+    other = server.start(**python, files={"m.py": LISTEN})
+    server.wait_output(other, "up")
+    (found,) = [each for each in server.containers() if each["Labels"].get("light-run.run") == other]
+    ((name, address),) = found["NetworkSettings"]["Networks"].items()
+    with metadata_service(), socket.create_server((gateway_of(name), 0)) as listener:
+        host, port = listener.getsockname()
+        env = {
+            "HOST": f"{host}:{port}",
+            "METADATA": f"{METADATA}:{PORT}",
+            "RUN": f"{address['IPAddress']}:{PORT}",
+        }
+        state = server.run(**python, env=env, files={"m.py": CONNECT})
+    server.cancel(other)
+    assert (state["status"], state.get("logs", [])) == ("succeeded", reached), state
+    server.wait_done(other)
 
 
 def test_devices_cannot_be_made(server: Server) -> None:

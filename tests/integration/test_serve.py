@@ -73,6 +73,16 @@ def test_port_and_host_by_variable(tmp_path: Path) -> None:
         assert server.run()["status"] == "succeeded"
 
 
+@pytest.mark.parametrize(("most", "warned"), [(1500, False), (350, True)])
+def test_as_many_files_may_be_open_as_the_machine_allows(tmp_path: Path, most: int, warned: bool) -> None:
+    serve = " ".join(serve_command(port := free_port()))
+    command = ["sh", "-c", f"ulimit -Sn 300; ulimit -Hn {most}; exec {serve}"]
+    with running_server(tmp_path, command=command, port=port) as server:
+        limits = Path(f"/proc/{server.processes()[-1]}/limits").read_text()
+        assert re.search(rf"Max open files +{most} +{most}", limits)
+    assert ("raise the limit" in server.stderr) is warned
+
+
 def test_an_option_is_stronger_than_its_variable(start_server: StartServer) -> None:
     server = start_server(
         token="from-the-variable-123",

@@ -3,42 +3,19 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.support.engine import BUSYBOX, ENTRYPOINT, NONROOT, engine_api, inspect_image
+from tests.support.engine import BUSYBOX, ENTRYPOINT, NONROOT, engine_api, inspect_image, step_images
 from tests.support.server import Server
 
 CACHE = "light-run-cache"
 
 
-def cached() -> set[str]:
-    """The ids of the cached step images."""
-    with engine_api() as api:
-        return {
-            image["Id"]
-            for image in api.images()
-            if any(tag.startswith(f"{CACHE}:") for tag in image["RepoTags"] or ())
-        }
-
-
-@pytest.fixture(autouse=True)
-def remove_new_cached_images() -> Iterator[None]:
-    """Remove the cached images a test has made."""
-    before = cached()
-    yield
-    with engine_api() as api:
-        # A longer one rests on a shorter one: those that are in the way of nothing go first.
-        for _ in range(60):
-            for image in cached() - before:
-                try:
-                    api.remove_image(image, force=True)
-                except Exception:  # noqa: BLE001 (an image that another one still needs)
-                    continue
-            if not cached() - before:
-                break
+def cached(server: Server) -> set[str]:
+    """The ids of the images of steps that the server has made; they go with it."""
+    return set(step_images(server.server_id))
 
 
 def unique() -> str:
@@ -53,9 +30,9 @@ def test_a_step_is_baked_in(server: Server) -> None:
 
 
 def test_the_image_is_named_by_what_it_is_made_of(server: Server) -> None:
-    before = cached()
+    before = cached(server)
     server.run(run=[f"echo {unique()}"])
-    (made,) = cached() - before
+    (made,) = cached(server) - before
     with engine_api() as api:
         (tags,) = [image["RepoTags"] for image in api.images() if image["Id"] == made]
     (tag,) = tags
@@ -66,10 +43,10 @@ def test_the_image_is_named_by_what_it_is_made_of(server: Server) -> None:
 def test_the_same_steps_are_reused(server: Server) -> None:
     steps = [f"echo {unique()} > /a", "date +%s%N > /when"]
     first = server.run(run=steps, entrypoint="cat /when")
-    made = cached()
+    made = cached(server)
     second = server.run(run=steps, entrypoint="cat /when")
     assert first["logs"] == second["logs"]
-    assert cached() == made
+    assert cached(server) == made
 
 
 def test_other_steps_are_another_image(server: Server) -> None:
@@ -82,9 +59,9 @@ def test_other_steps_are_another_image(server: Server) -> None:
 def test_how_steps_are_cut_makes_a_difference(server: Server) -> None:
     word = unique()
     server.run(run=[f"echo a{word}", "echo b"])
-    made = cached()
+    made = cached(server)
     server.run(run=[f"echo a{word}\necho b"])
-    assert cached() != made
+    assert cached(server) != made
 
 
 def test_a_shared_prefix_is_reused(server: Server) -> None:
@@ -98,12 +75,12 @@ def test_a_shared_prefix_is_reused(server: Server) -> None:
 
 def test_the_same_request_from_many_clients_is_built_once(server: Server) -> None:
     steps = [f"echo {unique()}; sleep 1; date +%s%N > /when"]
-    before = cached()
+    before = cached(server)
     with ThreadPoolExecutor(6) as pool:
         states = list(pool.map(lambda _: server.run(run=steps, entrypoint="cat /when"), range(6)))
     assert [state["status"] for state in states] == ["succeeded"] * 6
     assert len({state["logs"][0] for state in states}) == 1
-    assert len(cached() - before) == 1
+    assert len(cached(server) - before) == 1
 
 
 def test_one_of_many_that_build_is_cancelled(server: Server) -> None:
@@ -118,7 +95,7 @@ def test_one_of_many_that_build_is_cancelled(server: Server) -> None:
 @pytest.mark.parametrize("code", [1, 42])
 def test_a_step_that_fails_is_named(server: Server, code: int) -> None:
     bad = f"echo some {code} last words; exit {code}"
-    before = cached()
+    before = cached(server)
     state = server.run(run=[f"echo {unique()}", bad, "echo never"], entrypoint="echo never")
     assert (state["status"], state["reason"]) == ("failed", "build_failed")
     assert bad in state["error"] or "2" in state["error"]
@@ -126,7 +103,7 @@ def test_a_step_that_fails_is_named(server: Server, code: int) -> None:
     assert f"some {code} last words" in state["error"]
     assert "exitCode" not in state
     assert "never" not in state.get("logs", [])
-    assert len(cached() - before) <= 1
+    assert len(cached(server) - before) <= 1
 
 
 def test_a_step_that_failed_is_tried_again(server: Server) -> None:
@@ -176,9 +153,9 @@ def test_user_of_the_base_is_kept(server: Server) -> None:
 
 
 def test_the_configuration_of_the_base_is_kept_whole(server: Server) -> None:
-    before = cached()
+    before = cached(server)
     server.run(image=ENTRYPOINT, run=[f"echo {unique()}"], entrypoint="true")
-    (made,) = cached() - before
+    (made,) = cached(server) - before
     base, built = (inspect_image(name)["Config"] for name in (ENTRYPOINT, made))
     for name in ("Entrypoint", "Cmd", "User", "Env", "Volumes", "ExposedPorts"):
         assert (base.get(name) or None) == (built.get(name) or None), name

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import docker
+import docker.errors
 
 LABELS = "light-run."
 KIND = "light-run.kind"
@@ -62,6 +63,27 @@ def inspect_image(name: str, address: str | None = None) -> dict[str, Any]:
     with engine_api(address) as api:
         found: dict[str, Any] = api.inspect_image(name)  # type: ignore[no-untyped-call]
         return found
+
+
+def images_of(server_id: str, address: str | None = None, label: str = "light-run.server") -> list[str]:
+    """The ids of the images that bear `label` with `server_id` as its value; of steps it is light-run.cache."""
+    with engine_api(address) as api:
+        return [str(image["Id"]) for image in api.images(filters={"label": f"{label}={server_id}"})]
+
+
+def step_images(server_id: str, address: str | None = None) -> list[str]:
+    """The ids of the images of steps that a server has made."""
+    return images_of(server_id, address, "light-run.cache")
+
+
+def remove_step_images(server_id: str, address: str | None = None) -> None:
+    """Remove them; nothing may use them any more."""
+    with engine_api(address) as api:
+        # A longer one rests on a shorter one: those that are in the way of nothing go first.
+        while made := step_images(server_id, address):
+            for image in made:
+                with suppress(docker.errors.APIError):
+                    api.remove_image(image, force=True)
 
 
 def missing_images() -> list[str]:

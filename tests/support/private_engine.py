@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,9 @@ class PrivateEngine:
 
     folder: Path
     process: subprocess.Popen[bytes] | None = None
+    # Beside its own socket: what to listen on, a socket that is bound already, and with which options.
+    listener: socket.socket | None = None
+    options: Sequence[str] = ()
 
     @property
     def address(self) -> str:
@@ -45,10 +48,22 @@ class PrivateEngine:
             *("--exec-root", str(self.folder / "exec")),
             *("--pidfile", str(self.folder / "pid")),
             *("--host", self.address),
+            *self.options,
         ]
+        descriptors: tuple[int, ...] = ()
+        if self.listener is not None:
+            # As systemd hands over a socket: it stays in our network, whichever the engine is in.
+            descriptors = (self.listener.fileno(),)
+            script = f'export LISTEN_FDS=1 LISTEN_PID=$$; exec "$@" 3<&{descriptors[0]}'
+            command = ["bash", "-c", script, "dockerd", *command, "--host", "fd://"]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=descriptors,
             )
         eventually(self._answers, "the private engine answers", within=START_SECONDS)
 
@@ -100,13 +115,15 @@ class PrivateEngine:
 
 
 @contextmanager
-def private_engine(*images: str) -> Iterator[PrivateEngine]:
+def private_engine(
+    *images: str, listener: socket.socket | None = None, options: Sequence[str] = ()
+) -> Iterator[PrivateEngine]:
     """A running private engine that has `images`; gone, with all its files, when this leaves."""
     assert shutil.which("dockerd"), "dockerd is needed, to start a second engine"
     assert os.geteuid() == 0, "root is needed, to start a second engine"
     # Not under the tests' own folder: a unix socket's path has room for 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="light-run-engine-"))
-    engine = PrivateEngine(folder)
+    engine = PrivateEngine(folder, listener=listener, options=options)
     try:
         engine.start()
         engine.load(*images)

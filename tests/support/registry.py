@@ -15,8 +15,6 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import partial
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -69,23 +67,20 @@ def pushed(
         try:
             yield name
         finally:
-            # Also what lost its name meanwhile, and what was built on it: the newest come first.
-            label = f"made-for={name.rpartition(':')[0]}"
-            for image in api.images(filters={"label": label}):
-                eventually(partial(_removed, api, image["Id"]), "the image is gone")
+            eventually(lambda: _removed(api, name.rpartition(":")[0]), f"{name} is gone")
 
 
-def _removed(api: docker.APIClient, image: str) -> bool:
-    # A server may have parked a container of it, and parks the next one meanwhile; a few times, then no more.
-    for parked in api.containers(filters={"ancestor": image}):
-        api.remove_container(parked["Id"], force=True)
-    try:
-        api.remove_image(image, force=True)
-    except docker.errors.APIError as error:
-        if error.status_code != HTTPStatus.CONFLICT:
-            raise
-        return False
-    return True
+def _removed(api: docker.APIClient, repository: str) -> bool:
+    # Whether nothing is there, after removing it: what lost its name and what was built on it, too, and what
+    # a server may have parked of it meanwhile.
+    images = api.images(filters={"label": f"made-for={repository}"})
+    for image in images:
+        for container in api.containers(all=True, filters={"ancestor": image["Id"]}):
+            with suppress(docker.errors.APIError):
+                api.remove_container(container["Id"], force=True, v=True)
+        with suppress(docker.errors.APIError):
+            api.remove_image(image["Id"], force=True)
+    return not images
 
 
 def push(name: str, *, password: bool = False, files: Mapping[str, bytes] | None = None) -> str:

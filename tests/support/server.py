@@ -19,7 +19,15 @@ import docker
 import docker.errors
 import requests
 
-from tests.support.engine import BUSYBOX, Container, containers_of, engine_api, is_parked
+from tests.support.engine import (
+    BUSYBOX,
+    Container,
+    containers_of,
+    engine_api,
+    images_of,
+    is_parked,
+    remove_step_images,
+)
 from tests.support.poll import eventually
 from tests.support.processes import session_of
 
@@ -224,6 +232,7 @@ class Server:
         """Fail where the stopped server left a container, a workspace or a temporary file."""
         server_id = self.server_id
         assert containers_of(server_id, self.engine) == []
+        assert images_of(server_id, self.engine) == []
         assert self.workspaces() == []
         assert self.temporary_files() == []
 
@@ -255,14 +264,14 @@ def running_server(
     command: Sequence[str] | None = None,
     port: int | None = None,
     url: str | None = None,
-    ready: int = 200,
+    ready: int | None = 200,
     umask: int = -1,
 ) -> Iterator[Server]:
     """A server that writes everything under `folder`, ready when this enters, gone when it leaves.
 
     `settings` are environment variables, `options` are appended to the command line. `command` replaces
     ``light-run serve``; `url` is where it listens, where that is another host. `ready` is the status of /health
-    to wait for, `umask` the process's file mode mask, -1 for ours.
+    to wait for, None to wait for none, `umask` the process's file mode mask, -1 for ours.
     On the way out the server gets SIGTERM and must exit with 0 and leave nothing, except where the test
     has stopped or killed it already.
     """
@@ -283,7 +292,8 @@ def running_server(
         )
     server = Server(process, url or f"http://127.0.0.1:{port}", token, folder, environ.get("DOCKER_HOST"))
     try:
-        wait_ready(server, ready)
+        if ready is not None:
+            wait_ready(server, ready)
         yield server
         if not server.stopped:
             code = server.stop()
@@ -293,15 +303,20 @@ def running_server(
         if not server.stopped:
             server.kill()
         if process.returncode != 0:
-            remove_containers(server)
+            remove_leavings(server)
+        with suppress(FileNotFoundError, docker.errors.DockerException):
+            remove_step_images(server.server_id, server.engine)
 
 
-def remove_containers(server: Server) -> None:
+def remove_leavings(server: Server) -> None:
     """Remove what a server left that did not end in order, so that no later test meets it."""
     with suppress(FileNotFoundError), engine_api(server.engine) as api:
         for container in containers_of(server.server_id, server.engine):
             with suppress(docker.errors.APIError):
                 api.remove_container(container["Id"], force=True, v=True)
+        for image in images_of(server.server_id, server.engine):
+            with suppress(docker.errors.APIError):
+                api.remove_image(image)
 
 
 def wait_ready(server: Server, status: int = 200) -> None:

@@ -90,7 +90,7 @@ class FakeRunner:
         self.left: set[str] = set()
         self.over: list[str] = []
         self.cleared: list[str] = []
-        self.started = self.closed = 0
+        self.started = self.closed = self.parked = 0
         self.health_now = FakeHealth()
 
     @property

@@ -70,6 +70,10 @@ def test_an_application_without_an_engine(tmp_path: Path, monkeypatch: pytest.Mo
         headers = {"Authorization": "Bearer t"}
         assert client.get("/runs", headers=headers).data == b"[]"
         assert client.post("/run", data=b" " * 101, headers=headers).status_code == 413
+        metrics = client.get("/metrics", headers=headers).text.splitlines()
+        assert "light_run_engine_up 0.0" in metrics
+        assert f'light_run_build_info{{version="{light_run.__version__}"}} 1.0' in metrics
+        assert 'light_run_engine_errors_total{kind="unavailable"} 0.0' not in metrics
     finally:
         module.close(app)
         module.close(app)

@@ -133,6 +133,22 @@ def test_what_would_end_a_line_elsewhere_is_escaped(
         assert response.data.decode() == text + "\n"
 
 
+def test_a_line_of_any_length_comes_in_slices(client: FlaskClient, held: str, write: Write) -> None:
+    text = '"ü\U0001f600\0' * 60_000
+    write((STDERR, b"short\n"), (STDOUT, text.encode() + b"\n"), (STDOUT, b"last\n"))
+    expected = [(0, "stderr", "short"), (1, "stdout", text), (2, "stdout", "last")]
+    found = logs(client, held)
+    assert [(line["seq"], line["stream"], line["text"]) for line in found] == expected
+    assert seqs(client, held, "since=0&stream=stdout") == [1, 2]
+    with follow(client, held, "format=text&tail=2") as response:
+        slices = list(streamed(response))
+    assert b"".join(slices).decode() == f"{text}\nlast\n"
+    assert max(map(len, slices)) <= 4 * lines.LONG
+    with follow(client, held, "format=sse&follow=false") as response:
+        events = response.data.decode().split("\n\n")
+    assert [json.loads(event.partition("data: ")[2]) for event in events[:-1]] == found
+
+
 def test_events(client: FlaskClient, ended: str) -> None:
     with follow(client, ended, "", **EVENTS) as response:
         *found, final, rest = response.data.decode().split("\n\n")

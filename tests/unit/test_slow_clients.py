@@ -84,6 +84,7 @@ def test_a_slow_body(server: Server, framing: str, first: bytes, piece: bytes) -
     client = Dribble(server, post(server, framing) + first, piece)
     client.thread.join()
     assert client.answer.startswith(b"HTTP/1.1 408 "), client.answer
+    assert b"\r\nConnection: close\r\n" in client.answer
     assert BODY_TIMEOUT <= client.seconds < BODY_TIMEOUT + MARGIN
 
 
@@ -105,6 +106,7 @@ def test_slow_headers(server: Server) -> None:
     for client in clients:
         client.thread.join()
         assert client.answer.startswith(b"HTTP/1.1 408 "), client.answer
+        assert b"\r\nConnection: close\r\n" in client.answer
         assert HEADER_TIMEOUT - 1 <= client.seconds < HEADER_TIMEOUT + MARGIN
     assert server.get("/health").status_code == 503
 
@@ -137,10 +139,10 @@ def test_a_stopped_deadline_shuts_nothing(tmp_path: Path) -> None:
     deadlines = Deadlines()
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        stopped = deadlines.start(ours, 0.0)
+        stopped = deadlines.start(ours, 0.5)
         deadlines.stop(stopped)
         other, far = socket.socketpair()
-        with other, far, deadlines.within(other, 0.0) as passing:
+        with other, far, deadlines.within(other, 0.5) as passing:
             assert passing is not None
             eventually(lambda: passing.passed, "the other deadline has passed")
             assert other.recv(1) == b""

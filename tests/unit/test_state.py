@@ -6,12 +6,12 @@ import json
 import time
 import tracemalloc
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from light_run.engine.spec import Artifact, Extracted, Phase, Reason, Timings
+from light_run.engine.spec import Artifact, Extracted, Phase, Progress, Reason, Timings
 from light_run.runs.model import CallbackState, Delivery, Run, Status
 from light_run.runs.state import CHUNK, run_state, server_timing, stream_state, timestamp
 
@@ -58,6 +58,45 @@ def test_times_are_utc_with_milliseconds(moment: datetime, text: str) -> None:
 def test_a_run_that_waits_shows_only_what_it_has() -> None:
     run = Run(id="r", status=Status.QUEUED, created_at=NOW, phase=Phase.PULLING, detached=True, owner="o")
     assert run_state(run) == {"id": "r", "status": "queued", "startedAt": "2026-04-20T10:00:00.000Z"}
+
+
+@pytest.mark.parametrize(
+    ("phase", "progress", "shown"),
+    [
+        (None, None, {}),
+        (Phase.STARTING, None, {"phase": "starting"}),
+        (
+            Phase.BUILDING,
+            Progress(steps=3, done=0),
+            {"phase": "building", "progress": {"steps": 3, "done": 0}},
+        ),
+        (
+            Phase.PULLING,
+            Progress(layers=0, done=0),
+            {
+                "phase": "pulling",
+                "progress": {"layers": 0, "done": 0, "currentBytes": 0, "totalBytes": 0},
+            },
+        ),
+        (
+            Phase.PULLING,
+            Progress(layers=4, done=1, current_bytes=5, total_bytes=9),
+            {
+                "phase": "pulling",
+                "progress": {"layers": 4, "done": 1, "currentBytes": 5, "totalBytes": 9},
+            },
+        ),
+    ],
+)
+def test_a_run_under_way_says_what_it_is_doing(
+    phase: Phase | None, progress: Progress | None, shown: dict[str, object]
+) -> None:
+    run = Run(id="r", status=Status.RUNNING, created_at=NOW, phase=phase, progress=progress)
+    known = {"id": "r", "status": "running", "startedAt": "2026-04-20T10:00:00.000Z"}
+    assert run_state(run) == {**known, **shown}
+    # It says nothing of that in any other state.
+    for status in set(Status) - {Status.RUNNING}:
+        assert not {"phase", "progress"} & set(run_state(replace(run, status=status)))
 
 
 def test_a_run_that_ended_shows_everything() -> None:

@@ -110,6 +110,14 @@ def test_the_run_that_just_ended_stays_and_older_ones_go_at_once(scene: Scene) -
     assert scene.left() == {"next"}
 
 
+def test_a_run_that_left_nothing_is_not_forgotten_to_make_room(scene: Scene) -> None:
+    assert scene.sweeper.ended("nothing", 0, NOW - 9) == []
+    scene.folder("a", 200)
+    assert scene.sweeper.ended("a", 200, NOW) == []
+    scene.folder("b", 200)
+    assert scene.sweeper.ended("b", 200, NOW) == ["a"]
+
+
 def test_an_end_below_the_cap_looks_at_no_folder(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     scene.sweeper.step(NOW)
     monkeypatch.setattr(scene.store, "run_ids", lambda: pytest.fail("looked"))

@@ -204,13 +204,43 @@ def test_the_command_prints_the_token_once(tmp_path: Path) -> None:
     assert (found.name, set(found.scopes), found.max_runs) == ("ci", {"read"}, 3)
 
 
+def test_tokens_are_listed_and_removed(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+
+    def light(*arguments: str) -> str:
+        result = CliRunner().invoke(main, ["token", *arguments], env={"LIGHT_RUN_TOKENS_FILE": str(path)})
+        assert result.exit_code == 0, result.stderr
+        return result.stdout
+
+    ci, admin = light("new", "ci", "--max-runs", "3"), light("new", "ops", "--scope", "admin")
+    listed = light("list")
+    assert listed.splitlines() == ["ci read,run max-runs=3", "ops admin"]
+    assert light("remove", "ci") == ""
+    assert light("list") == "ops admin\n"
+    assert [tokens.find(tokens.read(path), each.strip().encode()) is None for each in (ci, admin)] == [
+        True,
+        False,
+    ]
+
+
 @pytest.mark.parametrize(
-    ("name", "file", "words"),
-    [("ci", "", "LIGHT_RUN_TOKENS_FILE"), ("a b", "f", "letters"), ("ci", "none/f", "No such file")],
+    ("arguments", "file", "words"),
+    [
+        (["new", "ci"], "", "LIGHT_RUN_TOKENS_FILE"),
+        (["new", "a b"], "f", "letters"),
+        (["new", "ci"], "none/f", "No such file"),
+        (["list"], "f", "no such file"),
+        (["remove", "x"], "f", "no such file"),
+        (["remove", "x"], "none/f", "No such file"),
+        (["remove", "ops1"], "known", "no token ops1; ops is probably meant"),
+    ],
 )
-def test_the_command_says_what_is_wrong_in_a_line(tmp_path: Path, name: str, file: str, words: str) -> None:
+def test_the_command_says_what_is_wrong_in_a_line(
+    tmp_path: Path, arguments: list[str], file: str, words: str
+) -> None:
+    tokens.create(tmp_path / "known", "ops")
     path = str(tmp_path / file) if file else ""
-    result = CliRunner().invoke(main, ["token", "new", name], env={"LIGHT_RUN_TOKENS_FILE": path})
+    result = CliRunner().invoke(main, ["token", *arguments], env={"LIGHT_RUN_TOKENS_FILE": path})
     assert result.exit_code == 2
     assert words in result.stderr
     assert result.stderr.count("\n") == 1

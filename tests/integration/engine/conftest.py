@@ -12,7 +12,7 @@ import pytest
 
 from light_run import Runner
 from light_run.engine import RunnerConfig
-from tests.support.engine import containers_of
+from tests.support.engine import containers_of, remove_step_images
 from tests.support.poll import eventually
 
 StartRunner = Callable[..., Runner]
@@ -27,13 +27,14 @@ def nothing_of(config: RunnerConfig) -> bool:
 
 @pytest.fixture
 def start_runner(tmp_path: Path) -> Iterator[StartRunner]:
-    """Make runners from settings; each leaves no container and no workspace when it is closed."""
+    """Make runners from settings; each leaves no container, workspace or step's image when it is closed."""
     with ExitStack() as runners:
 
         def start(**settings: Any) -> Runner:
             name = f"test-{uuid.uuid4()}"
             settings = {"workspace": "bind", "parked_max": 0, "state_dir": tmp_path / name, **settings}
             config = RunnerConfig(server_id=name, **settings)
+            runners.callback(remove_step_images, name)
             runners.callback(lambda: eventually(lambda: nothing_of(config), "nothing is left", within=20))
             return runners.enter_context(Runner(config))
 

@@ -292,6 +292,29 @@ def test_parked_ones_are_the_same(start_ordinary: Any) -> None:
     assert files_of(artifacts) == {b"f": b"x\n"}
 
 
+@pytest.mark.parametrize(
+    "closed",
+    [
+        "mkdir -m 700 d; exec >d/f",
+        "mkdir -m 744 d; exec >d/f",
+        "exec >f; chown 0:0 .; chmod 700 .",
+        "mkdir -m 700 0 1 2 3 4 5 6 7 8 9; exec >9/f",
+    ],
+    ids=["folder", "names only", "workdir", "many"],
+)
+def test_the_disk_is_not_filled_behind_closed_doors(start_ordinary: Any, closed: str) -> None:
+    runner = start_ordinary(workspace_cap=5 << 20)
+    program = f"{closed}; head -c 50000000 /dev/urandom; sleep 60"
+    result = runner.run(RunSpec(image=BUSYBOX, network="none", entrypoint=program, timeout=30.0))
+    assert result.reason is Reason.DISK_LIMIT, result
+
+
+def test_closed_doors_are_no_fault(start_ordinary: Any) -> None:
+    runner = start_ordinary(workspace_cap=5 << 20)
+    program = "mkdir -m 700 d; head -c 1000000 /dev/urandom >d/f; sleep 3"
+    assert runner.run(RunSpec(image=BUSYBOX, network="none", entrypoint=program)).succeeded
+
+
 def test_files_go_in_to_any_user(ordinary: Runner, own_artifacts: Path) -> None:
     result = run(
         ordinary,

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -218,23 +219,29 @@ def test_a_network_that_vanished_is_missed_once_at_most(start_runner: StartRunne
             api.remove_network(made["Id"])
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the run that finds it gone fails, and only the next one makes it again"
-)
 def test_the_isolated_network_is_made_again_when_it_was_pruned(start_runner: StartRunner) -> None:
-    # ``docker network prune`` takes every network that no container is on just then.
     name = f"light-run-test-{uuid.uuid4().hex[:12]}"
-    runner = start_runner(network=name)
+    runner = start_runner(network=name, parked_max=1, parked_pins={BUSYBOX: 1})
+    steps = (f"echo {uuid.uuid4()} >/step",)
     try:
-        assert runner.run(spec(network=None)).succeeded
+        runner.start()
+        for asked in (spec(), spec(image=PYTHON), spec(image=PYTHON, steps=steps)):
+            eventually(lambda: runner.parked == 1, "one is parked")
+            prune(name, runner.config.server_id)
+            result = runner.run(replace(asked, network=None))
+            assert result.succeeded, result
+    finally:
+        runner.close()
         with engine_api() as api:
             api.remove_network(name)
-        result = runner.run(spec(network=None))
-        assert result.succeeded, result
-    finally:
-        with engine_api() as api:
-            for network in api.networks(names=[name]):
-                api.remove_network(network["Id"])
+
+
+def prune(network: str, server_id: str) -> None:
+    """Do what ``docker network prune`` does while no container of the server happens to be there."""
+    with engine_api() as api:
+        for container in containers_of(server_id):
+            api.remove_container(container["Id"], force=True)
+        api.remove_network(network)
 
 
 # --- images -----------------------------------------------------------------------------------------------
@@ -296,15 +303,19 @@ def test_out_of_memory_of_a_child_is_named_where_the_run_failed(runner: Runner) 
     assert (result.reason, result.exit_code) == (Reason.OUT_OF_MEMORY, 9)
 
 
-def test_a_full_disk_under_the_workspace(start_runner: StartRunner, tmp_path: Path) -> None:
-    runner = start_runner(workspace_cap=5 * MIB)
-    result = runner.run(spec("head -c 50000000 /dev/urandom >f; sleep 60", timeout=30.0))
-    assert result.reason is Reason.DISK_LIMIT, result
+# Files may be written to the mounted workdir, the layer that /tmp is in, and volumes, an image's own or ours.
+PLACES: dict[str, tuple[str, dict[str, Any]]] = {
+    "workspace": ("f", {}),
+    "layer": ("/tmp/f", {}),
+    "volume": ("f", {"workspace": "archive", "read_only": True}),
+}
 
 
-def test_a_full_disk_under_the_container(start_runner: StartRunner) -> None:
-    runner = start_runner(workspace_cap=5 * MIB)
-    result = runner.run(spec("head -c 50000000 /dev/urandom >/tmp/f; sleep 60", timeout=30.0))
+@pytest.mark.parametrize("place", PLACES)
+def test_a_run_that_fills_the_disk(start_runner: StartRunner, place: str) -> None:
+    path, settings = PLACES[place]
+    runner = start_runner(workspace_cap=5 * MIB, **settings)
+    result = runner.run(spec(f"head -c 50000000 /dev/urandom >{path}; sleep 60", timeout=30.0))
     assert result.reason is Reason.DISK_LIMIT, result
 
 

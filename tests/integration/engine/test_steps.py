@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,29 +13,14 @@ from light_run import Runner, RunSpec
 from light_run.engine import CancelToken, Reason, RunResult
 from tests.integration.engine.conftest import StartRunner
 from tests.integration.engine.test_library import Watcher
-from tests.support.engine import BUSYBOX, ENTRYPOINT, KIND, containers_of, engine_api
+from tests.support.engine import BUSYBOX, ENTRYPOINT, KIND, containers_of, engine_api, step_images
 from tests.support.poll import eventually
 
 
 @pytest.fixture
-def runner(start_runner: StartRunner) -> Iterator[Runner]:
-    """A runner whose step images are gone with it."""
-    runner = start_runner()
-    yield runner
-    with engine_api() as api:
-        # A longer one rests on a shorter one: those that are in the way of nothing go first.
-        while made := step_images(runner):
-            for image in made:
-                try:
-                    api.remove_image(image, force=True)
-                except Exception:  # noqa: BLE001 - another one still needs it
-                    continue
-
-
-def step_images(runner: Runner) -> list[str]:
-    with engine_api() as api:
-        label = f"light-run.cache={runner.config.server_id}"
-        return [str(image["Id"]) for image in api.images(filters={"label": label})]
+def runner(start_runner: StartRunner) -> Runner:
+    """A runner that parks nothing."""
+    return start_runner()
 
 
 def unique() -> str:
@@ -59,7 +43,7 @@ def test_eight_threads_and_one_build(runner: Runner) -> None:
         results = list(pool.map(lambda _: run(runner, *steps, entrypoint="cat /when"), range(8)))
     assert all(result.succeeded for result in results), results
     assert len({result.logs for result in results}) == 1
-    assert len(step_images(runner)) == 1
+    assert len(step_images(runner.config.server_id)) == 1
 
 
 def test_a_shared_beginning_is_built_once(runner: Runner) -> None:
@@ -69,7 +53,7 @@ def test_a_shared_beginning_is_built_once(runner: Runner) -> None:
         for rest in ((), ("echo 1 >/n",), ("echo 2 >/n",), ("echo 1 >/n", "echo 3 >/m"))
     ]
     assert len(set(logs)) == 1
-    assert len(step_images(runner)) == 4
+    assert len(step_images(runner.config.server_id)) == 4
 
 
 def test_a_failure_names_the_step_its_code_and_its_last_lines(runner: Runner) -> None:
@@ -83,7 +67,7 @@ def test_a_failure_names_the_step_its_code_and_its_last_lines(runner: Runner) ->
     assert "line 30" in error
     assert "first words" not in error.replace(repr(bad), "")
     # What was built before it stays.
-    assert len(step_images(runner)) == 1
+    assert len(step_images(runner.config.server_id)) == 1
 
 
 def test_the_last_words_of_a_long_build(runner: Runner) -> None:
@@ -107,7 +91,7 @@ def test_a_build_that_is_cancelled_is_given_up(runner: Runner) -> None:
         cancel.cancel()
         assert running.result(20).reason is Reason.CANCELLED
     eventually(lambda: not step_containers(runner) and not building(), "nothing of the build is left")
-    assert step_images(runner) == []
+    assert step_images(runner.config.server_id) == []
 
 
 def step_containers(runner: Runner) -> list[str]:
@@ -137,7 +121,7 @@ def test_one_of_two_is_cancelled_and_the_other_gets_its_image(runner: Runner) ->
 def test_the_configuration_of_the_base_is_kept(runner: Runner) -> None:
     own = run(runner, f"echo {unique()} >/x", image=ENTRYPOINT, entrypoint=None, stdin=b"through cat")
     assert own.logs == ("through cat",)
-    (made,) = step_images(runner)
+    (made,) = step_images(runner.config.server_id)
     with engine_api() as api:
         base, built = (api.inspect_image(name)["Config"] for name in (ENTRYPOINT, made))  # type: ignore[no-untyped-call]
     for name in ("Entrypoint", "Cmd", "User", "Env", "WorkingDir", "Volumes", "ExposedPorts"):
@@ -150,3 +134,8 @@ def test_a_step_that_the_engine_refuses(runner: Runner) -> None:
     result = run(runner, "true", image="light-run-test/noshell:latest", entrypoint=None)
     assert result.reason is Reason.BUILD_FAILED
     assert "step 1" in str(result.error)
+
+
+def test_a_step_that_fills_the_disk(start_runner: StartRunner) -> None:
+    result = run(start_runner(workspace_cap=5 << 20), "head -c 50000000 /dev/urandom >/f; sleep 60")
+    assert (result.reason, "filled the disk" in str(result.error)) == (Reason.BUILD_FAILED, True), result

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from light_run.engine import failures
 from light_run.engine.cancel import CancelToken
 from light_run.engine.client import Engine
 from light_run.engine.images import Images
 from light_run.engine.spec import Progress
-from light_run.errors import EngineRefused, EngineUnavailable, ImageNotFound, PullFailed
+from light_run.errors import EngineError, EngineRefused, EngineUnavailable, ImageNotFound, PullFailed
 from tests.support.poll import eventually
 
 Answer = Callable[[str], bytes | None]
@@ -200,6 +201,24 @@ def test_the_port_is_the_one_of_docker_host(play: Callable[[Answer], PlayedEngin
     assert played.requests[-1].startswith("GET /v1.41/containers/json?")
 
 
+def test_failures_of_the_engine_are_counted(play: Callable[[Answer], PlayedEngine]) -> None:
+    answers = {
+        "missing": answer({"message": "No such image"}, "404 Not Found"),
+        "broken": answer({"message": "it broke"}, "500 Internal Server Error"),
+        "gone": HANG_UP,
+    }
+    play(versioned(lambda line: next(said for name, said in answers.items() if name in line)))
+    found = []
+    with engine() as api:
+        for name in answers:
+            before = failures.counts()
+            with pytest.raises(EngineError):
+                api.inspect_image(name)
+            found.append({kind for kind, count in failures.counts().items() if count > before[kind]})
+    # That there is no such image is an answer like any other.
+    assert found == [set(), {"failed"}, {"unavailable"}]
+
+
 # --- pulls ------------------------------------------------------------------------------------------------
 
 
@@ -277,3 +296,13 @@ def test_a_pull_that_stalls_ends_with_those_who_wait_for_it(
             "its thread has ended",
             within=8,
         )
+
+
+def test_a_pull_that_is_given_up_before_it_was_asked_for(play: Callable[[Answer], PlayedEngine]) -> None:
+    played = play(versioned(lambda _: None))
+    abandoned = CancelToken()
+    abandoned.cancel()
+    with engine() as api, pytest.raises(EngineUnavailable, match="given up"):  # noqa: SIM117
+        with api.pull("a", "1", {}, abandoned):
+            pass
+    assert not any("/images/create" in line for line in played.requests)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from light_run.engine import disk
 from light_run.engine.cancel import Halt
 from light_run.engine.client import Engine
-from light_run.engine.disk import DiskWatch, tree_bytes
+from light_run.engine.config import RunnerConfig
+from light_run.engine.disk import DiskWatch
 from light_run.engine.spec import MIB, Reason
+from light_run.engine.tree import tree
 from light_run.engine.workspace import Workspace
 from light_run.errors import EngineUnavailable
 from tests.unit.engine.trees import make_hostile
@@ -29,10 +34,13 @@ class Layers(Engine):
         super().__init__()
         self.sizes = sizes
 
-    def layer_bytes(self, container: str) -> int:
+    def written_bytes(self, container: str) -> int:
         if container not in self.sizes:
             raise EngineUnavailable("gone")
         return self.sizes[container]
+
+    def info(self) -> dict[str, Any]:
+        return {"DockerRootDir": "/no/such/folder"}
 
 
 @pytest.fixture
@@ -51,23 +59,23 @@ def test_what_files_take(workspace: Workspace) -> None:
     (workspace.files / "d" / "e").mkdir(parents=True)
     (workspace.files / "f").write_bytes(os.urandom(MIB))
     (workspace.files / "d" / "e" / "f").write_bytes(os.urandom(2 * MIB))
-    assert 3 * MIB <= tree_bytes(str(workspace.files)) <= 3 * MIB + SOME
+    assert 3 * MIB <= tree(str(workspace.files)).bytes <= 3 * MIB + SOME
 
 
 def test_a_sparse_file_takes_next_to_nothing(workspace: Workspace) -> None:
     with (workspace.files / "sparse").open("wb") as file:
         file.truncate(1 << 40)
-    assert tree_bytes(str(workspace.files)) < SOME
+    assert tree(str(workspace.files)).bytes < SOME
 
 
 def test_nothing_is_followed_and_nothing_opened(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(os.urandom(2 * MIB))
     make_hostile(workspace.files, tmp_path)
-    assert tree_bytes(str(workspace.files)) < SOME
+    assert tree(str(workspace.files)).bytes < SOME
 
 
 def test_a_folder_that_is_gone(tmp_path: Path) -> None:
-    assert tree_bytes(str(tmp_path / "none")) == 0
+    assert tree(str(tmp_path / "none")).bytes == 0
 
 
 def deep(folder: Path, levels: int) -> None:
@@ -88,7 +96,7 @@ def deep(folder: Path, levels: int) -> None:
 @pytest.mark.parametrize("levels", [20, 60, 1500])
 def test_nobody_hides_in_the_depth(workspace: Workspace, levels: int) -> None:
     deep(workspace.files, levels)
-    assert tree_bytes(str(workspace.files)) >= MIB
+    assert tree(str(workspace.files)).bytes >= MIB
 
 
 def test_a_directory_swapped_for_a_link_is_not_followed(workspace: Workspace, tmp_path: Path) -> None:
@@ -113,7 +121,7 @@ def test_a_directory_swapped_for_a_link_is_not_followed(workspace: Workspace, tm
     thread = threading.Thread(target=swap)
     thread.start()
     try:
-        assert max(tree_bytes(str(files)) for _ in range(1000)) < SOME
+        assert max(tree(str(files)).bytes for _ in range(1000)) < SOME
     finally:
         stop.set()
         thread.join()
@@ -125,7 +133,7 @@ def test_a_directory_swapped_for_a_link_is_not_followed(workspace: Workspace, tm
 @pytest.fixture
 def watch() -> Iterator[DiskWatch]:
     """A watch over containers of 10 and 3000 bytes; its thread is not what is tested."""
-    watch = DiskWatch(Layers(small=10, large=3000), 1000)
+    watch = DiskWatch(Layers(small=10, large=3000), RunnerConfig(workspace_cap=1000))
     yield watch
     watch.close()
 
@@ -160,9 +168,24 @@ def test_who_has_ended_is_not_looked_at(watch: DiskWatch) -> None:
     assert not halt.cancelled
 
 
+def test_who_may_have_outgrown_its_room_is_looked_at_before_its_time(
+    watch: DiskWatch, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "_SHARE", 1e-9)  # so that the next look would be in a day
+    halt = Halt()
+    with watch.watching("small", None, halt):
+        watch.step(time.monotonic() + 2)
+        watch._engine.sizes["small"] = 3000  # type: ignore[attr-defined]
+        watch.step(time.monotonic() + 2)
+        assert not halt.cancelled
+        monkeypatch.setattr(watch, "_free", lambda watched: watched.free - 991)
+        watch.step(time.monotonic() + 2)
+    assert halt.reason is Reason.DISK_LIMIT
+
+
 def test_no_cap_is_no_watch() -> None:
     halt = Halt()
-    watch = DiskWatch(Layers(large=3000), 0)
+    watch = DiskWatch(Layers(large=3000), RunnerConfig(workspace_cap=0))
     with watch.watching("large", None, halt):
         watch.step(float("inf"))
     assert not halt.cancelled

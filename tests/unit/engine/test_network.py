@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -90,16 +90,36 @@ def test_a_named_one() -> None:
     assert engine.made == []
 
 
-def test_what_was_seen_is_not_asked_for_again_until_it_is_forgotten() -> None:
+def test_what_was_seen_is_not_asked_for_again_until_a_start_fails() -> None:
     engine = Switchboard("mine")
     networks = Networks(engine, "isolated")
     for _ in range(5):
         networks.ensure("mine")
     assert engine.asked == ["mine"]
-    networks.forget("mine")
+    with pytest.raises(EngineRefused, match="no such file"):
+        networks.start_on("mine", refuse("no such file: sh"))
+    # The network was not the reason, so that a second try would be one too many.
     networks.ensure("mine")
-    assert engine.asked == ["mine", "mine"]
-    networks.forget("never seen")
+    assert engine.asked == ["mine"] * 3
+
+
+def test_a_named_network_that_is_gone_is_not_made() -> None:
+    engine = Switchboard()
+    with pytest.raises(StartFailed, match="'mine' does not exist"):
+        Networks(engine, "isolated").start_on("mine", refuse("network mine not found"))
+    assert engine.made == []
+
+
+def refuse(message: str) -> Callable[[], None]:
+    """A start that an engine refuses with 404, and that is tried once."""
+    tries: list[str] = []
+
+    def start() -> None:
+        assert not tries
+        tries.append(message)
+        raise EngineRefused(404, message)
+
+    return start
 
 
 @pytest.mark.parametrize(

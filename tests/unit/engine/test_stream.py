@@ -7,17 +7,19 @@ import os
 import resource
 import select
 import socket
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
 import pytest
-import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from light_run.engine.stream import EngineStream, _Dechunker
+from light_run.engine.coding import Dechunker
+from light_run.engine.stream import EngineStream
+from light_run.engine.wire import Wire
 from light_run.errors import EngineUnavailable
 from tests.support.poll import eventually
 
@@ -64,13 +66,15 @@ def talking(head: bytes = b"", early: bytes = b"", status: bytes = b"200 OK") ->
     """An answer with the header lines `head`; `early` arrives together with them."""
     sent = b"HTTP/1.1 " + status + b"\r\n" + head + b"\r\n" + early
     with ExitStack() as opened:
-        listener = opened.enter_context(closing(socket.create_server(("127.0.0.1", 0))))
-        session = opened.enter_context(requests.Session())
+        path = opened.enter_context(tempfile.TemporaryDirectory()) + "/engine.sock"
+        listener = opened.enter_context(closing(socket.socket(socket.AF_UNIX)))
+        listener.bind(path)
+        listener.listen()
         with ThreadPoolExecutor(1) as pool:
             answering = pool.submit(answer, listener, sent)
-            response = session.get(f"http://127.0.0.1:{listener.getsockname()[1]}/", stream=True, timeout=10)
+            answered, connection, read = Wire(path, 10).open("GET", "/", {})
             engine = opened.enter_context(closing(answering.result(10)))
-        stream = opened.enter_context(closing(EngineStream(response)))
+        stream = opened.enter_context(closing(EngineStream(connection, read, answered.coding())))
         yield Talk(stream, engine)
 
 
@@ -79,13 +83,13 @@ def talking(head: bytes = b"", early: bytes = b"", status: bytes = b"200 OK") ->
 
 def test_chunks_cut_anywhere() -> None:
     for begin, end in itertools.combinations(range(len(CODED) + 1), 2):
-        dechunker = _Dechunker()
+        dechunker = Dechunker()
         found = b"".join(map(dechunker.feed, (CODED[:begin], CODED[begin:end], CODED[end:])))
         assert (found, dechunker.ended) == (BODY, True), (begin, end)
 
 
 def test_chunks_byte_by_byte() -> None:
-    dechunker = _Dechunker()
+    dechunker = Dechunker()
     ends = []
     found = b""
     for byte in CODED:
@@ -97,7 +101,7 @@ def test_chunks_byte_by_byte() -> None:
 
 
 def test_nothing_counts_behind_the_last_chunk() -> None:
-    dechunker = _Dechunker()
+    dechunker = Dechunker()
     assert dechunker.feed(b"1\r\na\r\n0\r\nTrailer: x\r\n\r\n5\r\nother\r\n") == b"a"
     assert dechunker.ended
     assert dechunker.feed(b"1\r\nb\r\n") == b""
@@ -107,7 +111,7 @@ def test_nothing_counts_behind_the_last_chunk() -> None:
 def test_chunks_in_any_pieces(chunks: list[bytes], data: st.DataObject) -> None:
     coded = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
     cuts = sorted(data.draw(st.lists(st.integers(0, len(coded)), max_size=12)))
-    dechunker = _Dechunker()
+    dechunker = Dechunker()
     pieces = [coded[begin:end] for begin, end in itertools.pairwise([0, *cuts, len(coded)])]
     assert b"".join(map(dechunker.feed, pieces)) == b"".join(chunks)
     assert dechunker.ended

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Look for known holes in what is installed here; a hole found is exit code 1.
 
 Where the advisory service cannot be reached, or knows none of the packages, that is said in one line and is
@@ -40,7 +39,9 @@ def main(command: list[str]) -> int:
             better = ", ".join(hole.get("fix_versions", ())) or "no version yet"
             print(f"{package['name']} {package['version']}: {hole['id']}, mended in {better}")
     if not known:
-        print(f"audit: nothing was looked up, the advisory service cannot be used here: {why or 'it knows nothing'}")
+        print(
+            f"audit: nothing was looked up, the advisory service cannot be used here: {why or 'it knows nothing'}"
+        )
     else:
         print(f"audit: {len(known)} packages looked up, {len(holes)} with known holes")
     return 1 if holes else 0
