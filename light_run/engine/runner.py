@@ -42,10 +42,7 @@ _HEALTH_FRESH = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether the engine answers (`docker`), how files get to it (`workspace`, None until known), what it runs with.
-
-    `engine` is what it calls itself.
-    """
+    """Whether an engine answers (`docker`), how files get there (None until known), its runtimes, its own name."""
 
     docker: bool
     workspace: str | None
