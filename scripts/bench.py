@@ -142,9 +142,10 @@ def throughput(clients: int, seconds: float, turns: int) -> None:
 
 
 def memory() -> None:
-    """Memory when idle and after a flood of output; start to first answer."""
+    """Memory when idle, under a large upload and after a flood of output; start to first answer."""
     with server() as one:
         idle = one.rss()
+        risen, rate = bench_http.upload(one)
         connection = http.client.HTTPConnection("127.0.0.1", one.port)
         body = {
             "image": IMAGE,
@@ -158,6 +159,8 @@ def memory() -> None:
             ("what", "figure"),
             [
                 ("idle server, RSS", f"{idle:.0f} MiB"),
+                ("what it had more at most, taking an upload of 500 MB", f"{risen:.1f} MiB"),
+                ("that upload, from client to disk", f"{rate:.0f} MiB/s"),
                 ("most it had, answering a run of 60 MB of output", f"{one.peak():.0f} MiB"),
                 ("start to first answer", f"{one.first_answer:.2f} s"),
             ],

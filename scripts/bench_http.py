@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import http.client
+import itertools
 import json
 import shutil
 import socket
@@ -18,10 +19,45 @@ from pathlib import Path
 
 from bench_support import IMAGE, MIB, Server, ask, free_port, server, table, timed
 
+UPLOAD = 500_000_000
 BUSY = "while :; do echo tick; sleep 0.05; done"
 PROBES = 200
 CROWD = 300
 SIZE = 1024 * MIB
+
+
+def upload(one: Server) -> tuple[float, float]:
+    """MiB by which the most memory of `one` rises while it takes a file of 500 MB, and MiB a second."""
+    boundary = "bench"
+    request = {"image": IMAGE, "entrypoint": "true", "network": "none"}
+    named = (("request", json.dumps(request).encode(), ""), ("file", b"", '; filename="large"'))
+    heads = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'.encode() + content
+        for name, content, more in named
+    ]
+    tail = f"\r\n--{boundary}--\r\n".encode()
+
+    def send(size: int) -> float:
+        head, piece = b"\r\n".join(heads), bytes(MIB)
+        pieces = (piece[: size - start] for start in range(0, size, MIB))
+        connection = http.client.HTTPConnection("127.0.0.1", one.port)
+        headers = {
+            "Content-Type": f"multipart/form-data; boundary={boundary}",
+            "Content-Length": str(len(head) + size + len(tail)),
+        }
+        begun = time.monotonic()
+        connection.request("POST", "/run", itertools.chain([head], pieces, [tail]), headers)
+        sent = time.monotonic() - begun
+        answer = connection.getresponse()
+        state = json.loads(answer.read())
+        if answer.status != 200 or state["status"] != "succeeded":
+            raise RuntimeError(f"the upload did not succeed: {state}")
+        return sent
+
+    send(MIB)
+    before = one.peak(anew=True)
+    taken = send(UPLOAD)
+    return one.peak() - before, UPLOAD / MIB / taken
 
 
 def polling(finished: int) -> None:

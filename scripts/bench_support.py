@@ -126,9 +126,11 @@ class Server:
         pids = _children(self.process.pid) or [self.process.pid]
         return max(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
 
-    def peak(self) -> float:
-        """MiB of memory that process had at most."""
+    def peak(self, *, anew: bool = False) -> float:
+        """MiB of memory that process had at most; `anew`, from now on."""
         pids = _children(self.process.pid) or [self.process.pid]
+        for pid in pids if anew else ():
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
         return max(_status_kib(pid, "VmHWM") for pid in pids) / 1024
 
 

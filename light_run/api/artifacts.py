@@ -34,7 +34,7 @@ def blueprint(service: RunService, *, accel: str | None) -> Blueprint:
     @routes.get("/runs/<run_id>/artifacts/<anything:rest>")
     def one(run_id: str, rest: str) -> Response:
         request.environ[RUN] = run_id
-        path = _own_bytes(rest)
+        path, inline = _own_bytes(rest), _inline_query()
         segments(path)
         service.get(run_id)
         found = service.artifacts.open(run_id, path)
@@ -42,10 +42,17 @@ def blueprint(service: RunService, *, accel: str | None) -> Blueprint:
             if path.endswith("/"):
                 found.handle.close()
                 raise ArtifactNotFound("the path names a folder, and there is a file")
-            return download.response(found, accel)
+            return download.response(found, accel, inline=inline)
         return json_response([{"path": each.path, "type": each.type} for each in found])
 
     return routes
+
+
+def _inline_query() -> bool:
+    given = request.args.get("inline", "false")
+    if given not in {"true", "false"}:
+        raise InvalidSpec([Fault(("inline",), "invalid_value", "inline must be true or false")])
+    return given == "true"
 
 
 def _own_bytes(rest: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import mimetypes
 import os
+import posixpath
 import re
 from datetime import datetime, timezone
 from typing import IO, cast
@@ -17,24 +19,27 @@ from werkzeug.wsgi import wrap_file
 from light_run.artifacts.store import OpenFile
 
 _TYPE = "application/octet-stream"
+# What compressed files are, whatever is in them.
+_ENCODED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
 _BLOCK = 256 * 1024
 _UNFIT = re.compile(r"[^ -~]")
 _ESCAPED = re.compile(r'["\\]')
 
 
-def response(file: OpenFile, accel: str | None) -> Response:
-    """The answer with `file`'s bytes; takes care of closing it."""
+def response(file: OpenFile, accel: str | None, *, inline: bool = False) -> Response:
+    """The answer with `file`'s bytes, to be shown where `inline`, else to be saved; takes care of closing it."""
     try:
-        return _accelerated(file, accel) if accel else _sent(file)
+        headers = _inline_headers(file) if inline else _headers(file)
+        return _accelerated(file, accel, headers) if accel else _sent(file, headers)
     except BaseException:
         file.handle.close()
         raise
 
 
-def disposition(name: str) -> str:
+def disposition(name: str, kind: str = "attachment") -> str:
     """The Content-Disposition of a download called `name` (RFC 6266)."""
     quoted = _ESCAPED.sub(r"\\\g<0>", _UNFIT.sub("_", name))
-    plain = f'attachment; filename="{quoted}"'
+    plain = f'{kind}; filename="{quoted}"'
     if not _UNFIT.search(name):
         return plain
     return f"{plain}; filename*=UTF-8''{quote(name, safe='', errors='surrogateescape')}"
@@ -65,9 +70,8 @@ class _Part(io.RawIOBase):
         super().close()
 
 
-def _sent(file: OpenFile) -> Response:
+def _sent(file: OpenFile, headers: dict[str, str]) -> Response:
     modified = datetime.fromtimestamp(file.modified // 1_000_000_000, timezone.utc)
-    headers = _headers(file)
     headers |= {"ETag": f'"{file.etag}"', "Last-Modified": http_date(modified), "Accept-Ranges": "bytes"}
     if not is_resource_modified(request.environ, etag=file.etag, last_modified=modified):
         file.handle.close()
@@ -102,11 +106,28 @@ def _range(file: OpenFile, modified: datetime) -> tuple[int, int] | None:
     return start, file.bytes if end is None else min(end, file.bytes)
 
 
-def _accelerated(file: OpenFile, accel: str) -> Response:
+def _accelerated(file: OpenFile, accel: str, headers: dict[str, str]) -> Response:
     file.handle.close()
     location = quote(file.location, errors="surrogateescape")
-    return Response(headers={**_headers(file), "X-Accel-Redirect": f"{accel}/{location}"})
+    return Response(headers={**headers, "X-Accel-Redirect": f"{accel}/{location}"})
 
 
 def _headers(file: OpenFile) -> dict[str, str]:
     return {"Content-Type": _TYPE, "Content-Disposition": disposition(file.name)}
+
+
+def _inline_headers(file: OpenFile) -> dict[str, str]:
+    return {
+        "Content-Type": type_of(file.name),
+        "Content-Disposition": disposition(file.name, "inline"),
+        # A page that a run made must not act in this server's name; it may be looked at all the same.
+        "Content-Security-Policy": "sandbox",
+    }
+
+
+def type_of(name: str) -> str:
+    """The media type that `name` promises, by its last extension; ``application/octet-stream`` where it does not."""
+    guessed, encoding = mimetypes.guess_type("x" + posixpath.splitext(name)[1], strict=False)
+    if guessed is None or encoding is not None:
+        return _ENCODED.get(encoding or "", _TYPE)
+    return f"{guessed}; charset=utf-8" if guessed.startswith("text/") else guessed

@@ -27,6 +27,7 @@ SOURCE = "archive"
 _CHUNK = 64 * 1024
 # tarfile reads a header of any length at once, zipfile its whole table of contents: not longer than this.
 _MOST_TAR_HEADER = _CHUNK
+_MOST_GZIP_READ = 1024 * 1024
 _MOST_ZIP_TABLE = 8 * 1024 * 1024
 # Those of all members; every one of them would have a copy.
 _MOST_GLOBAL_HEADERS = 16
@@ -76,7 +77,9 @@ def unpack(chunks: Iterator[bytes], intake: Intake) -> None:
         if head.startswith(_ZIP):
             _from_zip(archive, members)
         elif head.startswith(_GZIP):
-            with gzip.GzipFile(fileobj=cast("IO[bytes]", archive)) as file:
+            # It reads 128 KiB at a time, or as much as it likes.
+            source = _Forward(_chunks(cast("IO[bytes]", archive)), most=_MOST_GZIP_READ)
+            with gzip.GzipFile(fileobj=cast("IO[bytes]", source)) as file:
                 _from_tar(_Forward(iter(lambda: file.read(_CHUNK), b"")), members)
         else:
             _from_tar(archive, members)
@@ -154,7 +157,9 @@ def _from_tar(archive: _Forward, members: _Members) -> None:
     with tarfile.TarFile(
         fileobj=cast("IO[bytes]", archive), encoding="utf-8", errors="surrogateescape"
     ) as tar:
-        while (member := tar.next()) is not None and not members.hopeless:
+        for member in tar:
+            if members.hopeless:
+                break
             if len(tar.pax_headers) > _MOST_GLOBAL_HEADERS:
                 raise tarfile.ReadError("it has too many global headers")
             if member.isdir():
@@ -212,8 +217,9 @@ def _take_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo, members: _Memb
 class _Forward:
     """`chunks` as a file that is read once, from its begin to its end, and never much of it at a time."""
 
-    def __init__(self, chunks: Iterator[bytes]) -> None:
+    def __init__(self, chunks: Iterator[bytes], most: int = _MOST_TAR_HEADER) -> None:
         self.last = b""
+        self._most = most
         self._chunks = chunks
         self._buffer = bytearray()
         self._position = 0
@@ -224,7 +230,7 @@ class _Forward:
         return bytes(self._buffer[:size])
 
     def read(self, size: int) -> bytes:
-        if size > max(_MOST_TAR_HEADER, _CHUNK):
+        if size > self._most:
             raise tarfile.ReadError(f"it has a header of {size} bytes")
         self.last = self.peek(size)
         del self._buffer[: len(self.last)]
@@ -248,7 +254,7 @@ class _Bounded:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self.tell = file.tell
+        self.tell, self.seekable = file.tell, file.seekable
 
     def read(self, size: int = -1) -> bytes:
         if size > _MOST_ZIP_TABLE:

@@ -26,9 +26,11 @@ from multipart import (  # type: ignore[import-untyped,unused-ignore]
     MultipartSegment,
     ParserLimitReached,
     PushMultipartParser,
+    content_disposition_unquote,
+    parse_options_header,
 )
+from werkzeug import http
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
-from werkzeug.http import parse_options_header
 
 from light_run.api import unpack
 from light_run.api.document import MOST_FAULTS
@@ -97,7 +99,7 @@ class _Parts:
                 self._take_once(name, chunks)
             elif filename is None:
                 what = f"has no filename; a part that is neither {REQUEST} nor {unpack.SOURCE} is a file"
-                self._refuse(name, "invalid_part", what)
+                self._refuse(name, Problem("invalid_part", what))
             else:
                 path = relative_path(filename)
                 if not self._faults:
@@ -109,7 +111,7 @@ class _Parts:
 
     def settle(self) -> Mapping[str, Any]:
         if REQUEST not in self._seen:
-            self._refuse(REQUEST, "required", "is missing; it is the part with the request's JSON")
+            self._refuse(REQUEST, Problem("required", "is missing; it is the part with the request's JSON"))
         if self._loaded is not None and not self._faults:
             self._take_posted(self._loaded)
         if self._faults or self._loaded is None:
@@ -118,7 +120,9 @@ class _Parts:
 
     def _take_once(self, name: str, chunks: Iterator[bytes]) -> None:
         if name in self._seen:
-            self._refuse(name, "duplicate_part", "is given twice; there may be one part of that name")
+            self._refuse(
+                name, Problem("duplicate_part", "is given twice; there may be one part of that name")
+            )
             return
         self._seen.add(name)
         if name == REQUEST:
@@ -135,7 +139,7 @@ class _Parts:
             # Whoever sends an archive has said what there is to be, also where that is nothing.
             if not self._intake.files and unpack.SOURCE not in self._seen:
                 what = "is missing: there is no file in a part, in an archive or in the request"
-                self._refuse("files", "required", what)
+                self._refuse("files", Problem("required", what))
 
     def _whole(self, chunks: Iterator[bytes]) -> bytes:
         found = bytearray()
@@ -145,8 +149,8 @@ class _Parts:
                 raise RequestEntityTooLarge(f"the part request is longer than {self._most} bytes")
         return bytes(found)
 
-    def _refuse(self, name: str, code: str, what: str) -> None:
-        self._faults.extend(faults([Problem(code, what)], (name,)))
+    def _refuse(self, name: str, problem: Problem) -> None:
+        self._faults.extend(faults([problem], (name,)))
 
 
 def _segments(pieces: Iterator[bytes], boundary: str) -> Iterator[tuple[MultipartSegment, Iterator[bytes]]]:
@@ -178,9 +182,13 @@ def _events(pieces: Iterator[bytes], boundary: str) -> Iterator[MultipartSegment
 
 
 def _names(segment: MultipartSegment) -> tuple[str, str | None]:
-    # Read once more: what the parser itself says a filename is has lost what some browsers of old would add.
-    _, options = parse_options_header(segment.header("Content-Disposition"))
-    return options.get("name", ""), options.get("filename")
+    # Once more: what the parser says a filename is has lost the folders that browsers of old would send.
+    shown = segment.header("Content-Disposition")
+    _, options = parse_options_header(shown, unquote=lambda value, _: content_disposition_unquote(value))
+    if "filename" not in options:
+        # An older way to send what is not ASCII, "filename*"; RFC 7578 is against it.
+        options["filename"] = http.parse_options_header(shown)[1].get("filename")
+    return options.get("name", ""), options["filename"]
 
 
 def _hashed(chunks: Iterator[bytes], digest: Any) -> Iterator[bytes]:

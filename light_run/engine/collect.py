@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from light_run.engine.cancel import CancelToken
 from light_run.engine.client import Engine
 from light_run.engine.extract import ArtifactFolder, ExtractError, from_folder
+from light_run.engine.globs import Budget, Pattern, take_matches
 from light_run.engine.spec import Extracted, RunSpec
 from light_run.engine.untar import from_tar
 from light_run.engine.workspace import Workspace, container_path, parts_below
@@ -24,6 +27,7 @@ class Collector:
         self._spec = spec
         self._mounted = mounted
         self._folder = folder
+        self._budget = Budget()
 
     def collect(self, cancel: CancelToken) -> tuple[Extracted, ...]:
         """Extract every entry; what became of each. Raises Cancelled, EngineUnavailable."""
@@ -37,8 +41,7 @@ class Collector:
     def _extract(self, entry: str) -> Extracted:
         path = container_path(self._spec.workdir, entry)
         try:
-            if not self._take_from_workspace(path):
-                self._take_from_archive(path)
+            self._take(path)
         except (FileNotFoundError, ValueError):
             # A ValueError is of a name that no file can have: a NUL, a lone surrogate.
             return Extracted(entry, "missing")
@@ -48,27 +51,60 @@ class Collector:
             return Extracted(entry, "error", self._folder.entry_bytes, error.strerror or str(error))
         return Extracted(entry, "ok", self._folder.entry_bytes)
 
-    def _take_from_workspace(self, path: str) -> bool:
+    def _take(self, path: str) -> None:
+        try:
+            self._take_what(path, None)
+        except FileNotFoundError:
+            # What is called so comes first: a name may have a wildcard's characters in it.
+            if not Pattern.fits(path):
+                raise
+            pattern = Pattern(path, self._budget)
+            self._take_what(pattern.top, pattern)
+
+    def _take_what(self, path: str, pattern: Pattern | None) -> None:
+        # What is at `path`, or what `pattern` matches below it.
+        if not self._take_from_workspace(path, pattern):
+            self._take_from_archive(path, pattern)
+
+    def _take_from_workspace(self, path: str, pattern: Pattern | None) -> bool:
         parts = parts_below(container_path("/", self._spec.workdir), path)
         if self._mounted is None or parts is None:
             return False
         try:
-            from_folder(self._mounted.files, parts, self._folder)
+            if pattern is None:
+                from_folder(self._mounted.files, parts, self._folder)
+            else:
+                take_matches(self._mounted.files, parts, pattern, self._folder)
         except PermissionError:
             # A server that is not root may not read what root in the container kept to itself; the engine may.
             return False
         return True
 
-    def _take_from_archive(self, path: str) -> None:
+    def _take_from_archive(self, path: str, pattern: Pattern | None) -> None:
         if "\0" in path:
             raise FileNotFoundError(path)
         try:
             with self._engine.get_archive(self._container, path) as chunks:
-                taken = from_tar(chunks, self._folder)
+                if pattern is None:
+                    taken = from_tar(chunks, self._folder)
+                else:
+                    taken = from_tar(self._bounded(chunks), self._folder, pattern.landing)
         except EngineRefused as error:
             # Below a file, the engine finds an error of its own instead of nothing.
             if error.not_found or _NO_DIRECTORY in str(error):
                 raise FileNotFoundError(path) from error
             raise ExtractError(f"the engine refused: {error}") from error
+        if not taken and pattern is not None:
+            raise FileNotFoundError(path)
         if not taken:
             raise ExtractError("is neither a regular file nor a directory")
+
+    def _bounded(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        # Most of a folder may be what nobody asked for.
+        left = self._folder.cap
+        for chunk in chunks:
+            left -= len(chunk)
+            if left < 0:
+                raise ExtractError(f"the folder to look through has more than {self._folder.cap} bytes")
+            self._folder.check()
+            yield chunk

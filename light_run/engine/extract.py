@@ -45,7 +45,7 @@ class ArtifactFolder:
     def __init__(self, path: Path, cap: int, entries: int) -> None:
         self.check: Callable[[], None] = lambda: None
         self._path = path
-        self._cap = cap
+        self.cap = cap
         self._entries = entries
         self._found: dict[Parts, Artifact] = {}
         self._entry_bytes = 0
@@ -72,8 +72,8 @@ class ArtifactFolder:
 
     def add_file(self, parts: Parts, size: int, chunks: Iterable[bytes]) -> None:
         """Write a file of at most `size` bytes; nothing of it stays on failure. Raises ExtractError, OSError."""
-        if self._entry_bytes + size > self._cap:
-            raise ExtractError(f"larger than the {self._cap} bytes that one entry may bring")
+        if self._entry_bytes + size > self.cap:
+            raise ExtractError(f"larger than the {self.cap} bytes that one entry may bring")
         _check_names(parts)
         self.check()
         with self._open_directory(parts[:-1]) as parent:
@@ -88,8 +88,8 @@ class ArtifactFolder:
                         self.check()
                         written += len(chunk)
                         # The file may have grown since it was measured.
-                        if self._entry_bytes + written > self._cap:
-                            raise ExtractError(f"larger than the {self._cap} bytes that one entry may bring")
+                        if self._entry_bytes + written > self.cap:
+                            raise ExtractError(f"larger than the {self.cap} bytes that one entry may bring")
                         _write_sparse(out, chunk)
                     out.truncate(written)
             except BaseException:
@@ -147,17 +147,18 @@ def from_folder(root: Path, parts: tuple[str, ...], into: ArtifactFolder) -> Non
     top = os.open(root, _DIRECTORY)
     try:
         if not (names and _take_single_file(top, names, into)):
-            _take_tree(top, names, into)
+            take_tree(top, names, into)
     finally:
         os.close(top)
 
 
-class _Link(ExtractError):
-    pass
+class Link(ExtractError):
+    """A path leads through a symbolic link."""
 
 
-def _open_directory(top: int, names: Parts) -> int:
-    # The directory at `names` below `top`. Only one descriptor stays open, however deep that is.
+def open_directory(top: int, names: Parts) -> int:
+    """A descriptor of the directory at `names` below `top`, following no link. Raises Link, OSError."""
+    # Only one stays open, however deep that is.
     descriptor = os.dup(top)
     for name in names:
         try:
@@ -165,7 +166,7 @@ def _open_directory(top: int, names: Parts) -> int:
         except NotADirectoryError:
             # O_DIRECTORY with O_NOFOLLOW says this of a link and of a file alike.
             if stat.S_ISLNK(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
-                raise _Link("leads through a symbolic link, which is not followed") from None
+                raise Link("leads through a symbolic link, which is not followed") from None
             raise FileNotFoundError(os.fsdecode(name)) from None
         finally:
             os.close(descriptor)
@@ -175,54 +176,55 @@ def _open_directory(top: int, names: Parts) -> int:
 
 def _take_single_file(top: int, names: Parts, into: ArtifactFolder) -> bool:
     # False where it is a directory.
-    parent = _open_directory(top, names[:-1])
+    parent = open_directory(top, names[:-1])
     try:
         mode = os.stat(names[-1], dir_fd=parent, follow_symlinks=False).st_mode
         if stat.S_ISDIR(mode):
             return False
         if not stat.S_ISREG(mode):
             raise ExtractError(f"is a {_kind(mode)}, and only regular files and directories are extracted")
-        if not _take_file(parent, names[-1], names[-1:], into):
+        if not take_file(parent, names[-1], names[-1:], into):
             raise FileNotFoundError(os.fsdecode(names[-1]))
         return True
     finally:
         os.close(parent)
 
 
-def _take_tree(top: int, names: Parts, into: ArtifactFolder) -> None:
+def take_tree(top: int, names: Parts, into: ArtifactFolder, below: Parts = ()) -> None:
+    """Take what is in the directory at `names` below `top`, as what is in `below`. Raises as `from_folder`."""
     ahead: list[Parts] = [()]
     while ahead:
         parts = ahead.pop()
         try:
-            directory = _open_directory(top, names + parts)
-        except (FileNotFoundError, _Link):
+            directory = open_directory(top, names + parts)
+        except (FileNotFoundError, Link):
             if not parts:
                 raise
             # Swapped since it was listed; what it is now is not what was asked for.
             continue
         try:
-            into.add_directory(parts)
-            ahead += _take_entries(directory, parts, into)
+            into.add_directory((*below, *parts))
+            ahead += _take_entries(directory, parts, into, below)
         finally:
             os.close(directory)
 
 
-def _take_entries(directory: int, parts: Parts, into: ArtifactFolder) -> list[Parts]:
+def _take_entries(directory: int, parts: Parts, into: ArtifactFolder, below: Parts) -> list[Parts]:
     # Takes the files; the directories are counted now and taken later.
     directories = []
     with os.scandir(directory) as entries:
         for entry in entries:
             name = os.fsencode(entry.name)
             if entry.is_dir(follow_symlinks=False):
-                into.add_directory((*parts, name))
+                into.add_directory((*below, *parts, name))
                 directories.append((*parts, name))
             elif entry.is_file(follow_symlinks=False):
-                _take_file(directory, name, (*parts, name), into)
+                take_file(directory, name, (*below, *parts, name), into)
     return directories
 
 
-def _take_file(directory: int, name: bytes, parts: Parts, into: ArtifactFolder) -> bool:
-    # False where it is no regular file any more.
+def take_file(directory: int, name: bytes, parts: Parts, into: ArtifactFolder) -> bool:
+    """Take the file `name` in `directory` as `parts`; False where it is no regular file any more."""
     try:
         descriptor = os.open(name, _FILE, dir_fd=directory)
     except OSError as error:

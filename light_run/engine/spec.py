@@ -43,9 +43,10 @@ class RunSpec:
     None keeps the image's own entrypoint and command. `steps` are baked into a cached image first.
     `stdin` is what the process reads before end-of-file; None is end-of-file at once. `timeout` is in
     seconds from the container's start. `network` None is the isolated bridge, else ``none``, ``bridge``
-    or an existing network's name. `extract` lists container paths, absolute or relative to `workdir`.
-    `limits` and `runtime` None are the runner's own. `pull` says when the registry is asked for the image:
-    where the engine lacks it (``missing``), for each run (``always``), or ``never``.
+    or an existing network's name. `extract` lists container paths, absolute or relative to `workdir`, or
+    patterns of such (`globs`). `limits` and `runtime` None are the runner's own. `pull` says when the
+    registry is asked for the image: where the engine lacks it (``missing``), for each run (``always``), or
+    ``never``.
     """
 
     image: str

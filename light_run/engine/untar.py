@@ -8,35 +8,41 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from light_run.engine.extract import ArtifactFolder, ExtractError, Parts, chunks_of
 
+Landing = Callable[[Parts], Parts | None]
 
-def from_tar(chunks: Iterator[bytes], into: ArtifactFolder) -> bool:
+
+def from_tar(chunks: Iterator[bytes], into: ArtifactFolder, landing: Landing | None = None) -> bool:
     """Take an archive of one file or directory as the engine gives it, named by its basename.
 
-    A file lands as its basename, a directory's contents directly. False where it held neither.
+    A file lands as its basename, a directory's contents directly. With a `landing`, which is asked with
+    paths below the directory, what is in there lands as it says, and not at all where it says None.
+    False where nothing landed.
     Raises ExtractError where a cap is reached or the archive is broken, OSError.
     """
     into.begin_entry()
     try:
         with tarfile.open(fileobj=_Readable(chunks), mode="r|", errors="surrogateescape") as tar:  # type: ignore[call-overload]
-            return _take_members(tar, into)
+            return _take_members(tar, into, landing)
     except (tarfile.TarError, ValueError, OverflowError, IndexError, RecursionError) as error:
         raise ExtractError(f"the engine's archive is broken: {error}") from error
 
 
-def _take_members(tar: tarfile.TarFile, into: ArtifactFolder) -> bool:
+def _take_members(tar: tarfile.TarFile, into: ArtifactFolder, landing: Landing | None) -> bool:
     taken = False
     above = None
     for member in tar:
         parts = _parts_of(member.name)
         if above is None:
             # The directory that was asked for comes first, by its basename; the root has none.
-            above = len(parts) if member.isdir() else max(0, len(parts) - 1)
-        below = parts[above:]
-        if member.isdir():
+            above = len(parts) if member.isdir() or landing is not None else max(0, len(parts) - 1)
+        below = parts[above:] if landing is None else landing(parts[above:])
+        if below is None:
+            pass
+        elif member.isdir():
             into.add_directory(below)
             taken = True
         elif member.isreg() and below:
@@ -47,7 +53,11 @@ def _take_members(tar: tarfile.TarFile, into: ArtifactFolder) -> bool:
                 into.add_file(below, member.size, chunks_of(content))
                 taken = True
         elif member.islnk() and below:
-            taken = _take_second_name(_parts_of(member.linkname)[above:], below, into) or taken
+            first = _parts_of(member.linkname)[above:]
+            landed = first if landing is None else landing(first)
+            if landed is None:
+                raise ExtractError(f"{_shown(below)} is a second name of {_shown(first)}, which is no match")
+            taken = _take_second_name(landed, below, into) or taken
         # tarfile remembers every member, which a million of them would make us pay for.
         tar.members = []  # type: ignore[attr-defined]
     return taken
@@ -58,6 +68,10 @@ def _parts_of(name: str) -> Parts:
     if b".." in parts:
         raise ExtractError("the engine's archive holds a name that leaves its directory")
     return parts
+
+
+def _shown(parts: Parts) -> str:
+    return os.fsdecode(b"/".join(parts))
 
 
 def _take_second_name(first: Parts, parts: Parts, into: ArtifactFolder) -> bool:

@@ -156,9 +156,8 @@ class RunService:
     def submit(self, request: RunRequest, place: Place | None = None) -> Run:
         """Accept a run: it is on disk with its files, and has a slot or a place in the queue.
 
-        Files that came by `place` are its files. With an Idempotency-Key that was used before, that run.
-        Raises `Overloaded` before anything is written, `InsufficientStorage` where it does not fit,
-        `IdempotencyConflict`.
+        Files that came by `place` are its files. With an Idempotency-Key that was used before, that run. Raises
+        `Overloaded` before anything is written, `InsufficientStorage` where it does not fit, `IdempotencyConflict`.
         """
         key, owner = request.idempotency_key, request.owner or ""
         if key is None:
@@ -289,9 +288,8 @@ class RunService:
             owner=request.owner,
             callback=None if recipient is None else CallbackState(),
         )
-        used = None
-        if key is not None:
-            used = Key(request.owner or "", key, request.body_digest, run_id, time.time())
+        owner, now = request.owner or "", time.time()
+        used = None if key is None else Key(owner, key, request.body_digest, run_id, now)
         self.keeping.accept(run, request.spec, recipient, used)
 
     def _live(self, life: Life) -> Life:

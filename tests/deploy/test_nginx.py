@@ -13,12 +13,14 @@ import pytest
 import requests
 
 from tests.deploy.conftest import ACCEL, SLOW_SECONDS, Front, SlowRun, open_folder, running_front
-from tests.support.engine import PYTHON
+from tests.support.engine import BUSYBOX, PYTHON
 from tests.support.follow import EVENTS, arriving, following
+from tests.support.multipart import TYPE, body, part, request_part
 from tests.support.nginx import running_nginx
 from tests.support.poll import eventually
 from tests.support.raw import raw_request
 from tests.support.server import free_port, run_request
+from tests.support.uploading import upload
 
 MB = 1_000_000
 LARGE = 100 * MB
@@ -79,6 +81,36 @@ def test_a_body_over_the_limit_is_json_and_never_reaches_light_run(front: Front)
     chunked = front.proxied.request("POST", "/run", data=iter([b"x" * MB] * 12))
     assert_json_error(chunked, 413, "payload_too_large")
     assert front.direct.stderr.count('"POST"') == before
+
+
+def test_an_upload_is_passed_on_as_it_comes(front: Front) -> None:
+    state = upload(front.proxied, 30 * MB)
+    assert (state["status"], state["logs"]) == ("succeeded", [str(30 * MB)])
+    parts = (request_part(image=BUSYBOX), part("f", b"x" * 30 * MB, "a"))
+    lines = f"Content-Type: {TYPE}\r\nAuthorization: Bearer {front.direct.token}\r\nContent-Length: {31 * MB}"
+    workspaces = set(front.direct.workspaces())
+    with socket.create_connection(("127.0.0.1", front.proxied.port), timeout=30) as connection:
+        connection.sendall(f"POST /run HTTP/1.1\r\nHost: x\r\n{lines}\r\n\r\n".encode() + body(*parts)[:MB])
+        eventually(lambda: set(front.direct.workspaces()) - workspaces, "light-run has what came so far")
+    eventually(lambda: set(front.direct.workspaces()) <= workspaces, "nothing is left of it")
+
+
+def test_a_refused_upload_is_answered_through_nginx(front: Front) -> None:
+    sent = body(part("f", b"x" * 12 * MB, "../a"))
+    answer = front.proxied.request("POST", "/run", data=sent, headers={"Content-Type": TYPE})
+    assert_json_error(answer, 400, "bad_request")
+    assert front.proxied.request("POST", "/-/upload", data=b"{}").status_code == 404
+
+
+def test_an_artifact_that_is_shown(either_front: Front) -> None:
+    server = either_front.proxied
+    run_id = server.run(entrypoint="echo x > page.html", extract=["page.html"])["id"]
+    shown = server.artifact(run_id, "page.html?inline=true")
+    assert (shown.status_code, shown.content) == (200, b"x\n")
+    assert shown.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert shown.headers["Content-Security-Policy"] == "sandbox"
+    assert shown.headers["X-Content-Type-Options"] == "nosniff"
+    assert "Content-Security-Policy" not in server.artifact(run_id, "page.html").headers
 
 
 @pytest.mark.last

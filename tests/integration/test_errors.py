@@ -108,7 +108,7 @@ CONTENT_TYPES = [
     "application/json",
     "application/json; charset=utf-8",
     "application/x-www-form-urlencoded",
-    "multipart/form-data; boundary=x",
+    "multipart/form-data",
     "text/plain",
     "application/octet-stream",
     "nonsense",
@@ -121,6 +121,13 @@ def test_the_body_is_json_whatever_its_type_says(server: Server, content_type: s
     response = server.request("POST", "/run", data=json.dumps(run_request()).encode(), headers=headers)
     assert response.status_code == 200, response.text
     assert response.json()["status"] == "succeeded"
+
+
+def test_only_with_a_boundary_it_is_multipart(server: Server) -> None:
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    response = server.request("POST", "/run", data=json.dumps(run_request()).encode(), headers=headers)
+    assert_error(response, 400, "bad_request")
+    assert "multipart/form-data" in response.json()["message"]
 
 
 def test_a_chunked_body(server: Server) -> None:

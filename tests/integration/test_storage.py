@@ -27,12 +27,17 @@ def leave(server: Server, kib: int, **fields: object) -> str:
 
 def kept(server: Server, ids: list[str]) -> list[bool]:
     """Which of the runs are still known; both the state and the folder say the same."""
-    answers = []
+
+    def known(run_id: str) -> bool:
+        return server.get(f"/runs/{run_id}").status_code == 200
+
+    def agreed(run_id: str) -> bool:
+        return (server.artifacts_dir / run_id).exists() == known(run_id)
+
     for run_id in ids:
-        known = server.get(f"/runs/{run_id}").status_code == 200
-        assert (server.artifacts_dir / run_id).exists() == known
-        answers.append(known)
-    return answers
+        # It may be on its way out between the two looks.
+        eventually(lambda: agreed(run_id), "folder and state say the same")  # noqa: B023 - called at once
+    return [known(run_id) for run_id in ids]
 
 
 def test_artifacts_lie_in_a_folder_named_by_the_run(server: Server) -> None:

@@ -18,9 +18,12 @@ MakeClient = Callable[..., FlaskClient]
 
 
 @pytest.fixture
-def runner() -> FakeRunner:
+def runner(tmp_path: Path) -> FakeRunner:
     """A runner whose runs end at once."""
-    return FakeRunner()
+    runner = FakeRunner()
+    runner.engine.uploads = tmp_path / "uploads"
+    runner.engine.uploads.mkdir()
+    return runner
 
 
 @pytest.fixture
