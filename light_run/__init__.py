@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.3.0"
 
-__all__ = ["Limits", "RunResult", "RunSpec", "Runner", "__version__", "create_app"]
+__all__ = ["Client", "Limits", "RunResult", "RunSpec", "Runner", "__version__", "create_app"]
 
 if TYPE_CHECKING:
     from light_run.app import create_app
+    from light_run.client import Client
     from light_run.engine import Limits, Runner, RunResult, RunSpec
 
 _HOMES = {
+    "Client": "light_run.client",
     "create_app": "light_run.app",
     "Limits": "light_run.engine",
     "RunResult": "light_run.engine",

@@ -23,10 +23,19 @@ LightRunError
 │   ├── BuildFailed            a `run` step failed
 │   ├── StartFailed            create or start was refused
 │   └── ContainerGone          the container vanished under its run
+├── ClientError                a server that was asked over HTTP did not do it; see below
+│   ├── ServerUnavailable      nothing answers, or the connection broke, for as long as was tried
+│   ├── Unauthorized           no token, one that is not known, or one that may not do this
+│   ├── Refused                an answer that has no name of its own: its status and word
+│   ├── DownloadFailed         an artifact did not come whole
+│   └── StillRunning           a run did not end in the time there was
 └── Cancelled                  the run was cancelled while something was under way
 
 What a program inside a container does (exit code, timeout, out of memory) is data in a
 result, never an exception.
+
+Where a server's answer has a name above (a run that is not there, a fault in a request), the client
+raises the very exception that the server answered for; `ClientError` is for what is left.
 """
 
 from __future__ import annotations
@@ -157,6 +166,35 @@ class StartFailed(EngineError):
 
 class ContainerGone(EngineError):
     """The container vanished under its run."""
+
+
+class ClientError(LightRunError):
+    """A server that was asked over HTTP did not do what it was asked."""
+
+
+class ServerUnavailable(ClientError):
+    """Nothing answers at the server's URL, or the connection to it broke."""
+
+
+class Unauthorized(ClientError):
+    """The server asks for a token, knows this one not, or does not let it do this."""
+
+
+class Refused(ClientError):
+    """The server answered no: `status` is that of its answer, `word` its ``error``, where it has one."""
+
+    def __init__(self, message: str, status: int, word: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.word = word
+
+
+class DownloadFailed(ClientError):
+    """An artifact did not come whole."""
+
+
+class StillRunning(ClientError):
+    """A run did not end in the time there was to wait for it; it goes on."""
 
 
 class Cancelled(LightRunError):

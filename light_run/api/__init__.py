@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from flask import Flask, Response
 from werkzeug.routing import BaseConverter
 
-from light_run.api import artifacts, auth, body, errors, health, metrics, openapi, sending
+from light_run.api import artifacts, auth, body, errors, health, info, metrics, openapi, sending
 from light_run.api.guessing import Network
 from light_run.api.logs import Logs
 from light_run.api.policy import Policy
@@ -62,6 +62,7 @@ def create_api(
     auth.register(app, service, token, named, trusted)
     app.register_blueprint(health.blueprint(service))
     app.register_blueprint(metrics.blueprint(page))
+    app.register_blueprint(info.blueprint(service, policy))
     routes = Runs(
         service,
         policy=policy,

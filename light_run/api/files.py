@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from marshmallow import ValidationError, fields
@@ -59,16 +59,32 @@ def content(value: Any) -> Content:
     """What is to be in a file: text, or ``{"content", "encoding", "mode"}``. Raises `ValidationError`."""
     if isinstance(value, str):
         return value
+    raw = decoded(value, _KEYS)
+    return File(raw, int(value["mode"], 8)) if "mode" in value else File(raw)
+
+
+def decoded(value: Any, keys: Sequence[str]) -> bytes:
+    """The bytes that an object with no other keys than `keys` stands for. Raises `ValidationError`."""
     if not isinstance(value, dict):
         raise wrong_type(value, 'a string, or an object such as {"content": "...", "encoding": "base64"}')
-    problems = dict(_problems(value))
+    problems = dict(_problems(value, keys))
     if problems:
         raise ValidationError(problems)
     try:
-        raw = _decoded(value["content"], value.get("encoding", "utf8"))
+        return _decoded(value["content"], value.get("encoding", "utf8"))
     except ValueError:
         raise ValidationError({"content": [Problem("invalid_base64", "is not base64")]}) from None
-    return File(raw, int(value["mode"], 8)) if "mode" in value else File(raw)
+
+
+class Stdin(fields.Field):  # type: ignore[type-arg,unused-ignore]
+    """What is written to stdin as it is: text, or ``{"content", "encoding"}``; its value is bytes."""
+
+    def __init__(self) -> None:
+        super().__init__(error_messages=MESSAGES)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bytes:
+        # A lone surrogate is found, and said with its place, when the body is read.
+        return value.encode("utf-8", "replace") if isinstance(value, str) else decoded(value, _KEYS[:2])
 
 
 def _file_schema(content: dict[str, str], encoding: dict[str, object], *required: str) -> dict[str, object]:
@@ -125,10 +141,10 @@ class Files(fields.Dict):
         return found
 
 
-def _problems(value: dict[str, Any]) -> Iterator[tuple[str, list[Problem]]]:
+def _problems(value: dict[str, Any], keys: Sequence[str]) -> Iterator[tuple[str, list[Problem]]]:
     for name in value:
-        if name not in _KEYS:
-            yield name, [Problem("unknown_field", f"is unknown; there are {', '.join(_KEYS)}")]
+        if name not in keys:
+            yield name, [Problem("unknown_field", f"is unknown; there are {', '.join(keys)}")]
     if "content" not in value:
         yield "content", [Problem("required", "is missing")]
     elif not isinstance(value["content"], str):

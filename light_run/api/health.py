@@ -18,7 +18,6 @@ def blueprint(service: RunService) -> Blueprint:
         if not found.docker:
             return json_response({"status": "degraded", "docker": False}, 503)
         body = {"status": "ok", "docker": True}
-        workspace = getattr(found, "workspace", None)
-        return json_response({**body, "workspace": workspace} if workspace else body)
+        return json_response({**body, "workspace": found.workspace} if found.workspace else body)
 
     return routes

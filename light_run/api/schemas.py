@@ -25,7 +25,7 @@ from light_run.api.fields import (
     Texts,
     Whole,
 )
-from light_run.api.files import Files
+from light_run.api.files import Files, Stdin
 from light_run.api.policy import Policy
 from light_run.api.problems import Problem, faults, kind, shown, wrong, wrong_type
 from light_run.engine.spec import MIB, Limits, Pull, RunSpec
@@ -74,9 +74,14 @@ class RunRequestBase(Strict):
     }
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
-    def _run_once(self, data: Any, original: Mapping[str, Any], **kwargs: Any) -> None:
+    def _one_of_two(self, data: Any, original: Mapping[str, Any], **kwargs: Any) -> None:
+        problems = {}
         if "run" in original and "setup" in original:
-            raise ValidationError({"setup": [Problem("conflict", "is the same as run; give one of them")]})
+            problems["setup"] = [Problem("conflict", "is the same as run; give one of them")]
+        if "input" in original and "stdin" in original:
+            problems["stdin"] = [Problem("conflict", "is given beside input; give one of them")]
+        if problems:
+            raise ValidationError(problems)
 
 
 class Env(fields.Dict):
@@ -123,6 +128,7 @@ def run_schema(policy: Policy) -> Schema:
             "run": Texts(step, most=50),
             "setup": Texts(step, most=50),
             "input": Anything(),
+            "stdin": Stdin(),
             "timeout": Whole("milliseconds", least=1, most=policy.max_timeout),
             "network": Text(_network_check(policy), most=100, schema=_NETWORK_NAME),
             "workdir": Text(_absolute, most=200, schema=_ABSOLUTE),
@@ -153,7 +159,7 @@ def load(schema: Schema, body: bytes, optional: Sequence[str] = ()) -> dict[str,
     try:
         loaded = schema.load(value, partial=tuple(optional))
         if "input" in loaded:
-            loaded["input"] = _stdin(loaded["input"])
+            loaded["input"] = _serialised(loaded["input"])
     except ValidationError as error:
         found.extend(islice(faults(error.messages), document.MOST_FAULTS))
     if found:
@@ -168,7 +174,7 @@ def run_spec(loaded: Mapping[str, Any], policy: Policy) -> RunSpec:
         files=loaded.get("files", {}),
         entrypoint=loaded.get("entrypoint"),
         steps=tuple(loaded.get("run", loaded.get("setup", ()))),
-        stdin=loaded.get("input"),
+        stdin=loaded.get("stdin", loaded.get("input")),
         timeout=loaded.get("timeout", policy.timeout) / 1000,
         network=loaded.get("network"),
         workdir=loaded.get("workdir", "/app"),
@@ -188,7 +194,7 @@ def _limits(asked: Mapping[str, Any], default: Limits) -> Limits:
     )
 
 
-def _stdin(value: Any) -> bytes:
+def _serialised(value: Any) -> bytes:
     try:
         return document.serialise(value)
     except UnicodeEncodeError:

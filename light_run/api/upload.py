@@ -4,7 +4,7 @@
 part                    what it is
 ======================  ==================================================================
 ``request``             the request as JSON; ``files`` may be left out of it
-``archive``             a tar, tar.gz or zip, unpacked into the workdir
+``archive``             a tar, tar.gz or zip, unpacked into the workdir; it may be empty
 any other               a file; its ``filename`` is its path in the workdir
 ======================  ==================================================================
 
@@ -136,7 +136,8 @@ class _Parts:
         except InvalidSpec as error:
             self._faults.extend(error.faults)
         else:
-            if not self._intake.files:
+            # Whoever sends an archive has said what there is to be, also where that is nothing.
+            if not self._intake.files and unpack.SOURCE not in self._seen:
                 what = "is missing: there is no file in a part, in an archive or in the request"
                 self._refuse("files", Problem("required", what))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -137,6 +138,11 @@ class ArtifactStore:
                 for entry in entries
                 if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
             }
+
+    def room(self) -> tuple[int, int]:
+        """How many bytes are free on the disk of the artifacts, and how many it has."""
+        found = shutil.disk_usage(self.root)
+        return found.free, found.total
 
     def size(self, run_id: str) -> int:
         """Bytes of all files of `run_id`."""

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from light_run import __version__
+from light_run.cli.artifacts import artifacts, cp
+from light_run.cli.completion import completion
+from light_run.cli.doctor import doctor
+from light_run.cli.run import run
+from light_run.cli.runs import cancel, logs, ps, rm, wait
 from light_run.cli.serve import serve
 from light_run.cli.token import token
 
 __all__ = ["main"]
 
+_SERVER = (serve, token)
+_CLIENT = (run, ps, logs, wait, cancel, rm, artifacts, cp, doctor, completion)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="light-run", message="%(prog)s %(version)s")
-def main() -> None:
-    """Run Docker containers from HTTP requests."""
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Run Docker containers from HTTP requests.
+
+    serve and token are for the machine with the Docker engine. The other commands ask a server, on whatever
+    machine: LIGHT_RUN_URL says where it is (default: http://127.0.0.1:3000), LIGHT_RUN_TOKEN is its token.
+
+    \b
+    Examples:
+      light-run serve --port 3000
+      light-run run alpine:3.19 -- echo hello
+    """
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
 
 
-main.add_command(serve)
-main.add_command(token)
+for command in (*_SERVER, *_CLIENT):
+    main.add_command(command)

@@ -18,7 +18,12 @@ BAD_SETTING = 2
 
 @click.group()
 def token() -> None:
-    """Make, list and remove the tokens of LIGHT_RUN_TOKENS_FILE."""
+    """Make, list and remove the tokens of LIGHT_RUN_TOKENS_FILE.
+
+    \b
+    Example:
+      LIGHT_RUN_TOKENS_FILE=tokens.json light-run token new ci
+    """
 
 
 @token.command("new")
@@ -35,6 +40,10 @@ def new(name: str, scopes: tuple[str, ...], max_runs: int | None) -> None:
     """Make a token called NAME, print it, and keep its hash alone.
 
     A server that is running knows it a second later.
+
+    \b
+    Example:
+      light-run token new ci --scope read --scope run --max-runs 4
     """
     with _one_line():
         click.echo(tokens.create(_file(), name, scopes or tokens.USUAL, max_runs))
@@ -42,7 +51,12 @@ def new(name: str, scopes: tuple[str, ...], max_runs: int | None) -> None:
 
 @token.command("list")
 def list_() -> None:
-    """Print a line for each token: its name, its scopes and its cap. What they are is kept nowhere."""
+    """Print a line for each token: its name, its scopes and its cap. What they are is kept nowhere.
+
+    \b
+    Example:
+      light-run token list
+    """
     with _one_line():
         for each in tokens.read(_file()):
             scopes = ",".join(scope for scope in tokens.SCOPES if scope in each.scopes)
@@ -56,6 +70,10 @@ def remove(name: str) -> None:
     """Take the token called NAME out; its runs stay.
 
     A server that is running refuses it a second later.
+
+    \b
+    Example:
+      light-run token remove ci
     """
     with _one_line():
         tokens.remove(_file(), name)

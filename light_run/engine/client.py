@@ -60,11 +60,13 @@ class Engine:
 
     # -- the engine itself
 
-    def ping(self, timeout: float = 3.0) -> None:
-        """Return if the engine answers within `timeout` seconds."""
+    def ping(self, timeout: float = 3.0) -> str:
+        """What the engine calls itself, such as ``Docker/20.10.24 (linux)``, if it answers in `timeout` seconds."""
         with translated():
             api = self.api
-            api._raise_for_status(api._get(api._url("/_ping"), timeout=timeout))
+            response = api._get(api._url("/_ping"), timeout=timeout)
+            api._raise_for_status(response)
+            return str(response.headers.get("Server", ""))
 
     def info(self) -> dict[str, Any]:
         """The engine's own description of itself."""

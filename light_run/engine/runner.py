@@ -42,11 +42,12 @@ _HEALTH_FRESH = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether the engine answers (`docker`), how files get to it (`workspace`, None until known), what it runs with."""
+    """Whether an engine answers (`docker`), how files get there (None until known), its runtimes, its own name."""
 
     docker: bool
     workspace: str | None
     runtimes: tuple[str, ...] = ()
+    engine: str = ""
 
 
 class Runner:
@@ -267,11 +268,10 @@ class Runner:
         if known is not None and now - known[0] < _HEALTH_FRESH:
             return known[1]
         try:
-            self._engine.ping()
-            docker, runtimes = True, self._engine.runtimes()
+            engine = self._engine.ping()
+            health = Health(True, self._house.mounts.mode, self._engine.runtimes(), engine)
         except EngineError:
-            docker, runtimes = False, ()
-        health = Health(docker, self._house.mounts.mode, runtimes)
+            health = Health(False, self._house.mounts.mode)
         self._health = (now, health)
         return health
 

@@ -38,6 +38,18 @@ class Health(Protocol):
     def docker(self) -> bool:
         """True where the engine answers."""
 
+    @property
+    def engine(self) -> str:
+        """What the engine calls itself."""
+
+    @property
+    def workspace(self) -> str | None:
+        """How files get to it; None until that is known."""
+
+    @property
+    def runtimes(self) -> tuple[str, ...]:
+        """What it runs containers with."""
+
 
 class Found(Protocol):
     """A container that bears this server's id."""

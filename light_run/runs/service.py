@@ -110,10 +110,13 @@ class RunService:
         for life in self._executor.stop():
             if life.detached:
                 self.over(life.run_id)
+                self._store.let_go(life.run_id)
             else:
                 life.abandon(Reason.INTERRUPTED, "the server was stopped before the run began")
         for life in self._active_lives(detached=True):
             life.leave()
+            # It will not end under this server: whoever waits asks the next one.
+            self._store.let_go(life.run_id)
         deadline = time.monotonic() + grace
         for life in self._active_lives(detached=False):
             with contextlib.suppress(RunNotFound):

@@ -23,6 +23,7 @@ class RunStore:
         self._runs: dict[str, Run] = {}
         self._active: set[str] = set()
         self._waiting: dict[str, list[_Waiter]] = {}
+        self._let_go: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -87,7 +88,7 @@ class RunStore:
             run = self._runs.get(run_id)
             if run is None:
                 raise _not_found()
-            if run.ended:
+            if run.ended or run_id in self._let_go:
                 return run
             self._waiting.setdefault(run_id, []).append(waiter)
         try:
@@ -96,6 +97,13 @@ class RunStore:
             self._stop_waiting(run_id, waiter)
         # Handed over rather than looked up: the run may be forgotten as soon as it has ended.
         return waiter.run or self.get(run_id)
+
+    def let_go(self, run_id: str) -> None:
+        """Let nobody wait for a run any more: it will not end in this process, and is had as it is."""
+        with self._lock:
+            self._let_go.add(run_id)
+            for waiter in self._waiting.get(run_id, ()):
+                waiter.ended.set()
 
     def list(
         self,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from tests.support.engine import containers_of
 from tests.support.poll import eventually
 from tests.support.receiver import signature
 from tests.support.server import Server, log_events
+from tests.support.terminal import on_terminal
 
 EXAMPLES = rst.examples(README)
 SHELL = [pytest.param(each, id=each.code.place) for each in EXAMPLES if each.code.language == "bash"]
@@ -39,6 +42,8 @@ ANSWERED_FOR = {
     "firewall": "test_deploying.py",
     "receiver.py": "test_the_receiver_tells_a_forgery, and a shell example starts it",
     "request.json": "a shell example sends it",
+    "squares.py": "the recording sends it",
+    "recording": "test_the_recording",
 }
 
 
@@ -93,6 +98,26 @@ def compare(place: Place, shown: rst.Block | None, stdout: str) -> None:
         assert normal.value(stdout) == normal.value(shown.text)
     else:
         assert normal.text(stdout) == normal.text(shown.text)
+
+
+def test_the_recording(place: Place, server: Server) -> None:
+    shown = named("recording").text
+    commands = re.findall(r"^\$ (.*)$", place.own(shown), re.MULTILINE)
+    script = [". .venv/bin/activate"]
+    for command in commands:
+        script += [f"printf '$ %s\\n' {shlex.quote(command)}; (exit ${{code:-0}})", command, "code=$?"]
+    code, written = on_terminal(["bash", "-c", "\n".join(script)], place.environment(), place.folder)
+    assert code == 0, written
+    # What is left on the screen: colours have no text, and a bar is drawn over itself.
+    lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).split("\r")[-1] for line in written.split("\n")]
+    assert seen("\n".join(lines), place) == seen(shown, place)
+
+
+def seen(text: str, place: Place) -> list[str]:
+    """The lines of a terminal, without what is another each time: ids, times, and the widths of columns."""
+    text = re.sub(r"\b[0-9a-f]{8}-[0-9a-f]{3}\b", "<id>", normal.text(place.shown(text)))
+    text = re.sub(r"\b\d+(\.\d)? s( ago)? ", "<seconds> ", text)
+    return [re.sub(r" +", " ", line) for line in text.splitlines()]
 
 
 def test_the_examples_leave_nothing(place: Place, server: Server, shell: dict[str, Outcome]) -> None:

@@ -315,6 +315,18 @@ def test_input_is_what_stdin_holds(server: Server, value: Any) -> None:
     assert state["logs"] == [ascii(value)]
 
 
+@pytest.mark.parametrize("detached", [False, True])
+def test_raw_stdin_arrives_byte_for_byte(server: Server, detached: bool) -> None:
+    content = bytes(range(256)) * 5000
+    fields: dict[str, Any] = {
+        "stdin": {"content": base64.b64encode(content).decode(), "encoding": "base64"},
+        "entrypoint": "cat > out.bin",
+        "extract": ["out.bin"],
+    }
+    state = server.wait_done(server.start(**fields)) if detached else server.run(**fields)
+    assert server.artifact(state["id"], "out.bin").content == content
+
+
 def test_stdin_is_at_its_end_where_no_input_is_given(server: Server) -> None:
     state = server.run(entrypoint="wc -c; echo end")
     assert [line.strip() for line in state["logs"]] == ["0", "end"]

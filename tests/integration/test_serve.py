@@ -440,6 +440,7 @@ CANARIES = {
     "token": TOKEN,
     "env": "env-canary-51ab",
     "input": "input-canary-52ab",
+    "stdin": "stdin-canary-56ab",
     "content": "content-canary-53ab",
     "secret": "secret-canary-54ab-0123456789",
     "name": "wrong-token-canary-55ab",
@@ -462,6 +463,9 @@ def test_no_secret_is_ever_logged(start_server: StartServer) -> None:
     server.run(**fields, image="127.0.0.1:1/none:1")
     server.run(**fields, run=["echo no; exit 1"])
     server.run(**fields, network="no-such-network-77")
+    del fields["input"]
+    server.run(**fields, stdin=CANARIES["stdin"])
+    server.post_run(**fields, stdin=[CANARIES["stdin"]])
     # Faults of every kind, in every field that has a canary, and bodies that are no JSON.
     server.post_run(**fields, timeout=0)
     server.post_run(**{**fields, "env": {f"1{CANARIES['env']}": CANARIES["env"]}})
@@ -469,6 +473,7 @@ def test_no_secret_is_ever_logged(start_server: StartServer) -> None:
     server.post_run(**{**fields, "env": CANARIES["env"]})
     server.post_run(**{**fields, "files": {"../x": CANARIES["content"]}})
     server.post_run(**{**fields, "files": {"a": {"content": CANARIES["content"], "encoding": "base64"}}})
+    server.post_run(**fields, stdin={"content": CANARIES["stdin"], "encoding": "base64"})
     server.post_run(**{**fields, "callbackSecret": "short"})
     server.post_run(**{**fields, "callbackSecret": CANARIES["secret"] * 20})
     for body in (

@@ -36,6 +36,9 @@ class FakeHealth:
     """The engine's state, as a test wants it."""
 
     docker: bool = True
+    engine: str = "Fake/1.0"
+    workspace: str | None = None
+    runtimes: tuple[str, ...] = ("runc", "runsc", "kata")
 
 
 @dataclass

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -61,7 +64,9 @@ def test_what_cannot_be_used_is_one_line_and_exit_code_2(
 
 
 def test_the_command_loads_nothing_it_does_not_need() -> None:
-    script = "import sys, light_run.cli; print({'flask', 'docker', 'gunicorn'} & sys.modules.keys())"
+    script = (
+        "import sys, light_run.cli; print({'flask', 'docker', 'gunicorn', 'requests'} & sys.modules.keys())"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
@@ -71,3 +76,43 @@ def test_the_module_is_the_command() -> None:
         [sys.executable, "-m", "light_run", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout == f"light-run {light_run.__version__}\n"
+
+
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of every command there is."""
+    for name, command in group.commands.items():
+        yield (*path, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+
+
+@pytest.mark.parametrize("command", [(), *commands(main)], ids=" ".join)
+def test_every_help_has_an_example_and_every_option_a_word(command: tuple[str, ...]) -> None:
+    result = light(*command, "--help")
+    assert result.exit_code == 0
+    assert re.search(r"^  Examples?:\n    .*light-run " + " ".join(command), result.stdout, re.MULTILINE)
+    assert "\b" not in result.stdout
+    assert max(len(line) for line in result.stdout.splitlines()) <= 100
+    options = re.findall(r"^  (-.*)$", result.stdout, re.MULTILINE)
+    assert all("  " in option or len(option) > 25 for option in options), options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run"], ["IMAGE"]),
+        (["run", "a", "-f", "/nowhere"], ["-f", "/nowhere"]),
+        (["run", "a", "-e", "NOT_SET_HERE"], ["-e", "NOT_SET_HERE=VALUE"]),
+        (["run", "a", "--timeout", "0"], ["--timeout"]),
+        (["run", "a", "--pull", "often"], ["missing", "always", "never"]),
+        (["ps", "--status", "done"], ["succeeded"]),
+        (["cp", "here", "there"], ["RUN:PATH"]),
+        (["completion", "tcsh"], ["bash", "fish"]),
+        (["logs"], ["RUN"]),
+        (["nothing"], ["nothing"]),
+    ],
+)
+def test_what_is_used_wrongly_is_exit_code_2(arguments: list[str], words: list[str]) -> None:
+    result = light(*arguments)
+    assert result.exit_code == 2
+    assert all(word in result.stderr for word in words)

@@ -84,6 +84,24 @@ def test_every_input_counts(value: Any) -> None:
     assert spec(input=value).stdin == json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("", b""),
+        ('"ü"\n', '"ü"\n'.encode()),
+        ({"content": "a"}, b"a"),
+        ({"content": "AP8K", "encoding": "base64"}, b"\0\xff\n"),
+    ],
+)
+def test_stdin_is_written_as_it_is(value: Any, written: bytes) -> None:
+    assert spec(stdin=value).stdin == written
+
+
+def test_stdin_or_input() -> None:
+    (fault,) = faults(stdin="", input=None)
+    assert (fault.path, fault.code) == (("stdin",), "conflict")
+
+
 def test_setup_is_run() -> None:
     assert spec(setup=["a"]).steps == ("a",)
     (fault,) = faults(setup=["a"], run=["a"])
@@ -126,6 +144,10 @@ def test_setup_is_run() -> None:
         ({"run": "x"}, ("run",), "invalid_type"),
         ({"run": ["x"] * 51}, ("run",), "too_long"),
         ({"run": ["x", ""]}, ("run", 1), "too_short"),
+        ({"stdin": 1}, ("stdin",), "invalid_type"),
+        ({"stdin": None}, ("stdin",), "invalid_type"),
+        ({"stdin": {"content": "", "mode": "0755"}}, ("stdin", "mode"), "unknown_field"),
+        ({"stdin": {"content": "?", "encoding": "base64"}}, ("stdin", "content"), "invalid_base64"),
         ({"timeout": 0}, ("timeout",), "out_of_range"),
         ({"timeout": 3_600_001}, ("timeout",), "out_of_range"),
         ({"timeout": 1.5}, ("timeout",), "invalid_type"),
@@ -205,8 +227,9 @@ def test_messages_show_no_secret() -> None:
         env={"A": [secret], "1": secret},
         files={"a": {"content": secret, "encoding": "base64", "mode": secret}, "b": [secret]},
         callbackSecret=secret * 20,
+        stdin={"content": secret, "encoding": secret},
     )
-    assert len(found) == 5
+    assert len(found) == 6
     assert not [fault for fault in found if secret in fault.message]
 
 

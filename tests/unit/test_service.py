@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -289,6 +291,22 @@ def test_closing_lets_runs_end_then_kills_them(tmp_path: Path) -> None:
     assert scene.service.get(queued.id).reason is Reason.INTERRUPTED
     assert scene.runner.staged_files == {}
     assert scene.runner.closed == 1
+
+
+def test_closing_keeps_nobody_waiting_for_a_detached_run(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.runner.hold()
+    detached = replace(REQUEST, detached=True)
+    runs = [scene.submit(detached) for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(scene.service.wait, run.id, 60) for run in runs]
+        eventually(lambda: len(scene.service._store._waiting) == 3, "all three are waited for")
+        begun = time.monotonic()
+        scene.service.close(grace=0)
+        assert [each.result().status for each in waiting] == ["running", "running", "queued"]
+    # Who comes back before the process has ended is not kept either.
+    assert not scene.service.wait(runs[0].id, 60).ended
+    assert time.monotonic() - begun < 30
 
 
 def test_health_is_the_runners(scene: Scene) -> None:

@@ -103,6 +103,11 @@ def test_an_archive(client: FlaskClient, runner: FakeRunner, archive: bytes) -> 
     assert [entry.name for entry in workspace.iterdir()] == ["files"]
 
 
+def test_an_archive_may_be_empty(client: FlaskClient, runner: FakeRunner) -> None:
+    assert post(client, RUN, part("archive", tar())).status_code == 202
+    assert tree(runner) == {}
+
+
 def test_a_second_name_in_a_tar_is_a_copy(client: FlaskClient, runner: FakeRunner) -> None:
     archive = tar(("a", b"1"), ("b", "a"), kind=tarfile.LNKTYPE)
     assert post(client, RUN, part("archive", archive)).status_code == 202
@@ -288,7 +293,6 @@ def test_all_faults_at_once(client: FlaskClient, runner: FakeRunner) -> None:
     [
         ((part("f", "1", "a"),), (["request"], "required")),
         ((RUN,), (["files"], "required")),
-        ((RUN, part("archive", tar())), (["files"], "required")),
         (
             (RUN, part("archive", tar(("a", b""))), part("archive", tar(("b", b"")))),
             (["archive"], "duplicate_part"),

@@ -1,0 +1,85 @@
+"""What runs left: ``light-run artifacts`` and ``light-run cp``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from light_run.cli import showing
+from light_run.cli.connecting import RUN, connected, whole_id, with_url
+from light_run.errors import ArtifactNotFound
+
+if TYPE_CHECKING:
+    from light_run.client import Artifact
+
+
+@click.command()
+@click.argument("run", type=RUN)
+@click.option("--json", "as_json", is_flag=True, help="as JSON")
+@with_url
+def artifacts(url: str | None, run: str, as_json: bool) -> None:
+    """List the files and folders that RUN left.
+
+    \b
+    Example:
+      light-run artifacts 3f2a
+    """
+    with connected(url) as client:
+        found = client.artifacts(whole_id(client, run))
+    if as_json:
+        entries = [{"path": each.path, "bytes": each.bytes, "type": each.type} for each in found]
+        click.echo(json.dumps(entries, indent=2))
+    else:
+        showing.table(("BYTES", "TYPE", "PATH"), [(str(each.bytes), each.type, each.path) for each in found])
+
+
+@click.command()
+@click.argument("source", metavar="RUN:PATH")
+@click.argument("dest", type=click.Path(path_type=Path))
+@with_url
+def cp(url: str | None, source: str, dest: Path) -> None:
+    """Copy an artifact of a run to DEST: a file, or a folder with all that is in it.
+
+    A folder that is there gets a file or a folder inside, by its name; otherwise DEST is what is written. RUN:
+    alone, with no path, puts all that the run left into the folder DEST.
+
+    \b
+    Examples:
+      light-run cp 3f2a:report.pdf .
+      light-run cp 3f2a: results
+    """
+    run, colon, path = source.partition(":")
+    if not colon or not run:
+        raise click.UsageError("give what is to be copied as RUN:PATH, such as 3f2a:report.pdf")
+    path = path.strip("/") if path.strip("/") != "." else ""
+    with connected(url) as client:
+        run_id = whole_id(client, run)
+        entries = client.artifacts(run_id)
+        below = [
+            each for each in entries if not path or each.path == path or each.path.startswith(f"{path}/")
+        ]
+        with showing.bar("downloading", sum(each.bytes for each in below)) as bar:
+            kind = _type(entries, path)
+            if kind == "file":
+                client.download(run_id, path, dest, progress=bar.update)
+            else:
+                folder = _folder(dest, path) if kind == "directory" else dest
+                client.download_all(run_id, folder, below=path, progress=bar.update)
+
+
+def _type(entries: tuple[Artifact, ...], path: str) -> str:
+    if not path:
+        return "all"
+    found = next((each.type for each in entries if each.path == path), None)
+    if found is None:
+        raise ArtifactNotFound(f"the run left no {path}")
+    return found
+
+
+def _folder(dest: Path, path: str) -> Path:
+    from light_run.client import local_path
+
+    return local_path(dest, path.rpartition("/")[2]) if dest.is_dir() else dest

@@ -1,0 +1,35 @@
+"""``light-run doctor``: what is well, what is not, and how to mend it."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from light_run.cli import inspection
+from light_run.cli.connecting import connected, with_url
+from light_run.cli.findings import FAIL, OK, WARN
+
+_COLOURS = {OK: "green", WARN: "yellow", FAIL: "red"}
+
+
+@click.command()
+@with_url
+def doctor(url: str | None) -> None:
+    """Look at the server and the way to it, and say what is wrong and how to mend it.
+
+    Looked at are the server's address, token and version, its engine and runtimes, how files get to its
+    containers, and the room on its disk. Where no server answers on this machine, what it would need to run is
+    looked at instead. The exit code is 1 where something is wrong.
+
+    \b
+    Example:
+      LIGHT_RUN_URL=https://runs.example.com light-run doctor
+    """
+    with connected(url, retry_for=0) as client:
+        found = list(inspection.findings(client))
+    for finding in found:
+        click.echo(f"{click.style(finding.level.ljust(4), fg=_COLOURS[finding.level])}  {finding.what}")
+        if finding.mend:
+            click.echo(f"      {finding.mend}")
+    sys.exit(1 if any(finding.level == FAIL for finding in found) else 0)

@@ -1,0 +1,178 @@
+"""Runs that are there: ``light-run ps``, ``logs``, ``wait``, ``cancel`` and ``rm``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from light_run.cli import showing, watching
+from light_run.cli.connecting import FAILED, RUN, complain, connected, sentence, whole_id, with_url
+from light_run.errors import LightRunError, RunNotActive, ServerUnavailable
+
+if TYPE_CHECKING:
+    from light_run.client import Client, Run
+
+_STATUSES = ("queued", "running", "succeeded", "failed", "cancelled")
+_STOPPED = 130
+
+
+@click.command()
+@click.option("-a", "--all", "everything", is_flag=True, help="also those that have ended")
+@click.option("--status", type=click.Choice(_STATUSES), help="those of one status")
+@click.option("--last", type=click.IntRange(min=1), metavar="N", help="the newest N, whatever their status")
+@click.option("--json", "as_json", is_flag=True, help="as JSON, as the server has them")
+@with_url
+def ps(url: str | None, everything: bool, status: str | None, last: int | None, as_json: bool) -> None:
+    """List runs, the newest first; those that have not ended, unless told otherwise.
+
+    On a terminal a table, elsewhere a line each, split by tabs: id, status, exit code, start, time taken, and
+    why it ended.
+
+    \b
+    Examples:
+      light-run ps
+      light-run ps --all --json | jq -r '.[].id'
+    """
+    with connected(url) as client:
+        found = _listed(client, everything or last is not None, status, last)
+    if as_json:
+        click.echo(json.dumps([dict(run.state) for run in found], indent=2))
+    else:
+        showing.table(("RUN", "STATUS", "EXIT", "STARTED", "TOOK", "WHY"), [_row(run) for run in found])
+
+
+def _listed(client: Client, everything: bool, status: str | None, last: int | None) -> list[Run]:
+    if everything or status is not None:
+        return list(client.runs(status=status, limit=last))  # type: ignore[arg-type]
+    active = [*client.runs(status="queued"), *client.runs(status="running")]
+    # A run may have left the queue in between.
+    return list({run.id: run for run in active}.values())
+
+
+def _row(run: Run) -> tuple[str, ...]:
+    took = "" if run.duration_ms is None else showing.duration(run.duration_ms / 1000)
+    code = "" if run.exit_code is None else str(run.exit_code)
+    why = run.error or (run.reason or "") if run.ended else (run.phase or "")
+    return showing.short(run.id), run.status, code, showing.age(run.started_at), took, why
+
+
+@click.command()
+@click.argument("run", type=RUN)
+@click.option("-f", "--follow", is_flag=True, help="go on until the run has ended")
+@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="begin with the last N lines")
+@click.option("--stream", type=click.Choice(["stdout", "stderr"]), help="only one of the two")
+@click.option("-t", "--timestamps", is_flag=True, help="begin each line with its time")
+@with_url
+def logs(
+    *,
+    url: str | None,
+    run: str,
+    follow: bool,
+    tail: int | None,
+    stream: Literal["stdout", "stderr"] | None,
+    timestamps: bool,
+) -> None:
+    """Print the output of RUN: its stdout to stdout, its stderr to stderr.
+
+    RUN is the id of a run, or the beginning of one, here and elsewhere.
+
+    \b
+    Examples:
+      light-run logs 3f2a
+      light-run logs --follow --tail 20 3f2a
+    """
+    with connected(url) as client:
+        try:
+            for line in client.logs(whole_id(client, run), follow=follow, tail=tail, stream=stream):
+                if timestamps:
+                    target = sys.stderr if line.stream == "stderr" else sys.stdout
+                    target.write(f"{line.time.isoformat(timespec='milliseconds')} ")
+                    target.flush()
+                watching.say(line)
+        except KeyboardInterrupt:
+            sys.exit(_STOPPED)
+
+
+@click.command()
+@click.argument("run", type=RUN)
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="how long to wait at most")
+@with_url
+def wait(url: str | None, run: str, timeout: float | None) -> None:
+    """Wait for the end of RUN, print its exit code, and exit with it.
+
+    As with run, that is 124 after a timeout of the run and 130 after a cancel; 125 where the server failed, or
+    where the time to wait was over.
+
+    \b
+    Example:
+      light-run wait "$(light-run run --detach alpine:3.19 -- sleep 5)"
+    """
+    with connected(url) as client:
+        try:
+            found = client.wait(whole_id(client, run), timeout)
+        except KeyboardInterrupt:
+            sys.exit(_STOPPED)
+    watching.say_end(found)
+    click.echo(watching.exit_code(found))
+    sys.exit(watching.exit_code(found))
+
+
+@click.command()
+@click.argument("runs", type=RUN, nargs=-1, required=True, metavar="RUN...")
+@with_url
+def cancel(url: str | None, runs: tuple[str, ...]) -> None:
+    """Cancel runs, and print the id of each that was.
+
+    \b
+    Example:
+      light-run cancel 3f2a
+    """
+    with connected(url) as client:
+        sys.exit(_each(client, runs, client.cancel))
+
+
+@click.command()
+@click.argument("runs", type=RUN, nargs=-1, required=True, metavar="RUN...")
+@click.option("-f", "--force", is_flag=True, help="cancel those first that have not ended")
+@with_url
+def rm(url: str | None, runs: tuple[str, ...], force: bool) -> None:
+    """Remove runs that have ended, with their artifacts, and print the id of each that was.
+
+    \b
+    Examples:
+      light-run rm 3f2a 81c0
+      light-run ps --all --status failed | cut -f1 | xargs light-run rm
+    """
+
+    def remove(run_id: str) -> None:
+        if force:
+            try:
+                client.cancel(run_id)
+                client.wait(run_id)
+            except RunNotActive:
+                pass
+        client.delete(run_id)
+
+    with connected(url) as client:
+        sys.exit(_each(client, runs, remove))
+
+
+def _each(client: Client, runs: tuple[str, ...], act: Callable[[str], None]) -> int:
+    # What goes wrong with one is no reason to leave the others.
+    code = 0
+    for given in runs:
+        try:
+            run_id = whole_id(client, given)
+            act(run_id)
+        except ServerUnavailable:
+            raise
+        except LightRunError as error:
+            complain(f"{given}: {sentence(error)}")
+            code = FAILED
+        else:
+            click.echo(run_id)
+    return code

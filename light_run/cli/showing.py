@@ -1,0 +1,100 @@
+"""Tables, times and sizes: for people on a terminal, and tab-separated for programs elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime, timezone
+from typing import Any, Protocol
+
+import click
+
+_COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "blue"}
+_SHORT = 12
+
+
+class Bar(Protocol):
+    """What can be told how far something is."""
+
+    def update(self, n_steps: int, /) -> None:
+        """It is so much further."""
+
+
+class _NoBar:
+    def update(self, n_steps: int, /) -> None:
+        """Nobody looks."""
+
+
+def on_terminal() -> bool:
+    """True where stdout is a terminal."""
+    return sys.stdout.isatty()
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print `rows` under `head`, in columns; elsewhere than on a terminal without head, split by tabs."""
+    if not on_terminal():
+        for row in rows:
+            click.echo("\t".join(printable(cell) for cell in row))
+        return
+    shown = [head, *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in shown) for column in range(len(head))]
+    for number, row in enumerate(shown):
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        line = "  ".join(_coloured(cell) for cell in cells).rstrip() if number else "  ".join(cells).rstrip()
+        click.echo(line if number else click.style(line, bold=True))
+
+
+def _coloured(cell: str) -> str:
+    colour = _COLOURS.get(cell.rstrip())
+    return click.style(cell, fg=colour) if colour else cell
+
+
+def printable(text: str) -> str:
+    """`text` without what would move a terminal's cursor, or end a line: a container may have made it up."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def short(run_id: str) -> str:
+    """As much of an id as is shown: on a terminal enough to tell runs apart, elsewhere all."""
+    return run_id[:_SHORT] if on_terminal() else run_id
+
+
+def age(moment: datetime | None, now: datetime | None = None) -> str:
+    """How long ago `moment` was; elsewhere than on a terminal, when."""
+    if moment is None:
+        return ""
+    if not on_terminal():
+        return moment.isoformat(timespec="milliseconds")
+    return f"{duration(((now or datetime.now(timezone.utc)) - moment).total_seconds())} ago"
+
+
+def duration(seconds: float) -> str:
+    """So many seconds in the unit that fits them: ``0.5 s``, ``3 min``, ``2 h``, ``4 d``."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds / size)} {unit}"
+    return f"{max(seconds, 0):.1f} s" if seconds < 10 else f"{int(seconds)} s"
+
+
+def size(number: float) -> str:
+    """So many bytes in the unit that fits them, such as ``1.5 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
+
+
+def bar(label: str, length: int) -> AbstractContextManager[Any]:
+    """A bar on stderr for `length` bytes, where that is a terminal; otherwise one that nobody sees."""
+    if not sys.stderr.isatty() or not length:
+        return nullcontext(_NoBar())
+    return click.progressbar(
+        length=length,
+        label=label,
+        file=sys.stderr,
+        show_pos=False,
+        item_show_func=lambda _: None,
+        update_min_steps=max(1, length // 1000),
+    )

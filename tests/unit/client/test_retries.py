@@ -1,0 +1,69 @@
+"""How long a request is sent again, on a clock of the test's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from light_run.client.retries import MOST, UNKNOWN, Retries
+
+
+class Clock:
+    """Time that passes by sleeping alone."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.pauses: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        """Let so many seconds pass."""
+        self.pauses.append(seconds)
+        self.now += seconds
+
+    def retries(self, within: float) -> Retries:
+        """Retries on this clock."""
+        return Retries(within=within, sleep=self.sleep, clock=lambda: self.now)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that stands still."""
+    return Clock()
+
+
+def test_pauses_grow_and_end_with_the_deadline(clock: Clock) -> None:
+    tries = clock.retries(60).begin()
+    while tries.again():
+        pass
+    assert 55 - MOST < sum(clock.pauses) <= 60
+    assert tries.failed == len(clock.pauses)
+    assert clock.pauses[0] <= 0.2
+    assert all(pause <= MOST for pause in clock.pauses)
+    assert clock.pauses[4] > 2 * clock.pauses[0]
+
+
+def test_a_server_names_the_least_pause(clock: Clock) -> None:
+    tries = clock.retries(60).begin()
+    assert tries.again(7)
+    assert clock.pauses == [7]
+    assert not tries.again(100)
+    assert clock.pauses == [7]
+
+
+def test_none_at_all(clock: Clock) -> None:
+    assert not clock.retries(0).begin().again()
+    assert clock.pauses == []
+
+
+def test_who_never_answered_gets_less_time(clock: Clock) -> None:
+    tries = clock.retries(60).begin(known=False)
+    while tries.again():
+        pass
+    assert sum(clock.pauses) <= UNKNOWN
+
+
+def test_what_came_through_begins_a_new_deadline(clock: Clock) -> None:
+    tries = clock.retries(10).begin()
+    for _ in range(20):
+        assert tries.again(6)
+        tries.reset()
+    assert clock.pauses == [6.0] * 20

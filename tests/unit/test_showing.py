@@ -1,0 +1,135 @@
+"""What people see: tables, times, sizes, exit codes, and what the doctor says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any, cast
+
+import pytest
+from flask.testing import FlaskClient
+
+from light_run.cli import inspection, showing, watching
+from light_run.cli.findings import FAIL, OK, WARN
+from light_run.client import Client, model
+from tests.unit.fake_runner import FakeHealth, FakeRunner
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(-1, "0.0 s"), (0.52, "0.5 s"), (59, "59 s"), (61, "1 min"), (7300, "2 h"), (90000, "1 d")],
+)
+def test_durations(seconds: float, shown: str) -> None:
+    assert showing.duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2e9, "2.0 GB"), (3e15, "3000.0 TB")]
+)
+def test_sizes(number: float, shown: str) -> None:
+    assert showing.size(number) == shown
+
+
+def test_what_a_container_made_up_moves_no_cursor() -> None:
+    assert showing.printable("a\tb\x1b[2J\nü\u202e") == "a\\tb\\x1b[2J\\nü\\u202e"
+
+
+def test_ages_are_for_people_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = datetime(2026, 4, 20, tzinfo=timezone.utc)
+    assert showing.age(now) == "2026-04-20T00:00:00.000+00:00"
+    assert showing.age(None) == ""
+    monkeypatch.setattr(showing, "on_terminal", lambda: True)
+    assert showing.age(now, now + timedelta(seconds=90)) == "1 min ago"
+
+
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [
+        ({"status": "succeeded", "reason": "exit", "exitCode": 0}, 0),
+        ({"status": "failed", "reason": "exit", "exitCode": 3}, 3),
+        ({"status": "failed", "reason": "timeout"}, 124),
+        ({"status": "cancelled", "reason": "cancelled"}, 130),
+        ({"status": "failed", "reason": "out_of_memory"}, 137),
+        ({"status": "failed", "reason": "out_of_memory", "exitCode": 1}, 1),
+        ({"status": "failed", "reason": "image_not_found"}, 125),
+        ({"status": "failed", "reason": "disk_limit", "exitCode": 137}, 137),
+    ],
+)
+def test_exit_codes(state: dict[str, Any], code: int) -> None:
+    assert watching.exit_code(model.run({"id": "a", **state})) == code
+
+
+@pytest.mark.parametrize(
+    ("progress", "far"),
+    [
+        (None, ("pulling", 1, 0)),
+        ({"layers": 3, "done": 1, "currentBytes": 0, "totalBytes": 0}, ("pulling", 3, 1)),
+        ({"layers": 3, "done": 1, "currentBytes": 5, "totalBytes": 9}, ("pulling 1/3 layers", 9, 5)),
+        ({"steps": 2, "done": 1}, ("pulling", 2, 1)),
+    ],
+)
+def test_how_far_a_pull_is(progress: Any, far: tuple[str, int, int]) -> None:
+    run = model.run({"id": "a", "status": "running", "phase": "pulling", "progress": progress})
+    assert watching._how_far(run) == far
+
+
+class Asking:
+    """A client of an API that is in this process."""
+
+    url = "http://server"
+
+    def __init__(self, client: FlaskClient, **changes: Any) -> None:
+        self._client, self._changes = client, changes
+
+    def info(self) -> model.Info:
+        """See `Client`."""
+        response = self._client.get("/info", headers={"Authorization": "Bearer t"})
+        return model.info({**response.json, **self._changes})  # type: ignore[dict-item]
+
+
+WELL = FakeHealth(engine="Docker/1", workspace="bind", runtimes=("runc", "kata"))
+
+
+@pytest.mark.parametrize(
+    ("token", "health", "changes", "said"),
+    [
+        (
+            "t",
+            WELL,
+            {},
+            {"server": OK, "version": OK, "token": OK, "engine": OK, "runtimes": OK, "workspaces": OK},
+        ),
+        (None, WELL, {}, {"token": WARN}),
+        ("t", FakeHealth(docker=False), {}, {"engine": FAIL}),
+        ("t", FakeHealth(runtimes=("kata",)), {}, {"runtimes": WARN, "workspaces": WARN}),
+        ("t", WELL, {"version": "0.0"}, {"version": WARN}),
+        ("t", WELL, {"disk": {"freeBytes": 1e9, "totalBytes": 9e9}}, {"disk": WARN}),
+        ("t", WELL, {"disk": {"freeBytes": 1e7, "totalBytes": 9e9}}, {"disk": FAIL}),
+    ],
+)
+def test_the_doctor(
+    *,
+    make_client: Callable[..., FlaskClient],
+    runner: FakeRunner,
+    token: str | None,
+    health: FakeHealth,
+    changes: dict[str, Any],
+    said: dict[str, str],
+) -> None:
+    runner.health_now = health
+    asking = Asking(make_client(token=token), **changes)
+    findings = list(inspection.findings(cast("Client", asking)))
+    levels = {finding.what.partition(":")[0]: finding.level for finding in findings}
+    assert {name: levels[name] for name in said} == said
+    assert all(finding.mend for finding in findings if finding.level != OK)
+
+
+def test_what_is_told_to_a_token(make_client: Callable[..., FlaskClient], runner: FakeRunner) -> None:
+    runner.health_now = WELL
+    client = make_client(token="t")
+    assert client.get("/info").status_code == 401
+    found = client.get("/info", headers={"Authorization": "Bearer t"}).json
+    assert found is not None
+    assert found["engine"] == {"name": "Docker/1", "runtimes": ["runc"]}
+    assert found["token"] == {"name": None, "scopes": ["admin"], "required": True}
+    assert found["disk"]["freeBytes"] <= found["disk"]["totalBytes"]
