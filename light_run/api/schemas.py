@@ -70,7 +70,7 @@ class RunRequestBase(Strict):
 
     json_schema: ClassVar[Mapping[str, Any]] = {
         **Strict.json_schema,
-        "not": {"required": ["run", "setup"]},
+        "not": {"anyOf": [{"required": ["run", "setup"]}, {"required": ["input", "stdin"]}]},
     }
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)

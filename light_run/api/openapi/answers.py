@@ -84,6 +84,46 @@ class Health(Answer):
     )
 
 
+class Engine(Answer):
+    """The container engine."""
+
+    name = _text("What it calls itself; empty where it does not answer.")
+    runtimes = _list(fields.String(), "Those a run may ask for.", required=True)
+
+
+class Disk(Answer):
+    """Where the artifacts are."""
+
+    freeBytes = _count("So many are free.")
+    totalBytes = _count("Of so many.")
+
+
+class AskingToken(Answer):
+    """The token that asks."""
+
+    name = _text("Null where it has none.", null=True)
+    scopes = _list(fields.String(), "What it may do.", required=True)
+    required = fields.Boolean(required=True, metadata={"description": "Whether one is asked for at all."})
+
+
+class Info(Answer):
+    """``GET /info``."""
+
+    version = _text("Of light-run.")
+    docker = fields.Boolean(required=True, metadata={"description": "Whether the engine answers."})
+    engine = _part(Engine, "The container engine.", required=True)
+    workspace = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "How files get in and out; null until that is known.",
+            "enum": ["bind", "archive", None],
+        },
+    )
+    disk = _part(Disk, "Where the artifacts are.", required=True)
+    token = _part(AskingToken, "The token that asks.", required=True)
+
+
 class Line(Answer):
     """A line of output."""
 

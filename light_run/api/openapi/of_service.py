@@ -25,6 +25,15 @@ def operations() -> Iterator[Operation]:
     )
     yield Operation(
         method="get",
+        path="/info",
+        name="getInfo",
+        tag="Service",
+        summary="Ask what the service is like",
+        description="What `light-run doctor` looks at.",
+        answers={200: answer("What it is like.", answers.Info, words.INFO)},
+    )
+    yield Operation(
+        method="get",
         path="/metrics",
         name="getMetrics",
         tag="Service",

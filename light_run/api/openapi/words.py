@@ -10,6 +10,7 @@ FIELDS = {
     "run": "Steps that are executed once and cached as an image.",
     "setup": "Another name of `run`; give one of the two.",
     "input": "Written to stdin as JSON, then the end of file; `null` counts too. Left out: stdin is at its end.",
+    "stdin": "Written to stdin as it is, then the end of file: text, or an object. Give either this or `input`.",
     "timeout": "Milliseconds from the start of the container, written without a fraction.",
     "network": "`none`, `bridge` or the name of a network that exists. Left out: the isolated network.",
     "workdir": "Files land here, and the command starts here.",
@@ -67,5 +68,14 @@ CALLBACK = {
 FOLDER = [{"path": "plots", "type": "directory"}, {"path": "greetings.txt", "type": "file"}]
 
 HEALTH = {"status": "ok", "docker": True, "workspace": "bind"}
+
+INFO = {
+    "version": "0.3.0",
+    "docker": True,
+    "engine": {"name": "Docker Engine 29.0.1", "runtimes": ["runc"]},
+    "workspace": "bind",
+    "disk": {"freeBytes": 52_613_349_376, "totalBytes": 105_089_261_568},
+    "token": {"name": "ci", "scopes": ["read", "run"], "required": True},
+}
 
 LINE = '{"seq":0,"time":"2026-04-20T10:00:00.084Z","stream":"stdout","text":"Hello, Ada"}'
