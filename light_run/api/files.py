@@ -76,37 +76,42 @@ def decoded(value: Any, keys: Sequence[str]) -> bytes:
         raise ValidationError({"content": [Problem("invalid_base64", "is not base64")]}) from None
 
 
+_MODE_SCHEMA = {"mode": {"type": "string", "pattern": f"^{_MODE.pattern}$", "description": "Octal."}}
+
+
+def _content_schema(more: dict[str, object]) -> list[dict[str, object]]:
+    # What stands for bytes: text, or an object that says how they are written, with `more` beside that.
+    def written(content: dict[str, str], encoding: dict[str, object], *required: str) -> dict[str, object]:
+        return {
+            "type": "object",
+            "properties": {"content": {"type": "string", **content}, "encoding": encoding, **more},
+            "required": ["content", *required],
+            "additionalProperties": False,
+        }
+
+    return [
+        {"type": "string"},
+        written({}, {"const": "utf8", "default": "utf8"}),
+        written({"contentEncoding": "base64", "pattern": _BASE64}, {"const": "base64"}, "encoding"),
+    ]
+
+
+_FILES_SCHEMA = {
+    "minProperties": 1,
+    "propertyNames": {"minLength": 1, "maxLength": MOST_PATH, "not": {"pattern": _NO_PATH}},
+    "additionalProperties": {"anyOf": _content_schema({**_MODE_SCHEMA})},
+}
+
+
 class Stdin(fields.Field):  # type: ignore[type-arg,unused-ignore]
     """What is written to stdin as it is: text, or ``{"content", "encoding"}``; its value is bytes."""
 
     def __init__(self) -> None:
-        super().__init__(error_messages=MESSAGES)
+        super().__init__(error_messages=MESSAGES, metadata={"anyOf": _content_schema({})})
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bytes:
         # A lone surrogate is found, and said with its place, when the body is read.
         return value.encode("utf-8", "replace") if isinstance(value, str) else decoded(value, _KEYS[:2])
-
-
-def _file_schema(content: dict[str, str], encoding: dict[str, object], *required: str) -> dict[str, object]:
-    mode = {"type": "string", "pattern": f"^{_MODE.pattern}$", "description": "Octal."}
-    return {
-        "type": "object",
-        "properties": {"content": {"type": "string", **content}, "encoding": encoding, "mode": mode},
-        "required": ["content", *required],
-        "additionalProperties": False,
-    }
-
-
-_CONTENTS = [
-    {"type": "string"},
-    _file_schema({}, {"const": "utf8", "default": "utf8"}),
-    _file_schema({"contentEncoding": "base64", "pattern": _BASE64}, {"const": "base64"}, "encoding"),
-]
-_FILES_SCHEMA = {
-    "minProperties": 1,
-    "propertyNames": {"minLength": 1, "maxLength": MOST_PATH, "not": {"pattern": _NO_PATH}},
-    "additionalProperties": {"anyOf": _CONTENTS},
-}
 
 
 class Files(fields.Dict):
