@@ -197,6 +197,8 @@ def test_a_path_that_is_taken(client: FlaskClient, runner: FakeRunner, parts: tu
         b"",
         os.urandom(5000),
     ],
+    # A time is in the bytes of some.
+    ids=lambda _: "archive",
 )
 def test_archives_that_are_not_taken(client: FlaskClient, runner: FakeRunner, archive: bytes) -> None:
     answer = assert_refused(runner, post(client, RUN, part("files", "1", "before"), part("archive", archive)))
