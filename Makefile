@@ -5,6 +5,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 BIN := .venv/bin
+# Tests wait for the engine more than they work: a few more at once than there are cores.
+WORKERS ?= 3
 PIP_INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check
 
 help: ## list these targets
@@ -17,7 +19,7 @@ serve: .venv/installed engine ## start the server here (ARGS="--port 3000 --toke
 	$(BIN)/light-run serve $(ARGS)
 
 test: .venv/installed-dev test-engine ## run all tests, against a real engine
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: .venv/installed-dev docs ## formatting, lint, types, imports, known holes, scripts, documentation
 	$(BIN)/ruff format --check .
