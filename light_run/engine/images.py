@@ -40,11 +40,6 @@ class Image:
     id: str
     config: dict[str, Any]
 
-    @property
-    def short_id(self) -> str:
-        """The id without its algorithm, as people read it."""
-        return self.id.removeprefix("sha256:")[:12]
-
 
 class Images:
     """Finds and pulls images."""

@@ -30,12 +30,15 @@ from light_run.engine.output import read_log
 from light_run.engine.parked import ParkKey
 from light_run.engine.pool import Pool
 from light_run.engine.spec import Destinations, Files, Observer, RunResult, RunSpec, Silent
-from light_run.engine.workspace import Workspaces
+from light_run.engine.workspace import Workspace, Workspaces
 from light_run.errors import EngineError, Fault, InvalidSpec
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_NO_DESTINATION = Fault(
+    ("extract",), "no_destination", "extract needs a folder: to=Destinations(artifacts=...)"
+)
 # A health check may come from every load balancer at once; the engine is asked this often at most.
 _HEALTH_FRESH = 1.0
 
@@ -105,14 +108,7 @@ class Runner:
 
     def stage(self, run_id: str, files: Files) -> Path:
         """Write the files of a run that is to come; the folder. Raises InvalidSpec, OSError; leaves nothing then."""
-        workspace = self._workspaces.of(run_id)
-        workspace.create()
-        try:
-            workspace.write(files)
-        except BaseException:
-            workspace.remove()
-            raise
-        return workspace.files
+        return self._workspace(run_id, files).files
 
     def receive(self, run_id: str) -> Intake:
         """Take the files of a run that is to come one by one, in place of `stage`. Raises OSError."""
@@ -145,19 +141,9 @@ class Runner:
         """
         to = to or Destinations()
         if spec.extract and to.artifacts is None:
-            fault = Fault(
-                ("extract",), "no_destination", "extract needs a folder: to=Destinations(artifacts=...)"
-            )
-            raise InvalidSpec([fault])
+            raise InvalidSpec([_NO_DESTINATION])
         run_id = run_id or str(uuid.uuid4())
-        workspace = self._workspaces.of(run_id)
-        if not workspace.folder.exists():
-            workspace.create()
-        try:
-            workspace.write(spec.files)
-        except BaseException:
-            workspace.remove()
-            raise
+        workspace = self._workspace(run_id, spec.files)
         with _spool(to.log) as log:
             life = Life(
                 self._house,
@@ -220,6 +206,18 @@ class Runner:
     def unassign(self, container: str, run_id: str) -> bool:
         """Undo what an earlier runner did for `run_id` before it launched anything; see `Inventory.unassign`."""
         return self._inventory.unassign(container, self._workspaces.of(run_id))
+
+    def _workspace(self, run_id: str, files: Files) -> Workspace:
+        # With what was staged there, where anything was; gone where `files` cannot be written.
+        workspace = self._workspaces.of(run_id)
+        if not workspace.folder.exists():
+            workspace.create()
+        try:
+            workspace.write(files)
+        except BaseException:
+            workspace.remove()
+            raise
+        return workspace
 
     @contextlib.contextmanager
     def _registered(self, run_id: str, life: Life) -> Iterator[None]:

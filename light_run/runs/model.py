@@ -121,6 +121,18 @@ def advance(run: Run, status: Status, **changes: Any) -> Run:
     return replace(run, status=status, **changes)
 
 
+def queued(request: RunRequest, run_id: str, *, at: datetime) -> Run:
+    """The run that `request`, accepted at `at`, becomes."""
+    return Run(
+        id=run_id,
+        status=Status.QUEUED,
+        created_at=at,
+        detached=request.detached,
+        owner=request.owner,
+        callback=None if request.callback_url is None else CallbackState(),
+    )
+
+
 def started(run: Run, *, at: datetime, queued: float) -> Run:
     """`run` with a slot of its own, taken at `at` after `queued` seconds of waiting."""
     return advance(run, Status.RUNNING, started_at=at, queued_ms=queued * 1000)

@@ -25,7 +25,7 @@ from light_run.runs.executor import Executor
 from light_run.runs.journal import Journal, Key
 from light_run.runs.keeping import GIB, Bounds, Keeping
 from light_run.runs.life import Life
-from light_run.runs.model import CallbackState, Run, RunRequest, Status
+from light_run.runs.model import Run, RunRequest, Status, queued
 from light_run.runs.place import Place, no_room
 from light_run.runs.ports import Health, Runner
 from light_run.runs.quota import Quota
@@ -224,9 +224,9 @@ class RunService:
 
     def levels(self) -> Levels:
         """How much there is of everything; the engine is asked once a second at most."""
-        at_work, queued = self._executor.counts()
+        at_work, waiting = self._executor.counts()
         return Levels(
-            queued=queued,
+            queued=waiting,
             at_work=at_work,
             kept=len(self._store) - len(self._store.active()),
             parked=self.runner.parked,
@@ -280,14 +280,7 @@ class RunService:
         recipient = None
         if request.callback_url is not None:
             recipient = Recipient(request.callback_url, request.callback_secret)
-        run = Run(
-            id=run_id,
-            status=Status.QUEUED,
-            created_at=datetime.now(timezone.utc),
-            detached=request.detached,
-            owner=request.owner,
-            callback=None if recipient is None else CallbackState(),
-        )
+        run = queued(request, run_id, at=datetime.now(timezone.utc))
         owner, now = request.owner or "", time.time()
         used = None if key is None else Key(owner, key, request.body_digest, run_id, now)
         self.keeping.accept(run, request.spec, recipient, used)

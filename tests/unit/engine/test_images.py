@@ -166,7 +166,6 @@ def test_an_image_without_a_configuration() -> None:
     image = Images(Bare()).find("a")
     assert image is not None
     assert image.config == {}
-    assert image.short_id == "ab" * 6
 
 
 # --- keys of steps ----------------------------------------------------------------------------------------
