@@ -100,11 +100,15 @@ class Engine:
             if not (error.not_found or error.conflict):
                 raise
 
-    def kills(self, container: str, since: float, until: float) -> int:
-        """How often the engine, or somebody through it, sent the container a signal; times are since the epoch."""
-        filters = {"container": container, "event": "kill"}
+    def told_of_end(self, container: str, since: float, until: float) -> frozenset[str]:
+        """Which of ``kill`` and ``oom`` the engine tells of the container; times are since the epoch.
+
+        It was sent a signal by the engine, or by somebody through it; its memory ran out.
+        """
+        filters = {"container": container, "event": ["kill", "oom"]}
         with translated():
-            return sum(1 for _ in self.api.events(since=f"{since:f}", until=f"{until:f}", filters=filters))
+            events = self.api.events(since=f"{since:f}", until=f"{until:f}", filters=filters, decode=True)
+            return frozenset(str(event["Action"]) for event in events)
 
     def remove(self, container: str) -> None:
         """Kill and remove a container with its anonymous volumes; one that is gone is fine."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from light_run.engine.cancel import Halt, Left
@@ -29,7 +29,7 @@ _READS_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How the command ended: its exit code, and why it was killed where we killed it."""
+    """How the command ended: its exit code, and why it was killed where it was."""
 
     code: int
     killed: Reason | None
@@ -202,23 +202,26 @@ def _exit_code(answer: object) -> int:
     raise EngineUnavailable(f"the container engine broke off the wait for an exit: {answer}")
 
 
-def check_not_stopped(engine: Engine, container: str, ended: Exit) -> None:
-    """Raise ContainerGone where not the command itself but an engine that stops, say, ended it.
+def explained(engine: Engine, container: str, ended: Exit) -> Exit:
+    """`ended`, with what the engine tells of it: out of memory, where its state does not say so yet.
 
-    An engine that stops tells of the exits it causes, as if nothing were amiss. Raises EngineUnavailable
-    where it is gone by now.
+    An engine that stops tells of the exits it causes, as if nothing were amiss. Raises ContainerGone where that,
+    and not the command itself, ended it; EngineUnavailable where the engine is gone by now.
     """
     if ended.killed is not None or ended.code not in _BY_SIGNAL:
-        return
+        return ended
     state = engine.inspect(container)["State"]
     if state.get("OOMKilled"):
-        return
+        return replace(ended, killed=Reason.OUT_OF_MEMORY)
     since, until = (engine_time(str(state[name])).timestamp() for name in ("StartedAt", "FinishedAt"))
-    kills = engine.kills(container, since, until + _TOLD_LATE)
+    told = engine.told_of_end(container, since, until + _TOLD_LATE)
     # Telling may have been cut short.
     engine.ping()
-    if kills:
+    if "oom" in told:
+        return replace(ended, killed=Reason.OUT_OF_MEMORY)
+    if "kill" in told:
         raise ContainerGone("the container was stopped, by the container engine or by somebody through it")
+    return ended
 
 
 def engine_time(text: str) -> datetime:

@@ -12,7 +12,7 @@ from typing import Any
 
 from light_run.engine.cancel import CancelToken, Halt, Left
 from light_run.engine.collect import Collector
-from light_run.engine.container import Execution, Exit, Streams, check_not_stopped, engine_time
+from light_run.engine.container import Execution, Exit, Streams, engine_time, explained
 from light_run.engine.extract import ArtifactFolder
 from light_run.engine.launch import Belongings, House, Launch, prepare_image
 from light_run.engine.leftovers import Leftover
@@ -170,7 +170,7 @@ class Life:
             try:
                 with self._house.disk.watching(container, self._own.mounted, self._halt):
                     ended = execution.run(stdin, self._delivered)
-                check_not_stopped(self._engine, container, ended)
+                ended = explained(self._engine, container, ended)
             except EngineUnavailable:
                 ended = self._find_again(container, deadline)
             finally:
@@ -229,7 +229,8 @@ class Life:
             error = f"killed for filling the disk beyond {self._house.config.workspace_cap} bytes"
         else:
             code = ended.code
-            if code and self._inspect(container)["State"].get("OOMKilled"):
+            starved = reason is Reason.OUT_OF_MEMORY
+            if starved or (code and self._inspect(container)["State"].get("OOMKilled")):
                 reason = Reason.OUT_OF_MEMORY
                 limit = self._house.limits(self._spec).memory
                 error = f"out of memory: a process was killed at the limit of {limit} bytes"

@@ -32,10 +32,11 @@ def test_help(option: str) -> None:
 
 
 def test_help_of_serve_has_every_option_with_its_variable() -> None:
-    text = light("serve", "-h").stdout
+    result = light("serve", "-h")
+    assert result.exit_code == 0, result.exception
     for variable in table():
         if variable.option:
-            assert variable.option in text
+            assert variable.option in result.stdout
 
 
 def test_version() -> None:
