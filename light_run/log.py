@@ -16,6 +16,8 @@ from typing import Any
 # What every record has; anything beyond came in as `extra`.
 _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
+_encode = json.JSONEncoder(default=str, separators=(",", ":")).encode
+
 
 class JsonFormatter(logging.Formatter):
     """Writes a record as one line of JSON."""
@@ -32,7 +34,7 @@ class JsonFormatter(logging.Formatter):
         line.update((name, value) for name, value in vars(record).items() if name not in _USUAL)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, separators=(",", ":"))
+        return _encode(line)
 
 
 class _StderrHandler(logging.StreamHandler[Any]):

@@ -28,6 +28,8 @@ from bench_support import IMAGE, BareEngine, Server, UnixConnection, ask, bridge
 
 # A parked container's successor is being made meanwhile: the next sample must not pay for it.
 PAUSE = 0.7
+# Seconds of doing nothing: what that takes is a few ticks of the clock that processor time is counted in.
+REST = 30
 
 
 def interleaved(rows: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
@@ -78,11 +80,9 @@ def latency(rounds: int) -> None:
             "cold, archive, network none": lambda: run_archive("none"),
         }
         interleaved(rows, 3)
-        used = parked.cpu()
         for one in (cold_bind, cold_archive, parked, parked_default):
             one.timings.clear()
         samples = interleaved(rows, rounds)
-        used = (parked.cpu() - used) / rounds * 1000
         medians = {name: statistics.median(values) for name, values in samples.items()}
         base = medians["bare engine, network none (floor)"]
         servers = {
@@ -105,7 +105,37 @@ def latency(rounds: int) -> None:
                 for name, values in samples.items()
             ],
         )
-        print(f"\nServer CPU a run, parked, its pool keeper's work included: {used:.1f} ms.")
+
+
+def processor(runs: int) -> None:
+    """Processor time of the server: of a run, and of having nothing to do."""
+    with server() as one:
+        run = one.client()
+        for _ in range(5):
+            run("none")
+            time.sleep(PAUSE)
+        idle = _spent(one, lambda: time.sleep(REST)) / REST
+
+        def work() -> None:
+            for _ in range(runs):
+                run("none")
+                time.sleep(PAUSE)
+
+        begun = time.monotonic()
+        spent = _spent(one, work)
+        spent -= idle * (time.monotonic() - begun)
+        print(
+            f"\nServer CPU a run, parked, one client with pauses of {PAUSE} s, its pool keeper's work included: "
+            f"{spent / runs * 1000:.1f} ms, beside the {idle * 1000:.1f} ms a second of a server at rest "
+            f"(mean of {runs} runs)."
+        )
+
+
+def _spent(one: Server, work: Callable[[], None]) -> float:
+    # Seconds of processor time.
+    before = one.cpu()
+    work()
+    return one.cpu() - before
 
 
 def _steps(one: Server | None) -> str:
@@ -185,6 +215,7 @@ def main() -> None:
         f"Docker Engine {version['Version']}, Python {platform.python_version()}."
     )
     latency(options.rounds)
+    processor(4 * options.rounds)
     throughput(options.clients, options.seconds, options.turns)
     memory()
     bench_logs.live_logs(options.turns)
