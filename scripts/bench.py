@@ -110,7 +110,7 @@ def latency(rounds: int) -> None:
 def processor(runs: int) -> None:
     """Processor time of the server: of a run, and of having nothing to do."""
     with server() as one:
-        run = one.client()
+        run = one.client(fetch=False)
         for _ in range(5):
             run("none")
             time.sleep(PAUSE)
@@ -125,8 +125,8 @@ def processor(runs: int) -> None:
         spent = _spent(one, work)
         spent -= idle * (time.monotonic() - begun)
         print(
-            f"\nServer CPU a run, parked, one client with pauses of {PAUSE} s, its pool keeper's work included: "
-            f"{spent / runs * 1000:.1f} ms, beside the {idle * 1000:.1f} ms a second of a server at rest "
+            f"\nServer CPU a run (one POST /run), parked, one client with pauses of {PAUSE} s, its pool "
+            f"keeper's work included: {spent / runs * 1000:.1f} ms, beside the {idle * 1000:.1f} ms a second of a server at rest "
             f"(mean of {runs} runs)."
         )
 
