@@ -126,8 +126,8 @@ def processor(runs: int) -> None:
         spent -= idle * (time.monotonic() - begun)
         print(
             f"\nServer CPU a run (one POST /run), parked, one client with pauses of {PAUSE} s, its pool "
-            f"keeper's work included: {spent / runs * 1000:.1f} ms, beside the {idle * 1000:.1f} ms a second of a server at rest "
-            f"(mean of {runs} runs)."
+            f"keeper's work included: {spent / runs * 1000:.1f} ms, beside the {idle * 1000:.1f} ms a second "
+            f"of a server at rest (mean of {runs} runs)."
         )
 
 
