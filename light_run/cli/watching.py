@@ -20,6 +20,7 @@ CANCELLED = 130
 OUT_OF_MEMORY = 137
 
 _LOOK = 0.2
+_GLANCE = 0.05
 _PREPARING = frozenset({"pulling", "building"})
 
 
@@ -61,12 +62,14 @@ def follow(client: Client, run_id: str) -> Run:
 
 def show_preparation(client: Client, run_id: str) -> None:
     """Show a bar for as long as a run's image is pulled or built."""
-    run = client.get(run_id)
-    while run.status == "queued" or run.phase in _PREPARING:
+    run, pause = client.get(run_id), _GLANCE
+    # A run that has just left the queue has no phase yet.
+    while not run.ended and (run.phase is None or run.phase in _PREPARING):
         if run.phase in _PREPARING:
             run = _show_phase(client, run)
         else:
-            time.sleep(_LOOK)
+            time.sleep(pause)
+            pause = min(2 * pause, _LOOK)
             run = client.get(run_id)
 
 

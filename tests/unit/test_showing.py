@@ -73,6 +73,27 @@ def test_how_far_a_pull_is(progress: Any, far: tuple[str, int, int]) -> None:
     assert watching._how_far(run) == far
 
 
+def test_a_run_between_queue_and_pull_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+    running = {"id": "a", "status": "running"}
+    states = iter(
+        [
+            {"id": "a", "status": "queued"},
+            # It has its slot, and the image is being looked for: too short to be met at will.
+            running,
+            {**running, "phase": "pulling", "progress": {"layers": 2, "done": 1}},
+            {**running, "phase": "starting"},
+        ]
+    )
+
+    class Scripted:
+        def get(self, run_id: str) -> model.Run:
+            return model.run(next(states))
+
+    watching.show_preparation(cast(Client, Scripted()), "a")
+    assert next(states, None) is None
+    assert "pulling" in capsys.readouterr().err
+
+
 class Asking:
     """A client of an API that is in this process."""
 
