@@ -13,6 +13,8 @@ from marshmallow.exceptions import SCHEMA
 from light_run.errors import Fault
 
 _SHOWN = 80
+# No name that is right is half as long; a thousand that are longer would make an answer of hundreds of megabytes.
+_LONGEST_NAME = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,12 @@ def faults(messages: Any, path: tuple[str | int, ...] = ()) -> Iterator[Fault]:
             yield from faults(each, path)
     else:
         problem = messages if isinstance(messages, Problem) else Problem("invalid", f"is wrong: {messages}")
+        path = tuple(_cut(part) for part in path)
         yield Fault(path, problem.code, f"{_name(path)} {problem.text}")
+
+
+def _cut(part: str | int) -> str | int:
+    return f"{part[:_LONGEST_NAME]}…" if isinstance(part, str) and len(part) > _LONGEST_NAME else part
 
 
 def _name(path: tuple[str | int, ...]) -> str:

@@ -19,16 +19,15 @@ from marshmallow import ValidationError
 from light_run.api.document import MOST_FAULTS
 from light_run.api.files import relative_path
 from light_run.api.problems import Problem, faults
+from light_run.api.source import CHUNK, Bounded, Forward
 from light_run.errors import Fault, InvalidSpec
 from light_run.runs.ports import Intake
 
 SOURCE = "archive"
 
-_CHUNK = 64 * 1024
-# tarfile reads a header of any length at once, zipfile its whole table of contents: not longer than this.
-_MOST_TAR_HEADER = _CHUNK
 _MOST_GZIP_READ = 1024 * 1024
-_MOST_ZIP_TABLE = 8 * 1024 * 1024
+# All that stands before one member: its own header, long names, extended headers, maps of sparse files.
+_MOST_TAR_HEADERS = 128 * 1024
 # Those of all members; every one of them would have a copy.
 _MOST_GLOBAL_HEADERS = 16
 
@@ -67,7 +66,7 @@ def unpack(chunks: Iterator[bytes], intake: Intake) -> None:
     Raises InvalidSpec for names that lead outside or are taken, for what is neither file nor folder, for
     what is broken, encrypted or no such archive; PayloadTooLarge, OSError.
     """
-    archive = _Forward(chunks)
+    archive = Forward(chunks)
     head = archive.peek(_LONGEST_MAGIC)
     for magic, what in _OTHERS.items():
         if head.startswith(magic):
@@ -78,9 +77,9 @@ def unpack(chunks: Iterator[bytes], intake: Intake) -> None:
             _from_zip(archive, members)
         elif head.startswith(_GZIP):
             # It reads 128 KiB at a time, or as much as it likes.
-            source = _Forward(_chunks(cast("IO[bytes]", archive)), most=_MOST_GZIP_READ)
+            source = Forward(_chunks(cast("IO[bytes]", archive)), most=_MOST_GZIP_READ)
             with gzip.GzipFile(fileobj=cast("IO[bytes]", source)) as file:
-                _from_tar(_Forward(iter(lambda: file.read(_CHUNK), b"")), members)
+                _from_tar(Forward(iter(lambda: file.read(CHUNK), b"")), members)
         else:
             _from_tar(archive, members)
     except _BROKEN as error:
@@ -153,13 +152,14 @@ class _Members:
             return True
 
 
-def _from_tar(archive: _Forward, members: _Members) -> None:
+def _from_tar(archive: Forward, members: _Members) -> None:
+    archive.spare = _MOST_TAR_HEADERS
     with tarfile.TarFile(
         fileobj=cast("IO[bytes]", archive), encoding="utf-8", errors="surrogateescape"
     ) as tar:
-        for member in tar:
-            if members.hopeless:
-                break
+        while not members.hopeless and (member := tar.next()) is not None:
+            # A file's content has a cap of its own.
+            archive.spare = None
             if len(tar.pax_headers) > _MOST_GLOBAL_HEADERS:
                 raise tarfile.ReadError("it has too many global headers")
             if member.isdir():
@@ -172,6 +172,7 @@ def _from_tar(archive: _Forward, members: _Members) -> None:
                 members.refuse(member.name, f"is {_tar_kind(member)}; there may be regular files and folders")
             # tarfile remembers every member, which a million of them would make us pay for.
             tar.members = []  # type: ignore[attr-defined]
+            archive.spare = _MOST_TAR_HEADERS
     # It also takes the middle of an archive for its end.
     if not members.hopeless and archive.last != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("it ends without the blocks of zeros that end a tar")
@@ -183,12 +184,12 @@ def _tar_kind(member: tarfile.TarInfo) -> str:
     return "a pipe" if member.isfifo() else "a device" if member.isdev() else "neither"
 
 
-def _from_zip(archive: _Forward, members: _Members) -> None:
+def _from_zip(archive: Forward, members: _Members) -> None:
     # Its table of contents comes last: it has to be there whole.
     with members.spool() as spool:
         for chunk in _chunks(cast("IO[bytes]", archive)):
             spool.write(chunk)
-        with zipfile.ZipFile(cast("IO[bytes]", _Bounded(spool))) as found:
+        with zipfile.ZipFile(cast("IO[bytes]", Bounded(spool))) as found:
             for info in found.infolist():
                 if members.hopeless:
                     break
@@ -214,64 +215,8 @@ def _take_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo, members: _Memb
             members.file(name, file, mode)
 
 
-class _Forward:
-    """`chunks` as a file that is read once, from its begin to its end, and never much of it at a time."""
-
-    def __init__(self, chunks: Iterator[bytes], most: int = _MOST_TAR_HEADER) -> None:
-        self.last = b""
-        self._most = most
-        self._chunks = chunks
-        self._buffer = bytearray()
-        self._position = 0
-
-    def peek(self, size: int) -> bytes:
-        while len(self._buffer) < size and (chunk := next(self._chunks, b"")):
-            self._buffer += chunk
-        return bytes(self._buffer[:size])
-
-    def read(self, size: int) -> bytes:
-        if size > self._most:
-            raise tarfile.ReadError(f"it has a header of {size} bytes")
-        self.last = self.peek(size)
-        del self._buffer[: len(self.last)]
-        self._position += len(self.last)
-        return self.last
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, position: int) -> int:
-        if position < self._position:
-            raise tarfile.ReadError("it leads back to where it has been")
-        while position > self._position:
-            if not self.read(min(_CHUNK, position - self._position)):
-                raise tarfile.ReadError("it ends in the middle")
-        return position
-
-
-class _Bounded:
-    """`file`, of which no single read takes much."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.tell, self.seekable = file.tell, file.seekable
-
-    def read(self, size: int = -1) -> bytes:
-        if size > _MOST_ZIP_TABLE:
-            raise zipfile.BadZipFile(
-                f"its table of contents has {size} bytes; {_MOST_ZIP_TABLE} are the most"
-            )
-        return self._file.read(_MOST_ZIP_TABLE if size < 0 else size)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        try:
-            return self._file.seek(offset, whence)
-        except (OSError, ValueError):
-            raise zipfile.BadZipFile("it leads outside of itself") from None
-
-
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:
-    return iter(lambda: file.read(_CHUNK), b"")
+    return iter(lambda: file.read(CHUNK), b"")
 
 
 def _fault(what: str, name: str | None = None) -> InvalidSpec:

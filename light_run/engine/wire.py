@@ -23,6 +23,8 @@ _STATUS = re.compile(rb"HTTP/1\.([01]) ([0-9]{3})(?: (.*))?")
 # An engine's heads are a few hundred bytes.
 _LONGEST_HEAD = 1 << 16
 _READ_SIZE = 1 << 16
+# Python itself refuses to read numbers of thousands of them.
+_MOST_DIGITS = 18
 # Answers without a body.
 _EMPTY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
@@ -49,7 +51,7 @@ class Head(NamedTuple):
         length = self.headers.get("content-length")
         if length is None:
             return None
-        if not length.isdecimal():
+        if not length.isdecimal() or len(length) > _MOST_DIGITS:
             raise EngineUnavailable(f"the container engine's answer is garbled: {length[:40]!r} is no length")
         return Measured(int(length))
 

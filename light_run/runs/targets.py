@@ -17,7 +17,7 @@ def _networks(*texts: str) -> tuple[Network, ...]:
 
 
 # Nobody's callback is there: nothing at all, link-local (and with it most clouds' metadata), groups, reserved,
-# and metadata services that lie elsewhere (Amazon's and Google's IPv6, Alibaba, Azure, Oracle).
+# and metadata services that lie elsewhere (Amazon's, Google's, Oracle's and Scaleway's IPv6, Alibaba, Azure, Oracle).
 _NEVER = _networks(
     "0.0.0.0/8",
     "169.254.0.0/16",
@@ -28,6 +28,8 @@ _NEVER = _networks(
     "ff00::/8",
     "fd00:ec2::254/128",
     "fd20:ce::254/128",
+    "fd00:c1::a9fe:a9fe/128",
+    "fd00:42::42/128",
     "100.100.100.200/32",
     "168.63.129.16/32",
     "192.0.0.192/32",
@@ -47,10 +49,13 @@ _PRIVATE = _networks(
     "fec0::/10",
 )
 
-# NAT64 reaches the IPv4 address in the last four bytes, RFC 6052.
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-# So does this, deprecated, on some stacks, RFC 4291 section 2.5.5.1; ``::`` and ``::1`` are none of it.
-_COMPATIBLE = ipaddress.IPv6Network("::/96")
+# These reach the IPv4 address in the last four bytes: NAT64 (RFC 6052), stateless translation (RFC 2765) and,
+# deprecated, on some stacks, RFC 4291 section 2.5.5.1; ``::`` and ``::1`` are none of the last.
+_TRANSLATED = _networks("64:ff9b::/96", "::ffff:0:0:0/96", "::/96")
+# NAT64 of a network's own, RFC 8215: with this length of prefix the address lies around the ninth byte.
+_LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
+# In front of the IPv4 address at the other end of an ISATAP tunnel, RFC 5214.
+_ISATAP = (bytes.fromhex("00005efe"), bytes.fromhex("02005efe"))
 
 _VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
 _PORTS = {"http": 80, "https": 443}
@@ -126,9 +131,13 @@ def _meanings(address: Address) -> list[Address]:
     # The address, and the IPv4 ones that reach the same machine through it.
     meanings: list[Address] = [address]
     if isinstance(address, ipaddress.IPv6Address):
+        packed = address.packed
         embedded = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-        if address in _NAT64 or (address in _COMPATIBLE and int(address) > 1):
-            embedded.append(ipaddress.IPv4Address(address.packed[-4:]))
+        translated = _within(address, _TRANSLATED) and int(address) > 1
+        if translated or address in _LOCAL_NAT64 or packed[8:12] in _ISATAP:
+            embedded.append(ipaddress.IPv4Address(packed[-4:]))
+        if address in _LOCAL_NAT64:
+            embedded.append(ipaddress.IPv4Address(packed[6:8] + packed[9:11]))
         meanings += [meaning for meaning in embedded if meaning is not None]
     return meanings
 

@@ -11,8 +11,9 @@ import stat
 import tarfile
 import tempfile
 import threading
+import tracemalloc
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 from werkzeug.exceptions import HTTPException
 from werkzeug.test import TestResponse
 
+from light_run.api import source
 from light_run.api.upload import receive
 from light_run.engine.intake import Intake
 from light_run.engine.workspace import Workspace
@@ -251,6 +253,67 @@ def test_headers_in_a_tar_that_would_fill_the_memory(client: FlaskClient, runner
         assert details(runner, post(client, RUN, part("archive", archive))) == [
             (["archive"], "invalid_archive")
         ]
+
+
+def sparse_map() -> bytes:
+    """The begin of a tar whose one file has a map of holes of many megabytes, in the form of GNU's tar 1.0."""
+    info = tarfile.TarInfo("x")
+    info.size = 400 * KIB * KIB
+    info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "x"}
+    return info.tobuf(tarfile.PAX_FORMAT) + b"9999999\n" + b"1\n" * (2 * KIB * KIB)
+
+
+def old_sparse_map() -> bytes:
+    """The same in the older form: a chain of blocks, each of which says that there is another."""
+    head = bytearray(tarfile.TarInfo("x").tobuf())
+    head[156:157] = tarfile.GNUTYPE_SPARSE
+    head[482], head[483:495] = 1, b"00000000001\0"
+    head[148:156] = b"%06o\0 " % (sum(head[:148]) + sum(head[156:]) + 8 * ord(" "))
+    return bytes(head) + (b"00000000001\0" * 42 + b"\1" + bytes(7)) * 8 * KIB
+
+
+def many_headers() -> bytes:
+    """A tar whose one file has many megabytes of headers before it, none of them long."""
+    one = tarfile.TarInfo.create_pax_global_header({f"k{index}": "v" for index in range(4 * KIB)})
+    return one * 100 + tarfile.TarInfo("x").tobuf() + bytes(KIB)
+
+
+@pytest.mark.parametrize("make", [sparse_map, old_sparse_map, many_headers])
+def test_a_small_tar_gz_with_headers_that_would_fill_the_memory(
+    client: FlaskClient, runner: FakeRunner, make: Callable[[], bytes]
+) -> None:
+    archive = gzip.compress(make(), compresslevel=1)
+    tracemalloc.start()
+    try:
+        response = post(client, RUN, part("archive", archive))
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert "too many headers" in assert_refused(runner, response)["details"][0]["message"]
+    assert most < len(archive) * 2 + 8 * KIB * KIB
+
+
+def test_names_of_faults_are_cut(client: FlaskClient, runner: FakeRunner) -> None:
+    archive = tar(*(("../" + str(index) + "\1" * 50_000, b"") for index in range(20)), mode="w:gz")
+    response = post(client, RUN, part("archive", archive))
+    assert {len(name) for _, name in [path for path, _ in details(runner, response)]} == {2049}
+
+
+def test_what_is_passed_over_has_an_end(client: FlaskClient, runner: FakeRunner, monkeypatch: Any) -> None:
+    monkeypatch.setattr(source, "MOST_PASSED", 64 * KIB)
+    archive = tar(("../a", bytes(40 * KIB)), ("../b", bytes(40 * KIB)), ("../c", b""), mode="w:gz")
+    found = details(runner, post(client, RUN, part("archive", archive)))
+    assert [path for path, _ in found] == [["archive", "../a"], ["archive", "../b"], ["archive"]]
+
+
+@pytest.mark.parametrize(("cap", "most"), [("MOST_ZIP_TABLE", 100 * KIB), ("MOST_ZIP_ENTRIES", 1999)])
+def test_a_zip_with_more_entries_than_memory_for_them(
+    client: FlaskClient, runner: FakeRunner, monkeypatch: Any, cap: str, most: int
+) -> None:
+    archive = zipped({f"folder/file{index}": b"" for index in range(2000)})
+    monkeypatch.setattr(source, cap, most)
+    answer = assert_refused(runner, post(client, RUN, part("archive", archive)))
+    assert "send a tar instead" in answer["details"][0]["message"]
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,7 @@ def test_an_idle_connection_the_engine_hung_up_on_is_replaced(engine: Engine, wi
     [
         ([b"SSH-2.0-nothing\r\n\r\n"], "is no status line"),
         ([OK + b"Content-Length: many\r\n\r\n"], "is no length"),
+        ([OK + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n"], "is no length"),
         ([OK + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n"], "is no chunk's head"),
         ([b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000], "head does not end"),
         ([], "hung up in the middle"),
