@@ -112,7 +112,9 @@ class LogWriter:
         try:
             self._append(_RECORD.pack(stream, time.time_ns() // 1_000_000, len(data)) + data)
         except OSError as error:
-            _log.warning("the rest of a run's output is dropped: %s cannot be written: %s", self._file.name, error)
+            _log.warning(
+                "the rest of a run's output is dropped: %s cannot be written: %s", self._file.name, error
+            )
             self.truncated = True
             self._cap = 0
         else:
