@@ -22,7 +22,7 @@ _KILL_PATIENCE = 60.0
 # The exit codes of SIGKILL and SIGTERM, with which an engine stops containers.
 _BY_SIGNAL = (128 + 9, 128 + 15)
 # The engine may write down that it killed so many seconds after what it killed has ended.
-_TOLD_LATE = 0.5
+_TOLD_LATE = 1.0
 # Output may keep coming without pause: look at the clock and the cancel between this many reads.
 _READS_AT_ONCE = 16
 

@@ -440,7 +440,7 @@ DAMAGE = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(archive=st.sampled_from(ARCHIVES), damage=DAMAGE, whole=st.booleans(), cut=st.integers(0, 4000))
 def test_nothing_but_a_fault_comes_of_damage(
     archive: bytes, damage: list[tuple[int, bytes]], whole: bool, cut: int
