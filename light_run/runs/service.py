@@ -85,6 +85,7 @@ class RunService:
         self.following = self.keeping.following
         self._executor: Executor[Life] = Executor(concurrency=concurrency, max_queue=max_queue)
         self._keys = idempotency.Keys()
+        self.replays = idempotency.Replays(self.keeping)
         self._quota = Quota(self._store)
         self._lock = threading.Lock()
         self._lives: dict[str, Life] = {}
@@ -163,12 +164,8 @@ class RunService:
         if key is None:
             return self._admit(request, place, None)
         with self._keys.claim(owner, key, request.body_digest):
-            known = self.keeping.key(owner, key)
-            if known is not None:
-                idempotency.check(known, request)
-                with contextlib.suppress(RunNotFound):
-                    return self._store.get(known.run_id)
-            return self._admit(request, place, key)
+            known = self.replays.run(owner, key, request.body_digest)
+            return known or self._admit(request, place, key)
 
     def wait(self, run_id: str, timeout: float | None = None) -> Run:
         """The run once it has ended, or as it is after `timeout` seconds. Raises `RunNotFound`."""
