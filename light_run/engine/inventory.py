@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
 from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
+from light_run.engine.container import engine_time
 from light_run.engine.leftovers import Leftover, Leftovers
 from light_run.engine.workspace import Workspace
+from light_run.errors import EngineRefused
+
+# When a container that was not started was started, to the engine.
+_NEVER = datetime.min.replace(tzinfo=timezone.utc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,21 @@ class Inventory:
                 )
             )
         return found
+
+    def begun(self, container: str) -> datetime | None:
+        """When the command that `container` was made for was started (UTC); None where it was not, or nobody knows.
+
+        A parked container runs a shell, and does not say whether that became the command. Raises EngineError.
+        """
+        try:
+            found = self._engine.inspect(container)
+        except EngineRefused as error:
+            if error.not_found:
+                return None
+            raise
+        begun = engine_time(str(found["State"]["StartedAt"]))
+        labels = found["Config"].get("Labels") or {}
+        return begun if begun > _NEVER and labels.get("light-run.kind") == "run" else None
 
     def unassign(self, container: str, workspace: Workspace) -> bool:
         """Undo an assignment that came to nothing; True where `workspace` has its files as they were.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -80,6 +81,20 @@ def test_a_server_killed_while_it_starts_leaves_nothing_and_loses_nothing(tmp_pa
         assert (state["status"], state["logs"]) == ("succeeded", ["up", '"in"']), state
         eventually(lambda: images_of(server.server_id) == [], "no probe is left")
         server.wait_clean()
+
+
+def test_a_command_whose_server_died_before_it_could_say_so_goes_on(start_server: StartServer) -> None:
+    settings = {"LIGHT_RUN_PARKED_MAX": "0"}
+    server = start_server(settings=settings)
+    running = server.start(entrypoint="echo up; echo once >> count; sleep 3; cat count; cat")
+    server.wait_output(running, "up")
+    server.kill()
+    # As it is for some milliseconds, which no kill hits on cue.
+    with closing(sqlite3.connect(server.state_dir / "journal.sqlite")) as journal, journal:
+        journal.execute("UPDATE runs SET step = 'assigned', deadline = NULL")
+    again = start_server(settings=settings)
+    state = again.wait_done(running)
+    assert (state["status"], state["logs"]) == ("succeeded", ["up", "once"]), state
 
 
 @pytest.mark.timeout(200)
