@@ -80,8 +80,8 @@ class _Sink(RawIOBase):
 
 
 def _contents(store: ArtifactStore, run_id: str) -> Iterator[tuple[Entry, OpenFile | None]]:
-    # Each entry, files opened. Left out is what was evicted or deleted meanwhile, and a name that no URL may
-    # have (``x\\..\\y``): there are systems where unpacking it would lead out of the folder.
+    # Each entry, files opened. Left out is a name that no URL may have (``x\\..\\y``): there are systems where
+    # unpacking it would lead out of the folder.
     for entry in store.list(run_id):
         if entry.type == "directory":
             yield entry, None
@@ -89,6 +89,9 @@ def _contents(store: ArtifactStore, run_id: str) -> Iterator[tuple[Entry, OpenFi
         try:
             file = store.open(run_id, entry.path)
         except ArtifactError:
+            if not store.folder(run_id).is_dir():
+                # Broken off, the download is seen to be less than all; an archive of what came so far is not.
+                raise OSError("the run was deleted or evicted while its archive was sent") from None
             continue
         if isinstance(file, OpenFile):
             with file.handle:

@@ -114,7 +114,8 @@ class Inventory:
         for step_image in self._engine.images(f"light-run.cache={self._server_id}"):
             if not step_image.get("RepoTags"):
                 self._engine.remove_image(str(step_image["Id"]))
-        # Of a server that was killed while it tried out workspaces. Step images have an empty label.
-        for probe in self._engine.images(f"light-run.server={self._server_id}"):
-            if probe["Labels"].get("light-run.session") != self._session:
-                self._engine.remove_image(str(probe["Id"]))
+        # Of a server that was killed while it tried out workspaces; a commit of a run bears the label too.
+        for image in self._engine.images(f"light-run.server={self._server_id}"):
+            labels = image["Labels"]
+            if labels.get("light-run.kind") == "probe" and labels.get("light-run.session") != self._session:
+                self._engine.remove_image(str(image["Id"]))
