@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import tarfile
 import time
 import zipfile
@@ -14,6 +16,8 @@ from flask import Response
 
 from light_run.artifacts.store import ArtifactStore, Entry, OpenFile
 from light_run.errors import ArtifactError
+
+_log = logging.getLogger(__name__)
 
 _BLOCK = 64 * 1024
 _GZIP = 31  # zlib's window bits for a gzip header and trailer
@@ -91,7 +95,8 @@ def _contents(store: ArtifactStore, run_id: str) -> Iterator[tuple[Entry, OpenFi
         except ArtifactError:
             if not store.folder(run_id).is_dir():
                 # Broken off, the download is seen to be less than all; an archive of what came so far is not.
-                raise OSError("the run was deleted or evicted while its archive was sent") from None
+                _log.warning("archive broken off: the run was deleted or evicted", extra={"run": run_id})
+                raise ConnectionResetError(errno.ECONNRESET, "the run was deleted or evicted") from None
             continue
         if isinstance(file, OpenFile):
             with file.handle:
