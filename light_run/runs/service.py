@@ -22,7 +22,7 @@ from light_run.runs import retention as retentions
 from light_run.runs.callbacks import Recipient
 from light_run.runs.clearing import Clearing
 from light_run.runs.executor import Executor
-from light_run.runs.journal import Journal, Key
+from light_run.runs.journal import Journal, Key, Step
 from light_run.runs.keeping import GIB, Bounds, Keeping
 from light_run.runs.life import Life
 from light_run.runs.model import Run, RunRequest, Status, queued
@@ -92,7 +92,8 @@ class RunService:
         found = in_order(self.keeping.load())
         self._clearing = Clearing(runner, self._store, found, self._alive)
         for entry in found:
-            self._executor.preload(self._live(TakenUp(entry, self)))
+            # A command that goes on anyway must be watched, also where there are fewer slots than there were.
+            self._executor.preload(self._live(TakenUp(entry, self)), at_work=entry.step is Step.LAUNCHED)
 
     def start(self) -> None:
         """Start everything that runs beside the requests. Call it in the process that serves."""
