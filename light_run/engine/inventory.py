@@ -97,16 +97,17 @@ class Inventory:
         for one in found:
             if one not in kept:
                 self._engine.remove(one.container)
-        mounted = {source for one in kept for source in one.mounted}
+        # By name alone: the state directory may have another path than it had.
+        mounted = {Path(source).parent.name for one in kept for source in one.mounted}
         for folder in workspaces:
             # A server that died between moving a run's files and writing down where to.
             moved = Workspace(folder).moved_to()
-            if folder.name in keep and moved is not None and str(moved.files) not in mounted:
+            if folder.name in keep and moved is not None and moved.folder.name not in mounted:
                 Workspace(folder).move_back()
         image = found[0].image if found else None
         for folder in workspaces:
             workspace = Workspace(folder)
-            if folder.name not in keep and str(workspace.files) not in mounted:
+            if folder.name not in keep and folder.name not in mounted:
                 self._leftovers.remove(Leftover(None, [workspace], image))
         self._clear_images()
 

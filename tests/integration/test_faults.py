@@ -97,6 +97,23 @@ def test_a_command_whose_server_died_before_it_could_say_so_goes_on(start_server
     assert (state["status"], state["logs"]) == ("succeeded", ["up", "once"]), state
 
 
+def test_a_state_directory_that_is_moved_while_the_server_is_away(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    settings = {"LIGHT_RUN_PARKED": f"{BUSYBOX}=1"}
+    server = start_server("before", settings=settings)
+    eventually(lambda: "light_run_parked_containers 1.0" in server.get("/metrics").text, "one is parked")
+    work = {"network": ..., "entrypoint": "echo up; sleep 2; cat main.txt > out", "extract": ["out"]}
+    running = [server.start(**work), server.start(**work, limits={"pids": 50})]
+    for run in running:
+        server.wait_output(run, "up")
+    assert server.stop() == 0
+    (tmp_path / "before").rename(tmp_path / "after")
+    again = start_server("after", settings=settings)
+    assert [again.wait_done(run)["parked"] for run in running] == [True, False]
+    assert [again.artifact(run, "out").text for run in running] == ["hello\n"] * 2
+
+
 @pytest.mark.timeout(200)
 def test_a_server_stopped_under_load_loses_nothing(tmp_path: Path, receiver: Receiver) -> None:
     owed, settings = Owed(), {"LIGHT_RUN_MAX_CONCURRENCY": "3", "LIGHT_RUN_GRACE": "1"}
