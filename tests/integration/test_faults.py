@@ -84,9 +84,12 @@ def test_a_server_killed_while_it_starts_leaves_nothing_and_loses_nothing(tmp_pa
 
 
 def test_a_command_whose_server_died_before_it_could_say_so_goes_on(start_server: StartServer) -> None:
-    settings = {"LIGHT_RUN_PARKED_MAX": "0"}
+    # Hardly more than what is kept, in lines of which the engine's own copy takes the most room.
+    settings = {"LIGHT_RUN_PARKED_MAX": "0", "LIGHT_RUN_LOG_LIMIT": "100000"}
     server = start_server(settings=settings)
-    running = server.start(entrypoint="echo up; echo once >> count; sleep 3; cat count; cat")
+    running = server.start(
+        entrypoint="echo up; echo once >> count; sleep 2; yes '' | head -n 99000; cat count; cat"
+    )
     server.wait_output(running, "up")
     server.kill()
     # As it is for some milliseconds, which no kill hits on cue.
@@ -94,7 +97,8 @@ def test_a_command_whose_server_died_before_it_could_say_so_goes_on(start_server
         journal.execute("UPDATE runs SET step = 'assigned', deadline = NULL")
     again = start_server(settings=settings)
     state = again.wait_done(running)
-    assert (state["status"], state["logs"]) == ("succeeded", ["up", "once"]), state
+    assert (state["status"], state["reason"]) == ("succeeded", "exit")
+    assert (len(state["logs"]), state["logs"][0], state["logs"][-1]) == (99_002, "up", "once")
 
 
 def test_a_state_directory_that_is_moved_while_the_server_is_away(
