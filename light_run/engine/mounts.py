@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import secrets
 import tarfile
 import threading
-from collections.abc import Iterator
 from enum import Enum
 
 from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
-from light_run.engine.leftovers import Leftover, Leftovers
-from light_run.engine.sandbox import labels, never_started
+from light_run.engine.leftovers import Leftovers
+from light_run.engine.sandbox import labels
 from light_run.engine.workspace import Workspaces
 from light_run.errors import EngineError, EngineRefused
 
+_log = logging.getLogger(__name__)
+
 _PROBE_FILE = "nonce"
+_FALLBACK = (
+    "the container engine does not see the folders of this server below %s: files go to containers and back over "
+    "its API (archive), which takes longer than a mounted folder (bind)"
+)
 # How many images' workdirs are remembered.
 _REMEMBERED = 4096
 
@@ -64,6 +70,8 @@ class Mounts:
         with self._lock:
             if self._mode is None:
                 self._mode = "bind" if self._try_bind() else "archive"
+                if self._mode == "archive":
+                    _log.warning(_FALLBACK, self._config.state_dir or "the temporary folder")
             return self._mode
 
     def placement(self, image: str, workdir: str, runtime: str | None) -> Placement:
@@ -106,7 +114,7 @@ class Mounts:
         mount = {"Type": "bind", "Source": source, "Target": "/probe"}
         try:
             with (
-                self._created(image, mount) as container,
+                self._leftovers.unstarted(image, Mounts=[mount]) as container,
                 self._engine.get_archive(container, f"/probe/{_PROBE_FILE}") as chunks,
                 tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as tar,
             ):
@@ -131,7 +139,7 @@ class Mounts:
     def _look(self, image: str, workdir: str) -> Found:
         try:
             with (
-                self._created(image, None) as container,
+                self._leftovers.unstarted(image) as container,
                 self._engine.get_archive(container, workdir) as chunks,
             ):
                 head = b""
@@ -148,15 +156,6 @@ class Mounts:
         # An empty directory is one header, and then a block of zeros.
         empty = head[156:157] == tarfile.DIRTYPE and not any(head[tarfile.BLOCKSIZE : 2 * tarfile.BLOCKSIZE])
         return Found.NOTHING if empty else Found.CONTENT
-
-    @contextlib.contextmanager
-    def _created(self, image: str, mount: dict[str, str] | None) -> Iterator[str]:
-        mounts = [mount] if mount else []
-        container = self._engine.create(never_started(image, self._config, Mounts=mounts))
-        try:
-            yield container
-        finally:
-            self._leftovers.remove(Leftover(container, ()))
 
 
 def _empty_tar() -> bytes:

@@ -9,6 +9,7 @@ spool is read, so that the container never waits for us, and a run of any output
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import struct
 import time
@@ -18,6 +19,8 @@ from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
+
+_log = logging.getLogger(__name__)
 
 STDOUT, STDERR = 1, 2
 _NAMES = {STDOUT: "stdout", STDERR: "stderr"}
@@ -30,7 +33,9 @@ _RECORD = struct.Struct(">BQL")
 
 
 class Output(Protocol):
-    """Takes what a command writes, as it comes."""
+    """Takes what a command writes, as it comes; `truncated` once some of it was not kept, and no more will be."""
+
+    truncated: bool
 
     def write(self, stream: int, data: memoryview) -> None:
         """Take `data` of `stream`; must not raise."""
@@ -78,7 +83,6 @@ class LogWriter:
         self._skip: dict[int, int] = {}
         self._file: BinaryIO = path.open("wb", buffering=0)
         self.truncated = False
-        self.failed: OSError | None = None
 
     @classmethod
     def resume(cls, path: Path, cap: int, wrote: Callable[[], None] = _nobody) -> LogWriter:
@@ -91,7 +95,8 @@ class LogWriter:
         # A server that was killed may have left half a record.
         writer._file.truncate()
         writer._cap, writer._kept, writer._skip = cap, sum(kept.values()), kept
-        writer.truncated, writer.failed, writer._wrote = False, None, wrote
+        # Full to the last byte, it is not worth a look through a flood at whether there was one more.
+        writer.truncated, writer._wrote = 0 < cap <= writer._kept, wrote
         return writer
 
     def write(self, stream: int, data: memoryview) -> None:
@@ -110,7 +115,9 @@ class LogWriter:
         try:
             self._append(_RECORD.pack(stream, time.time_ns() // 1_000_000, len(data)) + data)
         except OSError as error:
-            self.failed = error
+            _log.warning(
+                "the rest of a run's output is dropped: %s cannot be written: %s", self._file.name, error
+            )
             self.truncated = True
             self._cap = 0
         else:
@@ -131,6 +138,8 @@ class LogWriter:
 
 class Tail:
     """Keeps the last `size` bytes of an output, in memory."""
+
+    truncated = False
 
     def __init__(self, size: int) -> None:
         self._size = size

@@ -89,7 +89,7 @@ def test_a_run_between_queue_and_pull_is_waited_for(capsys: pytest.CaptureFixtur
         def get(self, run_id: str) -> model.Run:
             return model.run(next(states))
 
-    watching.show_preparation(cast(Client, Scripted()), "a")
+    watching.show_preparation(cast("Client", Scripted()), "a")
     assert next(states, None) is None
     assert "pulling" in capsys.readouterr().err
 

@@ -7,7 +7,7 @@ import os
 import resource
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -148,7 +148,7 @@ def test_an_earlier_spool_is_begun_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cap", [0, 5, 100])
-def test_a_full_disk_costs_lines_and_nothing_else(cap: int) -> None:
+def test_a_full_disk_costs_lines_and_nothing_else(cap: int, caplog: pytest.LogCaptureFixture) -> None:
     # /dev/full: every write fails, as on a full disk.
     log = LogWriter(Path("/dev/full"), cap)
     try:
@@ -157,7 +157,7 @@ def test_a_full_disk_costs_lines_and_nothing_else(cap: int) -> None:
     finally:
         log.close()
     assert log.truncated
-    assert (log.failed is not None) == (cap > 0)
+    assert caplog.text.count("/dev/full cannot be written") == (cap > 0)
 
 
 @contextmanager
@@ -181,7 +181,6 @@ def test_once_there_was_no_room_nothing_more_is_kept(tmp_path: Path, room: int) 
     give(log, (STDOUT, b"after it\n" * 50), (STDERR, b"and more\n"))
     assert texts(tmp_path / "log") == [("stdout", "kept")]
     assert log.truncated
-    assert log.failed is not None
 
 
 # --- taking it up again -----------------------------------------------------------------------------------
@@ -234,6 +233,13 @@ def test_the_cap_counts_what_was_there_before(tmp_path: Path) -> None:
     give(log, (STDOUT, b"123456789"))
     assert whole(kept(tmp_path / "log"), STDOUT) == b"12345678"
     assert log.truncated
+
+
+def test_a_spool_that_is_full_needs_no_replay(tmp_path: Path) -> None:
+    written(tmp_path / "log", (STDOUT, b"12345678"), cap=8)
+    for cap, full in ((7, True), (8, True), (9, False), (0, False)):
+        with closing(LogWriter.resume(tmp_path / "log", cap)) as log:
+            assert log.truncated is full
 
 
 @pytest.mark.parametrize("replayed", [b"123456", b"123456" + b"x" * 100])
