@@ -11,6 +11,7 @@ release = __version__
 extensions = ["sphinx.ext.autodoc", "sphinx_click"]
 html_theme = "furo"
 html_title = f"light-run {release}"
+html_show_copyright = False
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 # A name that is nowhere described is a mistake of the text.

@@ -17,7 +17,7 @@ from light_run.cli.stopping import Stop
 from light_run.errors import LightRunError, Refused, ServerUnavailable
 
 if TYPE_CHECKING:
-    from light_run.client import Client
+    from light_run.client import Client, Run
 
 PIPE_BROKEN = 141
 
@@ -35,6 +35,7 @@ _WORTH_A_BAR = 4_000_000
     "--file",
     "files",
     multiple=True,
+    type=click.Path(),
     metavar="SRC[:DEST]",
     help="a file, or a folder's contents, to send",
 )
@@ -110,7 +111,7 @@ def _submit(client: Client, stop: Stop, asked: dict[str, Any]) -> str:
 def _attend(client: Client, stop: Stop, run_id: str, output: Path | None) -> int:
     try:
         stop.check()
-        found = watching.follow(client, run_id)
+        found = _follow(client, run_id)
         watching.say_end(found)
         if output is not None:
             watching.download(client, found, output)
@@ -125,6 +126,17 @@ def _attend(client: Client, stop: Stop, run_id: str, output: Path | None) -> int
     except ServerUnavailable as error:
         fail(f"{error}\nthe run may go on: see it by `light-run logs --follow {run_id}`")
     return watching.exit_code(found)
+
+
+def _follow(client: Client, run_id: str) -> Run:
+    try:
+        return watching.follow(client, run_id)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        # The disk is full, say: nobody gets the rest of the output.
+        _cancel(client, run_id)
+        raise
 
 
 def _cancel(client: Client, run_id: str) -> None:

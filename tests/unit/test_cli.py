@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 import light_run
-from light_run.cli import main
+from light_run.__main__ import main as start
+from light_run.cli import inspection, main
+from light_run.client import Client, Info
 from light_run.settings import table
 
 
@@ -70,6 +73,28 @@ def test_the_command_loads_nothing_it_does_not_need() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_a_signal_before_it_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loading(types.ModuleType):
+        @property
+        def main(self) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "light_run.cli", Loading("light_run.cli"))
+    with pytest.raises(SystemExit) as ended:
+        start()
+    assert ended.value.code == 130
+
+
+def test_the_workspaces_of_a_server_that_has_run_nothing_yet_are_no_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    info = Info(version="1", docker=True, engine="Docker/1", disk_free=1 << 40, disk_total=1 << 41)
+    monkeypatch.setattr(Client, "info", lambda _: info)
+    with Client("http://127.0.0.1:3000") as client:
+        found = {each.what.partition(":")[0]: each for each in inspection.findings(client)}
+    assert (found["workspaces"].level, found["workspaces"].mend) == ("ok", "")
 
 
 def test_the_module_is_the_command() -> None:

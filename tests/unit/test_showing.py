@@ -36,7 +36,7 @@ def test_what_a_container_made_up_moves_no_cursor() -> None:
 
 def test_ages_are_for_people_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     now = datetime(2026, 4, 20, tzinfo=timezone.utc)
-    assert showing.age(now) == "2026-04-20T00:00:00.000+00:00"
+    assert showing.age(now) == "2026-04-20T00:00:00.000Z"
     assert showing.age(None) == ""
     monkeypatch.setattr(showing, "on_terminal", lambda: True)
     assert showing.age(now, now + timedelta(seconds=90)) == "1 min ago"
@@ -89,7 +89,7 @@ def test_a_run_between_queue_and_pull_is_waited_for(capsys: pytest.CaptureFixtur
         def get(self, run_id: str) -> model.Run:
             return model.run(next(states))
 
-    watching.show_preparation(cast(Client, Scripted()), "a")
+    watching.show_preparation(cast("Client", Scripted()), "a")
     assert next(states, None) is None
     assert "pulling" in capsys.readouterr().err
 
