@@ -15,8 +15,7 @@ from click.testing import CliRunner, Result
 
 import light_run
 from light_run.__main__ import main as start
-from light_run.cli import inspection, main
-from light_run.client import Client, Info
+from light_run.cli import main
 from light_run.settings import table
 
 
@@ -85,16 +84,6 @@ def test_a_signal_before_it_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as ended:
         start()
     assert ended.value.code == 130
-
-
-def test_the_workspaces_of_a_server_that_has_run_nothing_yet_are_no_fault(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    info = Info(version="1", docker=True, engine="Docker/1", disk_free=1 << 40, disk_total=1 << 41)
-    monkeypatch.setattr(Client, "info", lambda _: info)
-    with Client("http://127.0.0.1:3000") as client:
-        found = {each.what.partition(":")[0]: each for each in inspection.findings(client)}
-    assert (found["workspaces"].level, found["workspaces"].mend) == ("ok", "")
 
 
 def test_the_module_is_the_command() -> None:

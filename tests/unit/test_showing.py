@@ -122,7 +122,7 @@ WELL = FakeHealth(engine="Docker/1", workspace="bind", runtimes=("runc", "kata")
         ),
         (None, WELL, {}, {"token": WARN}),
         ("t", FakeHealth(docker=False), {}, {"engine": FAIL}),
-        ("t", FakeHealth(runtimes=("kata",)), {}, {"runtimes": WARN, "workspaces": WARN}),
+        ("t", FakeHealth(runtimes=("kata",)), {}, {"runtimes": WARN, "workspaces": OK}),
         ("t", WELL, {"version": "0.0"}, {"version": WARN}),
         ("t", WELL, {"disk": {"freeBytes": 1e9, "totalBytes": 9e9}}, {"disk": WARN}),
         ("t", WELL, {"disk": {"freeBytes": 1e7, "totalBytes": 9e9}}, {"disk": FAIL}),
