@@ -14,6 +14,7 @@ import click
 from light_run.cli import showing, watching
 from light_run.cli.connecting import complain, connected, fail, with_url
 from light_run.cli.stopping import Stop
+from light_run.cli.words import ImageAndCommand
 from light_run.errors import LightRunError, Refused, ServerUnavailable
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _TOO_LARGE = "payload_too_large"
 _WORTH_A_BAR = 4_000_000
 
 
-@click.command()
+@click.command(cls=ImageAndCommand)
 @click.argument("image")
 @click.argument("command", nargs=-1)
 @click.option(
@@ -65,7 +66,7 @@ def run(url: str | None, detach: bool, output: Path | None, no_stdin: bool, **op
     cancelled, 125 where the server or the way to it failed. Ctrl-C cancels the run.
 
     COMMAND is words, passed on as they are: no shell looks at them unless it is one of them. Without any, the
-    image's own command is used. Put -- before it, lest its options be taken for ours.
+    image's own command is used. Our options come before it: what follows its first word, or --, is its own.
 
     -f FILE puts a file into the working directory, -f DIR all that is in a folder; SRC:DEST says where it
     lands there. -x PATH keeps a file or a folder of the container when it has ended, -o DIR fetches what was
