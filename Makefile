@@ -19,7 +19,8 @@ serve: .venv/installed engine ## start the server here (ARGS="--port 3000 --toke
 	$(BIN)/light-run serve $(ARGS)
 
 test: .venv/installed-dev test-engine ## run all tests, against a real engine
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	# In the order they are found: the long ones first, and the short ones of tests/unit to fill up the end.
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/installed-dev docs ## formatting, lint, types, imports, known holes, scripts, documentation
 	$(BIN)/ruff format --check .

@@ -37,19 +37,19 @@ class JsonFormatter(logging.Formatter):
         return _encode(line)
 
 
-class _StderrHandler(logging.StreamHandler[Any]):
-    # Looks the stream up each time, as logging.lastResort does: stderr may be exchanged meanwhile.
+class _StderrHandler(logging.Handler):
+    # Looks stderr up each time: it may be exchanged meanwhile.
     def __init__(self) -> None:
-        logging.Handler.__init__(self)
+        super().__init__()
         self.setFormatter(JsonFormatter())
 
-    @property
-    def stream(self) -> Any:
-        return sys.stderr
-
-    @stream.setter
-    def stream(self, stream: Any) -> None:
-        """Ignore what the base class would remember."""
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write `record` as one line, at once."""
+        try:
+            sys.stderr.write(f"{self.format(record)}\n")
+            sys.stderr.flush()
+        except Exception:  # noqa: BLE001 - as every handler does: logging must not break what it tells of
+            self.handleError(record)
 
 
 def configure(*names: str, level: int = logging.INFO) -> None:

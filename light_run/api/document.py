@@ -26,8 +26,6 @@ _MOST_VALUES = 100_000
 
 MOST_FAULTS = 1000
 
-Path = tuple[str | int, ...]
-
 
 class _Repeating(dict[str, Any]):
     """An object some of whose keys, `repeated`, came more than once."""
@@ -101,16 +99,27 @@ def _faults(value: Any) -> Iterator[Fault]:
                 yield Fault((*path, name), "duplicate_key", f"the key {json.dumps(name)} is given twice")
         names = found if isinstance(found, dict) else (found,)
         if any(isinstance(name, str) and _SURROGATE.search(name) for name in names):
-            yield Fault(path, "invalid_text", "a surrogate stands alone; text must be valid Unicode")
+            yield Fault(tuple(path), "invalid_text", "a surrogate stands alone; text must be valid Unicode")
 
 
-def _walk(value: Any) -> Iterator[tuple[Path, Any]]:
-    # Without recursion: how deep a client nests is not for it to decide our stack by.
-    ahead: list[tuple[Path, Any]] = [((), value)]
+def _walk(value: Any) -> Iterator[tuple[list[str | int], Any]]:
+    # Without recursion, and with one path that changes as it goes: how deep a client nests, and how much it
+    # puts there, is not for it to decide our stack and our memory by.
+    path: list[str | int] = []
+    ahead = [_items(value)]
+    yield path, value
     while ahead:
-        path, found = ahead.pop()
-        yield path, found
-        if isinstance(found, dict):
-            ahead.extend(((*path, name), item) for name, item in found.items())
-        elif isinstance(found, list):
-            ahead.extend(((*path, index), item) for index, item in enumerate(found))
+        name, item = next(ahead[-1], (None, None))
+        if name is None:
+            ahead.pop()
+            del path[-1:]
+        else:
+            path.append(name)
+            ahead.append(_items(item))
+            yield path, item
+
+
+def _items(value: Any) -> Iterator[tuple[str | int, Any]]:
+    if isinstance(value, dict):
+        return iter(value.items())
+    return enumerate(value) if isinstance(value, list) else iter(())

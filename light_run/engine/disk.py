@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 from light_run.engine.cancel import Halt
 from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
-from light_run.engine.leftovers import Leftover, Leftovers
-from light_run.engine.sandbox import never_started
+from light_run.engine.leftovers import Leftovers
 from light_run.engine.spec import Reason
 from light_run.engine.tree import tree
 from light_run.engine.workspace import Workspace
@@ -52,7 +51,6 @@ class DiskWatch:
     def __init__(self, engine: Engine, config: RunnerConfig, leftovers: Leftovers) -> None:
         self._engine = engine
         self._leftovers = leftovers
-        self._config = config
         self._cap = config.workspace_cap
         self._lock = threading.Lock()
         self._watched: list[_Watched] = []
@@ -143,14 +141,11 @@ class DiskWatch:
         # through a container that only sees the workspace; nothing of an image, which may lie, is run.
         image = str(self._engine.inspect(watched.container)["Image"])
         mount = {"Type": "bind", "Source": str(workspace.files), "Target": "/probe", "ReadOnly": True}
-        container = self._engine.create(never_started(image, self._config, Mounts=[mount]))
-        try:
-            if len(closed) > _ONE_BY_ONE or not all(map(_is_plain, closed)):
-                closed, used = [""], 0
+        if len(closed) > _ONE_BY_ONE or not all(map(_is_plain, closed)):
+            closed, used = [""], 0
+        with self._leftovers.unstarted(image, Mounts=[mount]) as container:
             for path in closed:
                 used += self._archive_bytes(container, f"/probe/{path}", self._cap - used)
-        finally:
-            self._leftovers.remove(Leftover(container, ()))
         return used
 
     def _archive_bytes(self, container: str, path: str, most: float) -> int:

@@ -17,12 +17,12 @@ from light_run.engine.container import Streams
 from light_run.engine.disk import DiskWatch
 from light_run.engine.images import Image, Images
 from light_run.engine.launcher import launch_script, passes_through_shell
-from light_run.engine.leftovers import Leftover, Leftovers
+from light_run.engine.leftovers import Leftovers
 from light_run.engine.mounts import Found, Mounts, Placement
 from light_run.engine.network import Networks
 from light_run.engine.parked import ParkKey
 from light_run.engine.pool import Pool
-from light_run.engine.sandbox import Sandbox, container_config, labels, never_started
+from light_run.engine.sandbox import Sandbox, container_config, labels
 from light_run.engine.spec import Limits, Observer, Phase, RunSpec
 from light_run.engine.workspace import Workspace, container_path
 from light_run.errors import EngineRefused, ImageNotFound, StartFailed
@@ -238,11 +238,8 @@ class Launch:
         if not self._house.config.read_only:
             yield container
             return
-        porter = self._engine.create(never_started(image.id, self._house.config, VolumesFrom=[container]))
-        try:
+        with self._house.leftovers.unstarted(image.id, VolumesFrom=[container]) as porter:
             yield porter
-        finally:
-            self._house.leftovers.remove(Leftover(porter, ()))
 
     def _command(self) -> tuple[str, ...] | None:
         return None if self._spec.entrypoint is None else ("sh", "-c", self._spec.entrypoint)

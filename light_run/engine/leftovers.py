@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
-from light_run.engine.sandbox import labels
+from light_run.engine.sandbox import labels, never_started
 from light_run.engine.workspace import Workspace
 from light_run.errors import EngineError
 
@@ -61,6 +63,18 @@ class Leftovers:
             self._left = [leftover for leftover in self._left if leftover.due > now]
         for leftover in due:
             self.remove(leftover)
+
+    @contextlib.contextmanager
+    def unstarted(self, image: str, **host: Any) -> Iterator[str]:
+        """A container of `image` to get files in and out by, never started, and removed in the end.
+
+        `host` goes into its HostConfig. Raises EngineError.
+        """
+        container = self._engine.create(never_started(image, self._config, **host))
+        try:
+            yield container
+        finally:
+            self.remove(Leftover(container, ()))
 
     def _removed(self, leftover: Leftover) -> bool:
         try:

@@ -7,13 +7,12 @@ import io
 import secrets
 import tarfile
 import threading
-from collections.abc import Iterator
 from enum import Enum
 
 from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
-from light_run.engine.leftovers import Leftover, Leftovers
-from light_run.engine.sandbox import labels, never_started
+from light_run.engine.leftovers import Leftovers
+from light_run.engine.sandbox import labels
 from light_run.engine.workspace import Workspaces
 from light_run.errors import EngineError, EngineRefused
 
@@ -106,7 +105,7 @@ class Mounts:
         mount = {"Type": "bind", "Source": source, "Target": "/probe"}
         try:
             with (
-                self._created(image, mount) as container,
+                self._leftovers.unstarted(image, Mounts=[mount]) as container,
                 self._engine.get_archive(container, f"/probe/{_PROBE_FILE}") as chunks,
                 tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as tar,
             ):
@@ -131,7 +130,7 @@ class Mounts:
     def _look(self, image: str, workdir: str) -> Found:
         try:
             with (
-                self._created(image, None) as container,
+                self._leftovers.unstarted(image) as container,
                 self._engine.get_archive(container, workdir) as chunks,
             ):
                 head = b""
@@ -148,15 +147,6 @@ class Mounts:
         # An empty directory is one header, and then a block of zeros.
         empty = head[156:157] == tarfile.DIRTYPE and not any(head[tarfile.BLOCKSIZE : 2 * tarfile.BLOCKSIZE])
         return Found.NOTHING if empty else Found.CONTENT
-
-    @contextlib.contextmanager
-    def _created(self, image: str, mount: dict[str, str] | None) -> Iterator[str]:
-        mounts = [mount] if mount else []
-        container = self._engine.create(never_started(image, self._config, Mounts=mounts))
-        try:
-            yield container
-        finally:
-            self._leftovers.remove(Leftover(container, ()))
 
 
 def _empty_tar() -> bytes:

@@ -9,6 +9,7 @@ spool is read, so that the container never waits for us, and a run of any output
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import struct
 import time
@@ -18,6 +19,8 @@ from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
+
+_log = logging.getLogger(__name__)
 
 STDOUT, STDERR = 1, 2
 _NAMES = {STDOUT: "stdout", STDERR: "stderr"}
@@ -78,7 +81,6 @@ class LogWriter:
         self._skip: dict[int, int] = {}
         self._file: BinaryIO = path.open("wb", buffering=0)
         self.truncated = False
-        self.failed: OSError | None = None
 
     @classmethod
     def resume(cls, path: Path, cap: int, wrote: Callable[[], None] = _nobody) -> LogWriter:
@@ -91,7 +93,7 @@ class LogWriter:
         # A server that was killed may have left half a record.
         writer._file.truncate()
         writer._cap, writer._kept, writer._skip = cap, sum(kept.values()), kept
-        writer.truncated, writer.failed, writer._wrote = False, None, wrote
+        writer.truncated, writer._wrote = False, wrote
         return writer
 
     def write(self, stream: int, data: memoryview) -> None:
@@ -110,7 +112,9 @@ class LogWriter:
         try:
             self._append(_RECORD.pack(stream, time.time_ns() // 1_000_000, len(data)) + data)
         except OSError as error:
-            self.failed = error
+            _log.warning(
+                "the rest of a run's output is dropped: %s cannot be written: %s", self._file.name, error
+            )
             self.truncated = True
             self._cap = 0
         else:

@@ -416,14 +416,14 @@ def test_the_list_of_artifacts(client: FlaskClient, made: str) -> None:
 
 
 def test_an_artifact(client: FlaskClient, made: str) -> None:
-    response = client.get(f"/runs/{made}/artifacts/a.txt")
+    response = client.get(f"/runs/{made}/artifacts/a.txt", buffered=True)
     assert (response.status_code, response.data) == (200, b"hello")
     assert response.content_type == "application/octet-stream"
     assert response.headers["Content-Disposition"] == 'attachment; filename="a.txt"'
     # The test client cannot send %FF by itself: this is what a server makes of it.
     odd = {"PATH_INFO": f"/runs/{made}/artifacts/odd\xff"}
-    assert client.get("/", environ_overrides=odd).data == b"odd"
-    assert client.get(f"/runs/{made}/artifacts/odd%25FF").data == b"odd"
+    assert client.get("/", environ_overrides=odd, buffered=True).data == b"odd"
+    assert client.get(f"/runs/{made}/artifacts/odd%25FF", buffered=True).data == b"odd"
 
 
 def test_a_folder(client: FlaskClient, made: str) -> None:

@@ -46,7 +46,9 @@ HOSTILE: dict[str, bytes] = {
     + b"]}",
     "deep arrays": b"[" * LIMIT,
     "deep objects": b'{"a":' * (LIMIT // 5),
-    "deep input": b'{"image":"x","files":{"a":""},"input":' + b"[" * 5000 + b"]" * 5000 + b"}",
+    "deep input": b'{"image":"x","files":{"a":""},"input":' + b"[" * 500_000 + b"]" * 500_000 + b"}",
+    # A fault, and as much as may be as deep as may be: to name its place must not cost each value's path.
+    "deep and wide": b'{"a":1,"a":2,"input":' + b"[" * 800 + b",".join([b"0"] * 900_000) + b"]" * 800 + b"}",
     "a huge integer": b'{"image":"x","files":{"a":""},"timeout":' + b"9" * 1_000_000 + b"}",
     "a huge input": b'{"image":"x","files":{"a":""},"detached":true,"input":' + b"9" * 100_000 + b"}",
     "a huge exponent": b'{"image":"x","files":{"a":""},"timeout":1e999999999}',
@@ -81,7 +83,7 @@ def test_time_is_bounded_and_no_500(client: FlaskClient, case: str) -> None:
     assert len(response.data) < 64 * LIMIT
 
 
-@pytest.mark.parametrize("case", ["entries", "faults", "fields", "deep arrays", "a long string"])
+@pytest.mark.parametrize("case", ["entries", "faults", "fields", "deep arrays", "deep and wide", "a long string"])
 def test_memory_is_bounded(client: FlaskClient, case: str) -> None:
     assert threading.current_thread() is threading.main_thread()
     tracemalloc.start()

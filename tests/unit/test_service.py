@@ -32,17 +32,14 @@ FAILED = RunResult(reason=Reason.EXIT, exit_code=3, error="exit code 3")
 class Scene:
     """A service over a fake runner."""
 
-    def __init__(self, tmp_path: Path) -> None:
-        self.path = tmp_path
+    def __init__(self, path: Path, concurrency: int = 2, max_queue: int = 10, **settings: Any) -> None:
+        self.path = path
         self.runner = FakeRunner()
-        self.artifacts = ArtifactStore(tmp_path / "artifacts")
-        self.service = self.make()
-
-    def make(self, concurrency: int = 2, max_queue: int = 10, **settings: Any) -> RunService:
-        return RunService(
+        self.artifacts = ArtifactStore(path / "artifacts")
+        self.service = RunService(
             self.runner,
             self.artifacts,
-            logs_dir=self.path / "logs",
+            logs_dir=path / "logs",
             concurrency=concurrency,
             max_queue=max_queue,
             **settings,
@@ -120,8 +117,7 @@ def test_runs_wait_in_order_and_say_so(scene: Scene) -> None:
 
 
 def test_an_end_is_seen_before_the_clean_up_but_the_slot_is_free_after_it(tmp_path: Path) -> None:
-    scene = Scene(tmp_path)
-    scene.service = scene.make(concurrency=1)
+    scene = Scene(tmp_path, concurrency=1)
     scene.runner.hold(clean_up=True)
     first, second = scene.submit(), scene.submit()
     scene.runner.end(first.id)
@@ -135,8 +131,7 @@ def test_an_end_is_seen_before_the_clean_up_but_the_slot_is_free_after_it(tmp_pa
 
 
 def test_too_many_are_turned_away_before_their_files_are_written(tmp_path: Path) -> None:
-    scene = Scene(tmp_path)
-    scene.service = scene.make(concurrency=1, max_queue=1)
+    scene = Scene(tmp_path, concurrency=1, max_queue=1)
     scene.runner.hold()
     runs = [scene.submit(), scene.submit()]
     with pytest.raises(Overloaded):
@@ -149,8 +144,7 @@ def test_too_many_are_turned_away_before_their_files_are_written(tmp_path: Path)
 
 
 def test_a_full_disk_is_said_and_costs_no_place(tmp_path: Path) -> None:
-    scene = Scene(tmp_path)
-    scene.service = scene.make(concurrency=1, max_queue=0)
+    scene = Scene(tmp_path, concurrency=1, max_queue=0)
     scene.runner.stage_error = OSError(errno.ENOSPC, "no space left")
     for _ in range(3):
         with pytest.raises(InsufficientStorage):
@@ -256,8 +250,7 @@ def test_a_running_runs_log_has_its_finished_lines_and_an_ended_ones_all(scene: 
 
 
 def test_the_oldest_artifacts_go_as_a_run_ends_and_their_run_is_forgotten(tmp_path: Path) -> None:
-    scene = Scene(tmp_path)
-    scene.service = scene.make(max_artifacts_bytes=250)
+    scene = Scene(tmp_path, max_artifacts_bytes=250)
     scene.runner.hold()
     runs = []
     for _ in range(3):
@@ -360,8 +353,7 @@ def test_a_callback_under_way_holds_no_slot(tmp_path: Path, receiver: Receiver) 
         return Answer()
 
     receiver.answer = hang
-    scene = Scene(tmp_path)
-    scene.service = scene.make(concurrency=1)
+    scene = Scene(tmp_path, concurrency=1)
     scene.service.start()
     scene.submit(asking(receiver))
     receiver.wait()

@@ -319,7 +319,8 @@ def test_a_fork_bomb(runner: Runner) -> None:
 
 
 def test_out_of_memory_of_a_child_is_named_where_the_run_failed(runner: Runner) -> None:
-    program = "python3 -c 'x = bytearray(1 << 30)'; exit 9"
+    # The engine hears of it by another way than of the exit, and behind it where it is busy.
+    program = "python3 -c 'x = bytearray(1 << 30)'; sleep 2; exit 9"
     result = runner.run(spec(program, image=PYTHON, limits=Limits(memory=64 * MIB)))
     assert (result.reason, result.exit_code) == (Reason.OUT_OF_MEMORY, 9)
 
