@@ -83,7 +83,9 @@ def test_time_is_bounded_and_no_500(client: FlaskClient, case: str) -> None:
     assert len(response.data) < 64 * LIMIT
 
 
-@pytest.mark.parametrize("case", ["entries", "faults", "fields", "deep arrays", "deep and wide", "a long string"])
+@pytest.mark.parametrize(
+    "case", ["entries", "faults", "fields", "deep arrays", "deep and wide", "a long string"]
+)
 def test_memory_is_bounded(client: FlaskClient, case: str) -> None:
     assert threading.current_thread() is threading.main_thread()
     tracemalloc.start()
