@@ -22,6 +22,9 @@ test: .venv/installed-dev test-engine ## run all tests, against a real engine
 	# In the order they are found: the long ones first, and the short ones of tests/unit to fill up the end.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
+edges: .venv/installed-dev ## run the unit tests with the oldest and with the newest that setup.cfg allows
+	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/test-edges $(ARGS)
+
 check: .venv/installed-dev docs ## formatting, lint, types, imports, known holes, scripts, documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -71,4 +74,4 @@ test-engine:
 	$(PIP_INSTALL) -e '.[dev]'
 	@touch .venv/installed $@
 
-.PHONY: help demo serve test check docs format bench soak clean engine test-engine
+.PHONY: help demo serve test edges check docs format bench soak clean engine test-engine

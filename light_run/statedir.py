@@ -30,11 +30,14 @@ def prepare(state_dir: Path, artifacts_dir: Path) -> None:
 def server_id(state_dir: Path) -> str:
     """The id that everything of this server is labelled with, the same after each restart."""
     path = state_dir / "server-id"
-    if not path.exists():
+    known = path.read_text().strip() if path.exists() else ""
+    # One that a power cut left empty would be every such server's.
+    if not known:
+        known = str(uuid.uuid4())
         new = path.with_name(f"server-id.{os.getpid()}")
-        new.write_text(f"{uuid.uuid4()}\n")
+        new.write_text(f"{known}\n")
         new.replace(path)
-    return path.read_text().strip()
+    return known
 
 
 def lock(state_dir: Path, wait: Callable[[int], bool] | None = None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import tarfile
 import time
 import zipfile
@@ -14,6 +16,8 @@ from flask import Response
 
 from light_run.artifacts.store import ArtifactStore, Entry, OpenFile
 from light_run.errors import ArtifactError
+
+_log = logging.getLogger(__name__)
 
 _BLOCK = 64 * 1024
 _GZIP = 31  # zlib's window bits for a gzip header and trailer
@@ -80,8 +84,8 @@ class _Sink(RawIOBase):
 
 
 def _contents(store: ArtifactStore, run_id: str) -> Iterator[tuple[Entry, OpenFile | None]]:
-    # Each entry, files opened. Left out is what was evicted or deleted meanwhile, and a name that no URL may
-    # have (``x\\..\\y``): there are systems where unpacking it would lead out of the folder.
+    # Each entry, files opened. Left out is a name that no URL may have (``x\\..\\y``): there are systems where
+    # unpacking it would lead out of the folder.
     for entry in store.list(run_id):
         if entry.type == "directory":
             yield entry, None
@@ -89,6 +93,10 @@ def _contents(store: ArtifactStore, run_id: str) -> Iterator[tuple[Entry, OpenFi
         try:
             file = store.open(run_id, entry.path)
         except ArtifactError:
+            if not store.folder(run_id).is_dir():
+                # Broken off, the download is seen to be less than all; an archive of what came so far is not.
+                _log.warning("archive broken off: the run was deleted or evicted", extra={"run": run_id})
+                raise ConnectionResetError(errno.ECONNRESET, "the run was deleted or evicted") from None
             continue
         if isinstance(file, OpenFile):
             with file.handle:

@@ -159,16 +159,21 @@ class Runs:
 
     def _uploaded(self, boundary: str) -> Run:
         # The run of a request whose files came with it: a place for it first, as they are long.
-        asking = auth.caller()
+        asking, key = auth.caller(), _idempotency_key()
         pieces = body.stream(request, self._upload_limit, self._body_timeout)
-        with (
-            closing(pieces),
-            body.drained(request),
-            self._service.place(asking.name, asking.max_runs) as place,
-        ):
-            received = upload.receive(pieces, boundary, place.intake(), self._load_part, self._body_limit)
-            asked = self._request(received.loaded, received.digest)
-            return self._service.submit(asked, place)
+        with closing(pieces), body.drained(request):
+            if key is not None and self._service.replays.known(asking.name, key):
+                return self._replayed(key, upload.digest(pieces, boundary))
+            with self._service.place(asking.name, asking.max_runs) as place:
+                received = upload.receive(pieces, boundary, place.intake(), self._load_part, self._body_limit)
+                asked = self._request(received.loaded, received.digest)
+                return self._service.submit(asked, place)
+
+    def _replayed(self, key: str, digest: str) -> Run:
+        run = self._service.replays.run(auth.caller().name, key, digest)
+        if run is None:
+            raise Overloaded("the run of this Idempotency-Key was deleted a moment ago; send it again", 1)
+        return run
 
     def _load_part(self, raw: bytes) -> dict[str, Any]:
         return schemas.load(self._schema, raw, optional=("files",))

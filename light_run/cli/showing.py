@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
@@ -91,11 +91,13 @@ def size(number: float) -> str:
     return f"{number:.1f} TB"
 
 
-def bar(label: str, length: int) -> AbstractContextManager[Any]:
+@contextmanager
+def bar(label: str, length: int) -> Iterator[Bar]:
     """A bar on stderr for `length` bytes, where that is a terminal; otherwise one that nobody sees."""
     if not sys.stderr.isatty() or not length:
-        return nullcontext(_NoBar())
-    return click.progressbar(
+        yield _NoBar()
+        return
+    found: Any = click.progressbar(
         length=length,
         label=label,
         file=sys.stderr,
@@ -103,3 +105,7 @@ def bar(label: str, length: int) -> AbstractContextManager[Any]:
         item_show_func=lambda _: None,
         update_min_steps=max(1, length // 1000),
     )
+    with found as made:
+        yield made
+        # click before 8.5 keeps the last few steps to itself.
+        made.update(length)

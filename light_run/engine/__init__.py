@@ -4,12 +4,13 @@ from light_run.engine.cancel import CancelToken
 from light_run.engine.config import DROPPED_CAPABILITIES, RunnerConfig
 from light_run.engine.inventory import Found
 from light_run.engine.output import LogLine, read_log
-from light_run.engine.runner import Health, Runner
+from light_run.engine.runner import Runner
 from light_run.engine.spec import (
     Artifact,
     Destinations,
     Extracted,
     File,
+    Health,
     Limits,
     Observer,
     Phase,

@@ -22,7 +22,7 @@ _KILL_PATIENCE = 60.0
 # The exit codes of SIGKILL and SIGTERM, with which an engine stops containers.
 _BY_SIGNAL = (128 + 9, 128 + 15)
 # The engine may write down that it killed so many seconds after what it killed has ended.
-_TOLD_LATE = 0.5
+_TOLD_LATE = 1.0
 # Output may keep coming without pause: look at the clock and the cancel between this many reads.
 _READS_AT_ONCE = 16
 
@@ -36,26 +36,31 @@ class Exit:
 
 
 class Streams:
-    """The two connections a run listens on: the container's stdio and the wait for its exit."""
+    """The two connections a run listens on: the container's stdio and the wait for its exit.
 
-    def __init__(self, stdio: EngineStream, ending: EngineStream) -> None:
+    `replay` says that the engine's copy of the output is read, so that nobody waits for it to be read.
+    """
+
+    def __init__(self, stdio: EngineStream, ending: EngineStream, *, replay: bool) -> None:
         self.stdio = stdio
         self.exit = ending
+        self.replay = replay
 
     @classmethod
     def before_start(cls, engine: Engine, container: str) -> Streams:
         """Of a container that is to be started: all of its output, and its first exit."""
-        return cls._both(engine.attach(container), engine, container, "next-exit")
+        return cls._both(engine.attach(container), engine, container, replay=False)
 
     @classmethod
     def replayed(cls, engine: Engine, container: str) -> Streams:
         """Of a container that was started before: its output from the beginning, and its exit if it has not been."""
-        return cls._both(engine.logs(container), engine, container, "not-running")
+        return cls._both(engine.logs(container), engine, container, replay=True)
 
     @classmethod
-    def _both(cls, stdio: EngineStream, engine: Engine, container: str, condition: str) -> Streams:
+    def _both(cls, stdio: EngineStream, engine: Engine, container: str, *, replay: bool) -> Streams:
         try:
-            return cls(stdio, engine.wait(container, condition))
+            exited = engine.wait(container, "not-running" if replay else "next-exit")
+            return cls(stdio, exited, replay=replay)
         except BaseException:
             stdio.close()
             raise
@@ -83,6 +88,7 @@ class Execution:
         self._container = container
         self._stdio = streams.stdio
         self._exit = streams.exit
+        self._replay = streams.replay
         self._log = log
         self._deadline = deadline
         self._halt = halt
@@ -188,7 +194,8 @@ class Execution:
             data = self._stdio.read()
             if data is None:
                 return
-            if not data:
+            # The engine takes minutes for a flood of short lines that it has kept.
+            if not data or (self._replay and self._log.truncated):
                 self._output_ended = True
                 poll.unregister(self._stdio)
                 return

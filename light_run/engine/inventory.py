@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
 from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
+from light_run.engine.container import engine_time
 from light_run.engine.leftovers import Leftover, Leftovers
 from light_run.engine.workspace import Workspace
+from light_run.errors import EngineRefused
+
+# When a container that was not started was started, to the engine.
+_NEVER = datetime.min.replace(tzinfo=timezone.utc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,21 @@ class Inventory:
             )
         return found
 
+    def begun(self, container: str) -> datetime | None:
+        """When the command that `container` was made for was started (UTC); None where it was not, or nobody knows.
+
+        A parked container runs a shell, and does not say whether that became the command. Raises EngineError.
+        """
+        try:
+            found = self._engine.inspect(container)
+        except EngineRefused as error:
+            if error.not_found:
+                return None
+            raise
+        begun = engine_time(str(found["State"]["StartedAt"]))
+        labels = found["Config"].get("Labels") or {}
+        return begun if begun > _NEVER and labels.get("light-run.kind") == "run" else None
+
     def unassign(self, container: str, workspace: Workspace) -> bool:
         """Undo an assignment that came to nothing; True where `workspace` has its files as they were.
 
@@ -76,16 +97,17 @@ class Inventory:
         for one in found:
             if one not in kept:
                 self._engine.remove(one.container)
-        mounted = {source for one in kept for source in one.mounted}
+        # By name alone: the state directory may have another path than it had.
+        mounted = {Path(source).parent.name for one in kept for source in one.mounted}
         for folder in workspaces:
             # A server that died between moving a run's files and writing down where to.
             moved = Workspace(folder).moved_to()
-            if folder.name in keep and moved is not None and str(moved.files) not in mounted:
+            if folder.name in keep and moved is not None and moved.folder.name not in mounted:
                 Workspace(folder).move_back()
         image = found[0].image if found else None
         for folder in workspaces:
             workspace = Workspace(folder)
-            if folder.name not in keep and str(workspace.files) not in mounted:
+            if folder.name not in keep and folder.name not in mounted:
                 self._leftovers.remove(Leftover(None, [workspace], image))
         self._clear_images()
 
@@ -93,7 +115,8 @@ class Inventory:
         for step_image in self._engine.images(f"light-run.cache={self._server_id}"):
             if not step_image.get("RepoTags"):
                 self._engine.remove_image(str(step_image["Id"]))
-        # Of a server that was killed while it tried out workspaces. Step images have an empty label.
-        for probe in self._engine.images(f"light-run.server={self._server_id}"):
-            if probe["Labels"].get("light-run.session") != self._session:
-                self._engine.remove_image(str(probe["Id"]))
+        # Of a server that was killed while it tried out workspaces; a commit of a run bears the label too.
+        for image in self._engine.images(f"light-run.server={self._server_id}"):
+            labels = image["Labels"]
+            if labels.get("light-run.kind") == "probe" and labels.get("light-run.session") != self._session:
+                self._engine.remove_image(str(image["Id"]))

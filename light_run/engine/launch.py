@@ -93,7 +93,9 @@ class Belongings:
         self.was_parked = labels.get("light-run.kind") == "parked"
         for mount in found.get("Mounts") or []:
             if mount.get("Type") == "bind":
-                self.mounted = Workspace(Path(mount["Source"]).parent)
+                # Where it is now, should the state directory have been moved.
+                name = Path(mount["Source"]).parent.name
+                self.mounted = Workspace(self.staged.folder.with_name(name))
                 if self.was_parked:
                     self.parked = self.mounted
 

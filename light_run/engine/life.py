@@ -152,12 +152,16 @@ class Life:
 
     def _read_last_lines(self, container: str) -> None:
         # A log that is followed may lose a last line without a newline.
+        if self._truncated:
+            return
         with contextlib.closing(self._resumed_log()) as log:
             with contextlib.suppress(EngineRefused), self._engine.whole_log(container) as chunks:
                 demultiplexer = Demultiplexer()
                 for chunk in chunks:
                     for stream, payload in demultiplexer.feed(chunk):
                         log.write(stream, payload)
+                    if log.truncated:
+                        break
             self._truncated |= log.truncated
 
     def _follow(self, log: LogWriter, stdin: bytes | None, deadline: float) -> RunResult:

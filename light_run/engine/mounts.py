@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import secrets
 import tarfile
 import threading
@@ -16,7 +17,13 @@ from light_run.engine.sandbox import labels
 from light_run.engine.workspace import Workspaces
 from light_run.errors import EngineError, EngineRefused
 
+_log = logging.getLogger(__name__)
+
 _PROBE_FILE = "nonce"
+_FALLBACK = (
+    "the container engine does not see the folders of this server below %s: files go to containers and back over "
+    "its API (archive), which takes longer than a mounted folder (bind)"
+)
 # How many images' workdirs are remembered.
 _REMEMBERED = 4096
 
@@ -63,6 +70,8 @@ class Mounts:
         with self._lock:
             if self._mode is None:
                 self._mode = "bind" if self._try_bind() else "archive"
+                if self._mode == "archive":
+                    _log.warning(_FALLBACK, self._config.state_dir or "the temporary folder")
             return self._mode
 
     def placement(self, image: str, workdir: str, runtime: str | None) -> Placement:

@@ -33,7 +33,9 @@ _RECORD = struct.Struct(">BQL")
 
 
 class Output(Protocol):
-    """Takes what a command writes, as it comes."""
+    """Takes what a command writes, as it comes; `truncated` once some of it was not kept, and no more will be."""
+
+    truncated: bool
 
     def write(self, stream: int, data: memoryview) -> None:
         """Take `data` of `stream`; must not raise."""
@@ -93,7 +95,8 @@ class LogWriter:
         # A server that was killed may have left half a record.
         writer._file.truncate()
         writer._cap, writer._kept, writer._skip = cap, sum(kept.values()), kept
-        writer.truncated, writer._wrote = False, wrote
+        # Full to the last byte, it is not worth a look through a flood at whether there was one more.
+        writer.truncated, writer._wrote = 0 < cap <= writer._kept, wrote
         return writer
 
     def write(self, stream: int, data: memoryview) -> None:
@@ -135,6 +138,8 @@ class LogWriter:
 
 class Tail:
     """Keeps the last `size` bytes of an output, in memory."""
+
+    truncated = False
 
     def __init__(self, size: int) -> None:
         self._size = size

@@ -169,12 +169,12 @@ class Pool:
     def _take_stale(self, now: float) -> list[Parked]:
         stale: list[Parked] = []
         with self._lock:
-            crowded = self._is_crowded(now)
+            most = self._most_each(now)
             for key, kind in list(self._kinds.items()):
                 keep: deque[Parked] = deque()
                 wanted = kind.wanted(now, self._config.parked_idle)
-                if crowded and not kind.pinned and not kind.in_use(now):
-                    wanted = 0
+                if most is not None and not kind.pinned:
+                    wanted = min(wanted, most) if kind.in_use(now) else 0
                 for parked in kind.ready:
                     waiting = parked.waiting
                     (keep if waiting and len(keep) < wanted else stale).append(parked)
@@ -185,30 +185,37 @@ class Pool:
                     del self._kinds[key]
         return stale
 
-    def _is_crowded(self, now: float) -> bool:
-        # True where a kind in use has no place: it must not wait until those it replaces have idled for long.
+    def _most_each(self, now: float) -> int | None:
+        # Where a kind in use has no place: it must not wait until those it replaces have idled for long, nor for
+        # the second one of another kind. None where there are places enough.
         unpinned = [kind for kind in self._kinds.values() if not kind.pinned]
         waiting = any(
             kind.in_use(now) and kind.wanted(now, self._config.parked_idle) and not kind.ready
             for kind in unpinned
         )
-        return waiting and sum(len(kind.ready) for kind in unpinned) >= self._config.parked_max
+        full = sum(len(kind.ready) for kind in unpinned) >= self._config.parked_max
+        if not (waiting and full and self._may_park(now)):
+            return None
+        return max(1, max(len(kind.ready) for kind in unpinned) - 1)
 
     def _next_key(self, now: float) -> ParkKey | None:
         with self._lock:
-            if self._at_work(now) > _ROOM:
+            if not self._may_park(now):
                 return None
             unpinned = sum(len(kind.ready) for kind in self._kinds.values() if not kind.pinned)
             room = unpinned < self._config.parked_max
-            for key, kind in sorted(self._kinds.items(), key=lambda item: -item[1].last_use):
+            # One of each first.
+            for key, kind in sorted(
+                self._kinds.items(), key=lambda item: (bool(item[1].ready), -item[1].last_use)
+            ):
                 wanted = len(kind.ready) < kind.wanted(now, self._config.parked_idle)
                 if wanted and (kind.pinned or room):
                     return key
         return None
 
-    def _at_work(self, now: float) -> int:
+    def _may_park(self, now: float) -> bool:
         # A run that goes on for long is the command's work, not the engine's.
-        return sum(since is None or now - since < _SETTLED for since in self._busy.values())
+        return sum(since is None or now - since < _SETTLED for since in self._busy.values()) <= _ROOM
 
     def _park(self, key: ParkKey) -> Parked:
         marker = secrets.token_hex(16)

@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ from light_run.engine.network import Networks
 from light_run.engine.output import read_log
 from light_run.engine.parked import ParkKey
 from light_run.engine.pool import Pool
-from light_run.engine.spec import Destinations, Files, Observer, RunResult, RunSpec, Silent
+from light_run.engine.spec import Destinations, Files, Health, Observer, RunResult, RunSpec, Silent
 from light_run.engine.workspace import Workspace, Workspaces
 from light_run.errors import EngineError, Fault, InvalidSpec
 
@@ -41,16 +41,6 @@ _NO_DESTINATION = Fault(
 )
 # A health check may come from every load balancer at once; the engine is asked this often at most.
 _HEALTH_FRESH = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """Whether an engine answers (`docker`), how files get there (None until known), its runtimes, its own name."""
-
-    docker: bool
-    workspace: str | None
-    runtimes: tuple[str, ...] = ()
-    engine: str = ""
 
 
 class Runner:
@@ -206,6 +196,10 @@ class Runner:
     def unassign(self, container: str, run_id: str) -> bool:
         """Undo what an earlier runner did for `run_id` before it launched anything; see `Inventory.unassign`."""
         return self._inventory.unassign(container, self._workspaces.of(run_id))
+
+    def begun(self, container: str) -> datetime | None:
+        """When the command that `container` was made for was started (UTC); see `Inventory.begun`."""
+        return self._inventory.begun(container)
 
     def _workspace(self, run_id: str, files: Files) -> Workspace:
         # With what was staged there, where anything was; gone where `files` cannot be written.

@@ -116,8 +116,9 @@ def _host_config(sandbox: Sandbox, config: RunnerConfig) -> dict[str, Any]:
 
 
 def _log_size(config: RunnerConfig) -> int:
-    # Twice the cap and a mebibyte for the records' own overhead, so that a replay reaches the cap.
-    return 2 * config.log_cap + MIB
+    # A replay is from the beginning, so that all that may be kept must be there: at worst nothing but empty lines,
+    # for each of which the driver has a record of 26 bytes. They are in two files, the older of which goes.
+    return 14 * config.log_cap + MIB
 
 
 def _mounts(sandbox: Sandbox) -> list[dict[str, Any]]:

@@ -213,3 +213,13 @@ class Destinations:
 
     log: Path | None = None
     artifacts: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether an engine answers (`docker`), how files get there (None until known), its runtimes, its own name."""
+
+    docker: bool
+    workspace: str | None
+    runtimes: tuple[str, ...] = ()
+    engine: str = ""

@@ -47,6 +47,8 @@ class Executor(Generic[J]):
         self._reserved = 0
         self._busy = 0
         self._waiting: OrderedDict[str, J] = OrderedDict()
+        # Of those that wait: what an earlier executor had begun.
+        self._at_work: list[str] = []
         self._ready: deque[J] = deque()
         self._idle = 0
         self._threads: set[threading.Thread] = set()
@@ -83,28 +85,24 @@ class Executor(Generic[J]):
             if self._waiting or self._busy >= self._concurrency:
                 self._waiting[job.run_id] = job
                 return False
-            self._busy += 1
-            if self._idle > len(self._ready):
-                self._ready.append(job)
-                self._handed_over.notify()
-            else:
-                thread = threading.Thread(
-                    target=self._serve, args=(job,), name="light-run-executor", daemon=True
-                )
-                self._threads.add(thread)
-                thread.start()
+            self._hand_over(job)
             return True
 
-    def preload(self, job: J) -> None:
-        """Put a job in the queue, however long it is, that begins with `start`."""
+    def preload(self, job: J, *, at_work: bool = False) -> None:
+        """Put a job in the queue, however long it is; what is `at_work` anyway takes a slot too many at `start`."""
         with self._lock:
             self._waiting[job.run_id] = job
+            if at_work:
+                self._at_work.append(job.run_id)
 
     def start(self) -> None:
         """Begin what was preloaded."""
         with self._lock:
-            while self._waiting and self._busy < self._concurrency and not self._closed:
-                self._busy += 1
+            if self._closed:
+                return
+            for run_id in self._at_work:
+                self._hand_over(self._waiting.pop(run_id))
+            while self._waiting and self._busy < self._concurrency:
                 self._hand_over(self._waiting.popitem(last=False)[1])
 
     def withdraw(self, run_id: str) -> J | None:
@@ -139,6 +137,7 @@ class Executor(Generic[J]):
 
     def _hand_over(self, job: J) -> None:
         # With the lock held.
+        self._busy += 1
         if self._idle > len(self._ready):
             self._ready.append(job)
             self._handed_over.notify()
@@ -163,7 +162,7 @@ class Executor(Generic[J]):
         # None: this thread ends.
         with self._lock:
             self._typical += (took - self._typical) / 8
-            if self._waiting:
+            if self._waiting and self._busy <= self._concurrency:
                 return self._waiting.popitem(last=False)[1]
             self._busy -= 1
             self._idle += 1

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from light_run.errors import IdempotencyConflict, Overloaded
-from light_run.runs.journal import Key
-from light_run.runs.model import RunRequest
+from light_run.errors import IdempotencyConflict, Overloaded, RunNotFound
+from light_run.runs.keeping import Keeping
+from light_run.runs.model import Run
 
 # Whoever asks while another request with the same key is being accepted waits so many seconds for it.
 PATIENCE = 30.0
@@ -53,10 +53,26 @@ class Keys:
             return self._claims.setdefault(name, mine)
 
 
-def check(known: Key, request: RunRequest) -> None:
-    """Raise `IdempotencyConflict` where `known` came with another body than `request`."""
-    if known.digest != request.body_digest:
-        raise conflict()
+class Replays:
+    """Runs that a key stands for already; asking for one again costs neither a place nor a slot."""
+
+    def __init__(self, keeping: Keeping) -> None:
+        self._keeping = keeping
+
+    def known(self, owner: str | None, key: str) -> bool:
+        """True where `key` of `owner` stands for a run."""
+        return self._keeping.key(owner or "", key) is not None
+
+    def run(self, owner: str | None, key: str, digest: str) -> Run | None:
+        """The run that `key` stands for; None for a key that is free. Raises `IdempotencyConflict`."""
+        known = self._keeping.key(owner or "", key)
+        if known is None:
+            return None
+        if known.digest != digest:
+            raise conflict()
+        with suppress(RunNotFound):
+            return self._keeping.store.get(known.run_id)
+        return None
 
 
 def conflict() -> IdempotencyConflict:

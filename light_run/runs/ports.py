@@ -144,6 +144,12 @@ class Runner(Protocol):
         run waits for it.
         """
 
+    def begun(self, container: str) -> datetime | None:
+        """When the command that `container` was made for was started (UTC); None where that is not certain.
+
+        Raises EngineError where the engine does not answer.
+        """
+
     def unassign(self, container: str, run_id: str) -> bool:
         """Undo what an earlier server did for `run_id` up to `Observer.assigned`: nothing of it was launched.
 

@@ -3,7 +3,8 @@
 | found        | then |
 | ------------ | --- |
 | queued       | it waits again |
-| assigned     | its container goes, its files come back, it waits again: nothing was started that counts |
+| assigned     | its container goes, its files come back, it waits again: nothing was started that counts; |
+|              | certainly started, and without input: launched, which its server had no time to write down |
 | launched     | attached to again, running or ended, its log going on and its deadline as it was |
 | container gone | ``interrupted`` |
 """
@@ -13,7 +14,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable
-from datetime import datetime, timezone
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 
 from light_run.engine.spec import Reason, RunResult, RunSpec
 from light_run.errors import EngineError
@@ -51,10 +53,11 @@ class TakenUp(Life):
 
     def live(self, spec: RunSpec) -> RunResult:
         """Go on from where the run was left; an engine that is away is waited for."""
-        entry, runner = self.entry, self.around.runner
-        _log.info("run taken up", extra={"run": self.run_id, "step": entry.step.value})
+        runner = self.around.runner
+        _log.info("run taken up", extra={"run": self.run_id, "step": self.entry.step.value})
         while self._engine_is_there():
             try:
+                entry = self.entry = self._as_found(spec)
                 if entry.step is Step.LAUNCHED:
                     return self._adopt(spec)
                 there = runner.staged(self.run_id)
@@ -72,6 +75,18 @@ class TakenUp(Life):
                 self._news.wait(ASK_AGAIN)
         # Left, or cancelled, before the engine came back; what it holds is cleared by whoever finds it.
         return RunResult(reason=Reason.CANCELLED, error="the run was cancelled while the engine was away")
+
+    def _as_found(self, spec: RunSpec) -> Entry:
+        # Launched, where its server had no time left to write that down. Input that was not delivered to its end
+        # cannot be any more.
+        entry = self.entry
+        if entry.step is not Step.ASSIGNED or entry.container is None or spec.stdin:
+            return entry
+        begun = self.around.runner.begun(entry.container)
+        if begun is None:
+            return entry
+        self.around.keeping.launched(self.run_id, begun, spec.timeout)
+        return replace(entry, step=Step.LAUNCHED, deadline=begun + timedelta(seconds=spec.timeout))
 
     def _adopt(self, spec: RunSpec) -> RunResult:
         entry = self.entry

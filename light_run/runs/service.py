@@ -22,7 +22,7 @@ from light_run.runs import retention as retentions
 from light_run.runs.callbacks import Recipient
 from light_run.runs.clearing import Clearing
 from light_run.runs.executor import Executor
-from light_run.runs.journal import Journal, Key
+from light_run.runs.journal import Journal, Key, Step
 from light_run.runs.keeping import GIB, Bounds, Keeping
 from light_run.runs.life import Life
 from light_run.runs.model import Run, RunRequest, Status, queued
@@ -85,13 +85,15 @@ class RunService:
         self.following = self.keeping.following
         self._executor: Executor[Life] = Executor(concurrency=concurrency, max_queue=max_queue)
         self._keys = idempotency.Keys()
+        self.replays = idempotency.Replays(self.keeping)
         self._quota = Quota(self._store)
         self._lock = threading.Lock()
         self._lives: dict[str, Life] = {}
         found = in_order(self.keeping.load())
         self._clearing = Clearing(runner, self._store, found, self._alive)
         for entry in found:
-            self._executor.preload(self._live(TakenUp(entry, self)))
+            # A command that goes on anyway must be watched, also where there are fewer slots than there were.
+            self._executor.preload(self._live(TakenUp(entry, self)), at_work=entry.step is Step.LAUNCHED)
 
     def start(self) -> None:
         """Start everything that runs beside the requests. Call it in the process that serves."""
@@ -163,12 +165,8 @@ class RunService:
         if key is None:
             return self._admit(request, place, None)
         with self._keys.claim(owner, key, request.body_digest):
-            known = self.keeping.key(owner, key)
-            if known is not None:
-                idempotency.check(known, request)
-                with contextlib.suppress(RunNotFound):
-                    return self._store.get(known.run_id)
-            return self._admit(request, place, key)
+            known = self.replays.run(owner, key, request.body_digest)
+            return known or self._admit(request, place, key)
 
     def wait(self, run_id: str, timeout: float | None = None) -> Run:
         """The run once it has ended, or as it is after `timeout` seconds. Raises `RunNotFound`."""

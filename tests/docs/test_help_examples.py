@@ -25,7 +25,7 @@ export LIGHT_RUN_URL=http://127.0.0.1:3000 LIGHT_RUN_TOKEN=change-me-please LIGH
 mkdir src; echo 1 > src/one; seq 3 > data.csv
 echo 'import sys; open("sums.csv", "w").write(str(sum(map(int, sys.stdin))))' > main.py
 # Not everybody has that program.
-jq() { python -c 'import json, sys; print(*(run["id"] for run in json.load(sys.stdin)), sep="\n")'; }
+jq() { python -c 'import json, sys; [print(run["id"]) for run in json.load(sys.stdin)]'; }
 begin() { light-run run --detach alpine:3.19 -x . -- sh -c "$@"; }
 ended() { local id=$(begin "$@"); light-run wait $id > code || true; echo $id; }
 run=$(ended 'echo 2 > sums.csv; echo 1 >> sums.csv; touch report.pdf'); failed=$(ended 'exit 1'); ended 'exit 2'

@@ -64,8 +64,10 @@ def test_targets_exist(block: str) -> None:
 def test_arguments_reach_pytest() -> None:
     arguments = next(each for each in targets("development-commands") if len(each) > 1)
     assert arguments == ["test", "ARGS=tests/unit"]
-    command = f"{BIN}/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder tests/unit\n"
-    assert command in make("--dry-run", *arguments).stdout
+    assert (
+        f"{BIN}/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder tests/unit\n"
+        in make("--dry-run", *arguments).stdout
+    )
 
 
 def test_what_the_readme_says_of_each_target() -> None:

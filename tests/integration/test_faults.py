@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -80,6 +81,41 @@ def test_a_server_killed_while_it_starts_leaves_nothing_and_loses_nothing(tmp_pa
         assert (state["status"], state["logs"]) == ("succeeded", ["up", '"in"']), state
         eventually(lambda: images_of(server.server_id) == [], "no probe is left")
         server.wait_clean()
+
+
+def test_a_command_whose_server_died_before_it_could_say_so_goes_on(start_server: StartServer) -> None:
+    # Hardly more than what is kept, in lines of which the engine's own copy takes the most room.
+    settings = {"LIGHT_RUN_PARKED_MAX": "0", "LIGHT_RUN_LOG_LIMIT": "100000"}
+    server = start_server(settings=settings)
+    running = server.start(
+        entrypoint="echo up; echo once >> count; sleep 2; yes '' | head -n 99000; cat count; cat"
+    )
+    server.wait_output(running, "up")
+    server.kill()
+    # As it is for some milliseconds, which no kill hits on cue.
+    with closing(sqlite3.connect(server.state_dir / "journal.sqlite")) as journal, journal:
+        journal.execute("UPDATE runs SET step = 'assigned', deadline = NULL")
+    again = start_server(settings=settings)
+    state = again.wait_done(running)
+    assert (state["status"], state["reason"]) == ("succeeded", "exit")
+    assert (len(state["logs"]), state["logs"][0], state["logs"][-1]) == (99_002, "up", "once")
+
+
+def test_a_state_directory_that_is_moved_while_the_server_is_away(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    settings = {"LIGHT_RUN_PARKED": f"{BUSYBOX}=1"}
+    server = start_server("before", settings=settings)
+    eventually(lambda: "light_run_parked_containers 1.0" in server.get("/metrics").text, "one is parked")
+    work = {"network": ..., "entrypoint": "echo up; sleep 2; cat main.txt > out", "extract": ["out"]}
+    running = [server.start(**work), server.start(**work, limits={"pids": 50})]
+    for run in running:
+        server.wait_output(run, "up")
+    assert server.stop() == 0
+    (tmp_path / "before").rename(tmp_path / "after")
+    again = start_server("after", settings=settings)
+    assert [again.wait_done(run)["parked"] for run in running] == [True, False]
+    assert [again.artifact(run, "out").text for run in running] == ["hello\n"] * 2
 
 
 @pytest.mark.timeout(200)

@@ -56,9 +56,7 @@ BODIES = st.fixed_dictionaries(
     optional={name: NEAR.get(name, JSON) | JSON for name in FIELDS if name not in ("image", "detached")},
 )
 
-SETTINGS = settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+SETTINGS = settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def assert_answer(server: Server, body: bytes) -> None:

@@ -230,7 +230,9 @@ class Server:
     def kill(self) -> None:
         """End the server's processes at once, with no clean-up of any kind."""
         for pid in session_of(self.process.pid):
-            os.kill(pid, signal.SIGKILL)
+            # A command that it has started may have ended just now.
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.wait(STOP_SECONDS)
         self.stopped = True
 

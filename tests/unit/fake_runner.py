@@ -222,6 +222,12 @@ class FakeRunner:
         self.over.append(run_id)
         return result
 
+    def begun(self, container: str) -> datetime | None:
+        """See `Runner`."""
+        if not self.health_now.docker:
+            raise EngineUnavailable("away")
+        return datetime.now(timezone.utc) if container in self.engine.containers else None
+
     def unassign(self, container: str, run_id: str) -> bool:
         """See `Runner`."""
         if not self.health_now.docker:

@@ -75,6 +75,16 @@ def test_a_run_without_artifacts(store: ArtifactStore, kind: str) -> None:
     assert (zip_names(raw) if kind == "zip" else tar_names(raw)) == []
 
 
+@pytest.mark.parametrize("kind", archive.KINDS)
+def test_a_run_that_is_deleted_meanwhile(store: ArtifactStore, kind: str) -> None:
+    (store.folder("r") / "0").write_bytes(os.urandom(1 << 20))
+    pieces = archive.KINDS[kind](store, "r")
+    assert next(pieces)
+    store.remove("r")
+    with pytest.raises(ConnectionResetError):
+        list(pieces)
+
+
 def test_a_name_that_is_no_utf_8(store: ArtifactStore) -> None:
     (store.folder("r") / os.fsdecode(b"odd\xff")).write_bytes(b"odd")
     assert "odd%FF" in zip_names(b"".join(archive.zip_file(store, "r")))

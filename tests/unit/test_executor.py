@@ -109,6 +109,21 @@ def test_without_a_queue_only_slots_are_given() -> None:
     scene.executor.close()
 
 
+def test_what_was_at_work_before_goes_on_at_once_and_new_ones_wait_until_there_is_a_slot() -> None:
+    scene = Scene(concurrency=1, max_queue=9)
+    for run_id in "abc":
+        scene.jobs[run_id] = GatedJob(run_id, scene.trace)
+        scene.executor.preload(scene.jobs[run_id], at_work=run_id != "c")
+    scene.executor.start()
+    eventually(lambda: set(scene.begun()) == {"a", "b"}, "both go on", within=10)
+    assert not scene.submit("d")
+    scene.open("a")
+    eventually(lambda: scene.executor.counts() == (1, 2), "one slot less is taken", within=10)
+    scene.open("b", "c", "d")
+    eventually(lambda: scene.begun()[2:] == "cd", "the others follow, in this order", within=10)
+    scene.executor.close()
+
+
 def test_what_waits_can_be_withdrawn_and_what_works_cannot(scene: Scene) -> None:
     for name in "abcd":
         scene.submit(name)

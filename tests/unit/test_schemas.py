@@ -368,7 +368,7 @@ JSON = st.recursive(
 FIELDS = st.sampled_from([*SCHEMA.fields, "timeot", "Image", ""])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.dictionaries(FIELDS, JSON, max_size=8))
 def test_any_json_is_taken_or_refused_with_faults(fields: dict[str, Any]) -> None:
     # Whatever else is raised fails this test.
@@ -376,14 +376,14 @@ def test_any_json_is_taken_or_refused_with_faults(fields: dict[str, Any]) -> Non
         schemas.run_spec(schemas.load(SCHEMA, json.dumps(fields).encode()), POLICY)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=80))
 def test_any_bytes_are_refused(raw: bytes) -> None:
     with pytest.raises((InvalidSpec, BadRequest)):
         schemas.load(SCHEMA, raw)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.text(alphabet="./\\ab:\0", max_size=12))
 def test_no_path_leads_outside(path: str) -> None:
     try:

@@ -44,6 +44,8 @@ def test_the_server_id_stays(tmp_path: Path) -> None:
     assert first == statedir.server_id(tmp_path)
     assert len(first) == 36
     assert os.listdir(tmp_path) == ["server-id"]
+    (tmp_path / "server-id").write_text("")
+    assert len(statedir.server_id(tmp_path)) == 36
 
 
 def test_one_process_may_lock_twice(tmp_path: Path) -> None:

@@ -365,6 +365,15 @@ def test_the_same_again_is_the_same_run(client: FlaskClient, runner: FakeRunner)
     assert json.loads(send("1", "another").data)["id"] == first["id"]
     assert json.loads(send("2").data)["error"] == "idempotency_conflict"
     assert [entry.name for entry in runner.engine.uploads.iterdir()] == [first["id"]]
+    # Nor does it need a place where there is none for another run.
+    while post(client, RUN, part("f", "1", "a")).status_code != 503:
+        pass
+    assert json.loads(send("1").data)["id"] == first["id"]
+    assert json.loads(send("2").data)["error"] == "idempotency_conflict"
+    assert (
+        client.post("/run", data=b"none", content_type=TYPE, headers={"Idempotency-Key": "k"}).status_code
+        == 400
+    )
 
 
 def test_uploads_leave_threads_to_others(
@@ -440,7 +449,7 @@ DAMAGE = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(archive=st.sampled_from(ARCHIVES), damage=DAMAGE, whole=st.booleans(), cut=st.integers(0, 4000))
 def test_nothing_but_a_fault_comes_of_damage(
     archive: bytes, damage: list[tuple[int, bytes]], whole: bool, cut: int

@@ -24,7 +24,7 @@ from light_run import Limits, Runner, RunSpec
 from light_run.engine import CancelToken, Destinations, Phase, Progress, Reason, RunResult
 from light_run.engine.firewall import unprotect
 from tests.integration.engine.conftest import StartRunner
-from tests.support.engine import BUSYBOX, NOSHELL, PYTHON, WORKDIR, containers_of, engine_api
+from tests.support.engine import BUSYBOX, NOSHELL, PYTHON, WORKDIR, containers_of, engine_api, images_of
 from tests.support.poll import eventually
 
 MIB = 1024 * 1024
@@ -220,6 +220,25 @@ def test_a_network_that_vanished_is_missed_once_at_most(start_runner: StartRunne
             assert runner.run(spec(network=name)).succeeded
         finally:
             api.remove_network(made["Id"])
+
+
+def test_an_image_that_somebody_made_of_a_run_is_somebody_s(start_runner: StartRunner) -> None:
+    made: dict[str, str] = {}
+
+    def commit() -> None:
+        with engine_api() as api:
+            made.update(api.commit(watcher.container))
+
+    first, watcher = start_runner(), Watcher("running", commit)
+    try:
+        assert first.run(spec("sleep 0.1"), observer=watcher).succeeded
+        first.close()
+        with Runner(replace(first.config, session="later")) as second:
+            second.clear()
+        assert images_of(first.config.server_id) == [made["Id"]]
+    finally:
+        with engine_api() as api:
+            api.remove_image(made["Id"])
 
 
 def test_the_isolated_network_is_made_again_when_it_was_pruned(start_runner: StartRunner) -> None:

@@ -367,9 +367,7 @@ def test_members_are_forgotten_as_they_pass(into: ArtifactFolder) -> None:
 
 # --- fuzz -------------------------------------------------------------------------------------------------
 
-FUZZ = settings(
-    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+FUZZ = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 def survive(data: bytes, size: int = 65536) -> None:

@@ -177,7 +177,7 @@ def test_a_variable_of_the_run_wins_over_the_image_s(shell: Shell) -> None:
     assert (found[b"A"], found[b"B"], found[b"C"]) == (b"of the run", b"of the image", b"")
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     env=st.dictionaries(
         st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True).filter(lambda name: name != "PATH"),
@@ -195,7 +195,7 @@ def test_any_environment(shells: dict[str, Shell], env: dict[str, str], name: st
     assert {name.encode(): value.encode() for name, value in env.items()}.items() <= found.environment.items()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     data=st.lists(
         st.sampled_from(["\u0080", "\u00bf", "\n", "'", "\\", '"', "$", "`", " ", "\x01", "é", "\U0001f4a9"])

@@ -7,7 +7,7 @@ import os
 import resource
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -233,6 +233,13 @@ def test_the_cap_counts_what_was_there_before(tmp_path: Path) -> None:
     give(log, (STDOUT, b"123456789"))
     assert whole(kept(tmp_path / "log"), STDOUT) == b"12345678"
     assert log.truncated
+
+
+def test_a_spool_that_is_full_needs_no_replay(tmp_path: Path) -> None:
+    written(tmp_path / "log", (STDOUT, b"12345678"), cap=8)
+    for cap, full in ((7, True), (8, True), (9, False), (0, False)):
+        with closing(LogWriter.resume(tmp_path / "log", cap)) as log:
+            assert log.truncated is full
 
 
 @pytest.mark.parametrize("replayed", [b"123456", b"123456" + b"x" * 100])

@@ -518,3 +518,23 @@ def test_a_kind_that_comes_later_takes_the_place_of_one_that_rests(scene: Scene)
     scene.use(B)
     scene.settle()
     assert scene.parked == {"b": 1}
+
+
+@pytest.mark.parametrize("scene", [{"parked_max": 3}], indirect=True)
+def test_one_of_each_kind_in_use_comes_before_a_second_one(scene: Scene) -> None:
+    scene.use(A, 5)
+    scene.settle()
+    assert scene.parked == {"a": 3}
+    scene.use(B)
+    with scene.pool.giving_way():
+        # Nothing goes before another can come.
+        scene.settle()
+        assert scene.parked == {"a": 3}
+    scene.settle()
+    assert scene.parked == {"a": 2, "b": 1}
+    # Where it is used again, it is the first to be replaced, and no other goes for it.
+    made = scene.engine.made
+    assert scene.take(B)
+    scene.settle()
+    assert scene.parked == {"a": 2, "b": 1}
+    assert scene.engine.made == made + 1

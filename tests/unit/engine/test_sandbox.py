@@ -59,7 +59,7 @@ def test_by_default() -> None:
             "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
             "LogConfig": {
                 "Type": "local",
-                "Config": {"max-file": "2", "compress": "false", "max-size": str(21 * MIB)},
+                "Config": {"max-file": "2", "compress": "false", "max-size": str(141 * MIB)},
             },
             "NetworkMode": "light-run",
             "ReadonlyRootfs": False,
@@ -113,7 +113,7 @@ def test_tightened() -> None:
             "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
             "LogConfig": {
                 "Type": "local",
-                "Config": {"max-file": "2", "compress": "false", "max-size": str(3 * MIB)},
+                "Config": {"max-file": "2", "compress": "false", "max-size": str(15 * MIB)},
             },
             "NetworkMode": "none",
             "ReadonlyRootfs": True,

@@ -110,7 +110,7 @@ def test_an_answer_comes_whole_and_the_connection_is_kept(
     assert engine.connections == 1
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(cuts=st.lists(st.integers(1, len(CHUNKED) - 1), unique=True).map(sorted))
 def test_an_answer_may_come_in_any_pieces(engine: Engine, wire: Wire, cuts: list[int]) -> None:
     engine.answers = [
