@@ -23,7 +23,7 @@ test: .venv/installed-dev test-engine ## run all tests, against a real engine
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 edges: .venv/installed-dev ## run the unit tests with the oldest and with the newest that setup.cfg allows
-	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/test-edges $(ARGS)
+	scripts/test-edges $(BIN)/uv $(ARGS)
 
 check: .venv/installed-dev docs ## formatting, lint, types, imports, known holes, scripts, documentation
 	$(BIN)/ruff format --check .

@@ -101,7 +101,9 @@ class Executor(Generic[J]):
             if self._closed:
                 return
             for run_id in self._at_work:
-                self._hand_over(self._waiting.pop(run_id))
+                # Unless it was withdrawn meanwhile.
+                if (job := self._waiting.pop(run_id, None)) is not None:
+                    self._hand_over(job)
             while self._waiting and self._busy < self._concurrency:
                 self._hand_over(self._waiting.popitem(last=False)[1])
 

@@ -114,6 +114,9 @@ def test_what_was_at_work_before_goes_on_at_once_and_new_ones_wait_until_there_i
     for run_id in "abc":
         scene.jobs[run_id] = GatedJob(run_id, scene.trace)
         scene.executor.preload(scene.jobs[run_id], at_work=run_id != "c")
+    scene.jobs["e"] = GatedJob("e", scene.trace)
+    scene.executor.preload(scene.jobs["e"], at_work=True)
+    assert scene.executor.withdraw("e") is scene.jobs["e"]
     scene.executor.start()
     eventually(lambda: set(scene.begun()) == {"a", "b"}, "both go on", within=10)
     assert not scene.submit("d")

@@ -118,7 +118,7 @@ def restarted(server: Server, before: list[int]) -> bool:
     """Whether another worker answers."""
     try:
         answers = server.get("/health", timeout=5).status_code == 503
-    except requests.ConnectionError:
+    except requests.RequestException:
         return False
     return answers and server.processes() != before and len(server.processes()) == len(before)
 
