@@ -11,6 +11,9 @@ release = __version__
 extensions = ["sphinx.ext.autodoc", "sphinx_click"]
 html_theme = "furo"
 html_title = f"light-run {release}"
+html_show_copyright = False
+# Two dashes are two dashes: the examples are for a terminal.
+smartquotes = False
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 # A name that is nowhere described is a mistake of the text.

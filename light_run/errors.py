@@ -27,6 +27,7 @@ LightRunError
 │   ├── ServerUnavailable      nothing answers, or the connection broke, for as long as was tried
 │   ├── Unauthorized           no token, one that is not known, or one that may not do this
 │   ├── Refused                an answer that has no name of its own: its status and word
+│   │   └── NoSuchRoute        nothing of light-run's is at the URL
 │   ├── DownloadFailed         an artifact did not come whole
 │   └── StillRunning           a run did not end in the time there was
 └── Cancelled                  the run was cancelled while something was under way
@@ -187,6 +188,10 @@ class Refused(ClientError):
         super().__init__(message)
         self.status = status
         self.word = word
+
+
+class NoSuchRoute(Refused):
+    """The server has nothing at the URL: it is older than what asks, or its address is another one."""
 
 
 class DownloadFailed(ClientError):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
+from typing import Any
 
 import click
 
 from light_run import __version__
 from light_run.cli.artifacts import artifacts, cp
 from light_run.cli.completion import completion
+from light_run.cli.connecting import INTERRUPTED, fail, sentence
 from light_run.cli.doctor import doctor
 from light_run.cli.run import run
 from light_run.cli.runs import cancel, logs, ps, rm, wait
@@ -21,7 +25,29 @@ _SERVER = (serve, token)
 _CLIENT = (run, ps, logs, wait, cancel, rm, artifacts, cp, doctor, completion)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(click.Group):
+    # What no command has taken care of by itself still ends without a traceback.
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        for name in ("stdout", "stderr"):
+            # Python has none where the shell has closed it (`>&-`).
+            if getattr(sys, name) is None:
+                setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        return super().main(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                # Whoever read the output has gone: click ends quietly.
+                raise
+            fail(sentence(error))
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="light-run", message="%(prog)s %(version)s")
 @click.pass_context
 def main(ctx: click.Context) -> None:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,11 +49,13 @@ def cp(url: str | None, source: str, dest: Path) -> None:
     """Copy an artifact of a run to DEST: a file, or a folder with all that is in it.
 
     A folder that is there gets a file or a folder inside, by its name; otherwise DEST is what is written. RUN:
-    alone, with no path, puts all that the run left into the folder DEST.
+    alone, with no path, puts all that the run left into the folder DEST. With - as DEST, a file goes to stdout,
+    and a folder as a tar.
 
     \b
     Examples:
       light-run cp 3f2a:report.pdf .
+      light-run cp 3f2a:sums.csv - | sort
       light-run cp 3f2a: results
     """
     run, colon, path = source.partition(":")
@@ -63,11 +70,32 @@ def cp(url: str | None, source: str, dest: Path) -> None:
         ]
         with showing.bar("downloading", sum(each.bytes for each in below)) as bar:
             kind = _type(entries, path)
-            if kind == "file":
-                client.download(run_id, path, dest, progress=bar.update)
+
+            def fetch(to: Path) -> None:
+                if kind == "file":
+                    client.download(run_id, path, to, progress=bar.update)
+                else:
+                    folder = _folder(to, path) if kind == "directory" else to
+                    client.download_all(run_id, folder, below=path, progress=bar.update)
+
+            if str(dest) == "-":
+                _print(fetch)
             else:
-                folder = _folder(dest, path) if kind == "directory" else dest
-                client.download_all(run_id, folder, below=path, progress=bar.update)
+                fetch(dest)
+
+
+def _print(fetch: Callable[[Path], None]) -> None:
+    # By way of the disk, so that what reads it gets all of it or nothing.
+    with tempfile.TemporaryDirectory(prefix="light-run-") as folder:
+        fetched = Path(folder, "artifact")
+        fetch(fetched)
+        if fetched.is_file():
+            with fetched.open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+        else:
+            with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
+                archive.add(fetched, ".")
+        sys.stdout.buffer.flush()
 
 
 def _type(entries: tuple[Artifact, ...], path: str) -> str:

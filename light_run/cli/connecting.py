@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FAILED = 125
 BAD_SETTING = 2
+INTERRUPTED = 130
 
 _WHOLE = 36  # characters of an id
 _COMPLETED = 50
@@ -75,6 +76,8 @@ def sentence(error: Exception) -> str:
     """What to say of `error`, a line each fault."""
     if isinstance(error, InvalidSpec):
         return "\n".join(fault.message for fault in error.faults)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, Unauthorized) and not os.environ.get("LIGHT_RUN_TOKEN"):
         return f"{error}; LIGHT_RUN_TOKEN is not set"
     return str(error)

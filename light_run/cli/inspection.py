@@ -10,7 +10,7 @@ from light_run import __version__
 from light_run.cli import machine, showing
 from light_run.cli.connecting import sentence
 from light_run.cli.findings import FAIL, OK, WARN, Finding
-from light_run.errors import LightRunError, RunNotFound, ServerUnavailable, Unauthorized
+from light_run.errors import LightRunError, NoSuchRoute, ServerUnavailable, Unauthorized
 
 if TYPE_CHECKING:
     from light_run.client import Client, Info
@@ -39,8 +39,11 @@ def findings(client: Client) -> Iterator[Finding]:
     except Unauthorized as error:
         yield Finding(OK, f"server: {client.url} answers")
         yield Finding(FAIL, f"token: {sentence(error)}", _SET_TOKEN)
-    except RunNotFound:
-        yield Finding(FAIL, f"server: {client.url} is older than this command, {__version__}", "update it")
+    except NoSuchRoute:
+        what = (
+            f"server: {client.url} has no /info: it is older than this command, {__version__}, or elsewhere"
+        )
+        yield Finding(FAIL, what, "update it, or see that LIGHT_RUN_URL has no path that is not the server's")
     except LightRunError as error:
         yield Finding(FAIL, f"server: {error}", "see that LIGHT_RUN_URL is the address of a light-run server")
     else:
@@ -79,10 +82,11 @@ def _engine(info: Info) -> Iterator[Finding]:
     else:
         mend = "set LIGHT_RUN_RUNTIME or LIGHT_RUN_RUNTIMES to what `docker info` lists"
         yield Finding(WARN, "runtimes: the engine has none of those that the server allows", mend)
-    if info.workspace == "bind":
-        yield Finding(OK, "workspaces: mounted (bind)")
+    if info.workspace == "archive":
+        yield Finding(WARN, "workspaces: sent (archive)", _BIND)
     else:
-        yield Finding(WARN, f"workspaces: {'sent (archive)' if info.workspace else 'not known yet'}", _BIND)
+        known = "mounted (bind)" if info.workspace else "mounted or sent, which the first run finds out"
+        yield Finding(OK, f"workspaces: {known}")
 
 
 def _disk(info: Info) -> Finding:

@@ -14,10 +14,11 @@ import click
 from light_run.cli import showing, watching
 from light_run.cli.connecting import complain, connected, fail, with_url
 from light_run.cli.stopping import Stop
+from light_run.cli.words import ImageAndCommand
 from light_run.errors import LightRunError, Refused, ServerUnavailable
 
 if TYPE_CHECKING:
-    from light_run.client import Client
+    from light_run.client import Client, Run
 
 PIPE_BROKEN = 141
 
@@ -27,7 +28,7 @@ _TOO_LARGE = "payload_too_large"
 _WORTH_A_BAR = 4_000_000
 
 
-@click.command()
+@click.command(cls=ImageAndCommand)
 @click.argument("image")
 @click.argument("command", nargs=-1)
 @click.option(
@@ -35,6 +36,7 @@ _WORTH_A_BAR = 4_000_000
     "--file",
     "files",
     multiple=True,
+    type=click.Path(),
     metavar="SRC[:DEST]",
     help="a file, or a folder's contents, to send",
 )
@@ -64,7 +66,7 @@ def run(url: str | None, detach: bool, output: Path | None, no_stdin: bool, **op
     cancelled, 125 where the server or the way to it failed. Ctrl-C cancels the run.
 
     COMMAND is words, passed on as they are: no shell looks at them unless it is one of them. Without any, the
-    image's own command is used. Put -- before it, lest its options be taken for ours.
+    image's own command is used. Our options come before it: what follows its first word, or --, is its own.
 
     -f FILE puts a file into the working directory, -f DIR all that is in a folder; SRC:DEST says where it
     lands there. -x PATH keeps a file or a folder of the container when it has ended, -o DIR fetches what was
@@ -110,7 +112,7 @@ def _submit(client: Client, stop: Stop, asked: dict[str, Any]) -> str:
 def _attend(client: Client, stop: Stop, run_id: str, output: Path | None) -> int:
     try:
         stop.check()
-        found = watching.follow(client, run_id)
+        found = _follow(client, run_id)
         watching.say_end(found)
         if output is not None:
             watching.download(client, found, output)
@@ -125,6 +127,17 @@ def _attend(client: Client, stop: Stop, run_id: str, output: Path | None) -> int
     except ServerUnavailable as error:
         fail(f"{error}\nthe run may go on: see it by `light-run logs --follow {run_id}`")
     return watching.exit_code(found)
+
+
+def _follow(client: Client, run_id: str) -> Run:
+    try:
+        return watching.follow(client, run_id)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        # The disk is full, say: nobody gets the rest of the output.
+        _cancel(client, run_id)
+        raise
 
 
 def _cancel(client: Client, run_id: str) -> None:

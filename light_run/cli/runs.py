@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from light_run.client import Client, Run
 
 _STATUSES = ("queued", "running", "succeeded", "failed", "cancelled")
-_STOPPED = 130
 
 
 @click.command()
@@ -86,15 +85,12 @@ def logs(
       light-run logs --follow --tail 20 3f2a
     """
     with connected(url) as client:
-        try:
-            for line in client.logs(whole_id(client, run), follow=follow, tail=tail, stream=stream):
-                if timestamps:
-                    target = sys.stderr if line.stream == "stderr" else sys.stdout
-                    target.write(f"{line.time.isoformat(timespec='milliseconds')} ")
-                    target.flush()
-                watching.say(line)
-        except KeyboardInterrupt:
-            sys.exit(_STOPPED)
+        for line in client.logs(whole_id(client, run), follow=follow, tail=tail, stream=stream):
+            if timestamps:
+                target = sys.stderr if line.stream == "stderr" else sys.stdout
+                target.write(f"{showing.moment(line.time)} ")
+                target.flush()
+            watching.say(line)
 
 
 @click.command()
@@ -112,10 +108,7 @@ def wait(url: str | None, run: str, timeout: float | None) -> None:
       light-run wait "$(light-run run --detach alpine:3.19 -- sleep 5)"
     """
     with connected(url) as client:
-        try:
-            found = client.wait(whole_id(client, run), timeout)
-        except KeyboardInterrupt:
-            sys.exit(_STOPPED)
+        found = client.wait(whole_id(client, run), timeout)
     watching.say_end(found)
     click.echo(watching.exit_code(found))
     sys.exit(watching.exit_code(found))

@@ -60,13 +60,18 @@ def short(run_id: str) -> str:
     return run_id[:_SHORT] if on_terminal() else run_id
 
 
-def age(moment: datetime | None, now: datetime | None = None) -> str:
-    """How long ago `moment` was; elsewhere than on a terminal, when."""
-    if moment is None:
+def moment(time: datetime) -> str:
+    """`time` as the server writes it: RFC 3339, UTC, milliseconds."""
+    return time.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def age(time: datetime | None, now: datetime | None = None) -> str:
+    """How long ago `time` was; elsewhere than on a terminal, when."""
+    if time is None:
         return ""
     if not on_terminal():
-        return moment.isoformat(timespec="milliseconds")
-    return f"{duration(((now or datetime.now(timezone.utc)) - moment).total_seconds())} ago"
+        return moment(time)
+    return f"{duration(((now or datetime.now(timezone.utc)) - time).total_seconds())} ago"
 
 
 def duration(seconds: float) -> str:

@@ -39,7 +39,8 @@ def failure(response: requests.Response) -> LightRunError:
     """The exception for an answer that is not a success."""
     body = _body(response)
     word, message = str(body.get("error") or ""), str(body.get("message") or "")
-    if word in _NAMED:
+    # `not_found` is also for a path that no route has.
+    if word in _NAMED and (word != "not_found" or "/runs/" in response.url):
         kind, sentence = _NAMED[word]
         return kind(message or sentence)
     if word == "bad_request":
@@ -50,10 +51,7 @@ def failure(response: requests.Response) -> LightRunError:
         return Overloaded(message or "the server has no room for this now", max(1, retry_after(response)))
     if response.status_code in AWAY:
         return ServerUnavailable(f"{response.url} is away for now: {_sentence(response, word, message)}")
-    if response.is_redirect:
-        target = response.headers["Location"]
-        return Refused(f"{response.url} is elsewhere: use {target}", response.status_code)
-    return Refused(_sentence(response, word, message), response.status_code, word)
+    return _refused(response, word, message)
 
 
 def value(response: requests.Response) -> Any:
@@ -91,6 +89,16 @@ def _faults(details: Any) -> list[Fault]:
         for each in details
         if isinstance(each, dict)
     ]
+
+
+def _refused(response: requests.Response, word: str, message: str) -> Refused:
+    if response.is_redirect:
+        target = response.headers["Location"]
+        return Refused(f"{response.url} is elsewhere: use {target}", response.status_code)
+    if word == "not_found":
+        said = f"{response.url} is not there: the server is older than this, or its address is another"
+        return errors.NoSuchRoute(said, response.status_code, word)
+    return Refused(_sentence(response, word, message), response.status_code, word)
 
 
 def _sentence(response: requests.Response, word: str, message: str) -> str:

@@ -47,9 +47,12 @@ def fetch(connection: Connection, path: str, to: Path, progress: Progress = lamb
         with part.open("xb") as file:
             _Download(connection, path, file, progress).run()
         part.replace(to)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             part.unlink()
+        if isinstance(error, OSError) and error.filename == os.fspath(part):
+            # The name that was asked for, not the one on the way to it.
+            error.filename = os.fspath(to)
         raise
 
 

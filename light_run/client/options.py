@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from light_run.client.sending import Files, Progress
+from light_run.errors import Fault, InvalidSpec
 
 
 class Options(TypedDict, total=False):
@@ -48,12 +50,21 @@ def text(content: str | bytes) -> str | dict[str, str]:
     return {"content": base64.b64encode(raw).decode(), "encoding": "base64"}
 
 
+def _milliseconds(seconds: float) -> int:
+    if not math.isfinite(seconds):
+        fault = f"timeout is {seconds}; it must be a number of seconds"
+        raise InvalidSpec([Fault(("timeout",), "out_of_range", fault)])
+    whole = round(seconds * 1000)
+    # Less than there is a unit for is little; none and less are the caller's mistake, for the server to name.
+    return 1 if whole == 0 < seconds else whole
+
+
 # Ours, theirs, and how one becomes the other.
 _FIELDS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("env", "env", dict),
     ("extract", "extract", list),
     ("steps", "run", list),
-    ("timeout", "timeout", lambda seconds: max(1, round(seconds * 1000))),
+    ("timeout", "timeout", _milliseconds),
     ("network", "network", str),
     ("workdir", "workdir", str),
     ("limits", "limits", dict),

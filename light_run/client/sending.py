@@ -25,10 +25,11 @@ _BLOCK = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file to be sent: its bytes, or where they are."""
+    """A file to be sent: its bytes, or where they are; or an empty `folder`."""
 
     content: bytes | Path
     executable: bool = False
+    folder: bool = False
 
     def open(self) -> BinaryIO:
         """Its bytes, to be read. Raises OSError."""
@@ -67,8 +68,10 @@ def _all(files: Files) -> Iterator[tuple[str, Upload]]:
             yield from _tree(content, f"{target.rstrip('/')}/" if target else "")
         elif isinstance(content, Path):
             yield target, _file(content)
-        else:
+        elif isinstance(content, (str, bytes)):
             yield target, Upload(content.encode() if isinstance(content, str) else content)
+        else:
+            raise _fault(target, f"is {type(content).__name__}; it must be str, bytes or a Path")
 
 
 class Message:
@@ -113,7 +116,8 @@ class Message:
 
 def _member(target: str, upload: Upload) -> Iterator[bytes]:
     info = tarfile.TarInfo(target)
-    info.mode = 0o755 if upload.executable else 0o644
+    info.mode = 0o755 if upload.executable or upload.folder else 0o644
+    info.type = tarfile.DIRTYPE if upload.folder else tarfile.REGTYPE
     with upload.open() as file:
         left = info.size = file.seek(0, os.SEEK_END)
         file.seek(0)
@@ -133,7 +137,9 @@ def _tree(folder: Path, below: str) -> Iterator[tuple[str, Upload]]:
         names.sort()
         for name in names:
             if (link := Path(parent, name)).is_symlink():
-                raise _fault(link, "is a link to a folder; those are not followed")
+                raise _fault(link, "is a link to a folder, which is not followed: send that folder by itself")
+        if not names and not files and (empty := Path(below, Path(parent).relative_to(folder))).name:
+            yield empty.as_posix(), Upload(b"", folder=True)
         for name in sorted(files):
             path = Path(parent, name)
             if path.is_symlink() and not path.resolve().is_relative_to(root):

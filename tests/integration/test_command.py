@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +54,18 @@ class Light:
             timeout=60,
             check=False,
             **options,
+        )
+
+    def redirected(self, redirection: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        """Run it with a `redirection` of the shell, such as ``>&-``."""
+        return subprocess.run(
+            ["sh", "-c", f'exec "$@" {redirection}', "sh", *COMMAND, *arguments],
+            env=self.environ,
+            cwd=self.work,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=60,
+            check=False,
         )
 
     def on_terminal(self, *arguments: str, **environ: str) -> tuple[int, str]:
@@ -113,10 +127,11 @@ def test_what_is_piped_in_arrives_byte_for_byte(light: Light) -> None:
 def test_files_go_in_and_come_back(light: Light) -> None:
     (light.work / "src" / "deep").mkdir(parents=True)
     (light.work / "src" / "deep" / "one").write_text("1\n")
+    (light.work / "src" / "empty").mkdir()
     (light.work / "a:b").write_text("colon\n")
     (light.work / "tool").write_text("#!/bin/sh\ncat\n")
     (light.work / "tool").chmod(0o755)
-    command = "find . -type f | sort; cat a:b | ./bin/tool > deep/out; echo $A$B; pwd"
+    command = "find . -type f | sort; ls -d again/empty; cat a:b | ./bin/tool > deep/out; echo $A$B; pwd"
     files = ["-f", "src", "-f", "src:again", "-f", "a:b", "-f", "tool:bin/"]
     options = [
         *files,
@@ -140,6 +155,7 @@ def test_files_go_in_and_come_back(light: Light) -> None:
         "./again/deep/one",
         "./bin/tool",
         "./deep/one",
+        "again/empty",
         "1=23",
         "/w",
     ]
@@ -207,6 +223,35 @@ def test_a_reader_that_goes_away_cancels(light: Light) -> None:
         process.stdout.close()
         assert process.wait(30) == 141
     assert newest(light.server)["status"] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "said"),
+    [(">&-", 0, b""), ("2>&-", 0, b""), (">/dev/full", 125, b"light-run: No space left on device\n")],
+)
+def test_streams_that_take_nothing(light: Light, redirection: str, code: int, said: bytes) -> None:
+    run_id = light.server.run()["id"]
+    listed = light.redirected(redirection, "ps", "--all")
+    assert (listed.returncode, listed.stderr) == (code, said)
+    assert (run_id in listed.stdout.decode()) == (redirection == "2>&-")
+    ran = light.redirected(redirection, "run", BUSYBOX, "--", "sh", "-c", "echo out; echo err >&2")
+    assert (ran.returncode, b"Traceback" in ran.stderr) == (code, False)
+
+
+def test_output_with_nowhere_to_go_ends_the_run(light: Light) -> None:
+    ran = light.redirected(">/dev/full", "run", BUSYBOX, "--", "sh", "-c", "echo out; sleep 60")
+    assert (ran.returncode, newest(light.server)["status"]) == (125, "cancelled")
+
+
+def test_a_signal_while_something_else_is_done(light: Light) -> None:
+    run_id = light.server.start(entrypoint="echo up; sleep 60")
+    with light.at_work("logs", "--follow", run_id) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"up\n"
+        process.send_signal(signal.SIGINT)
+        assert (process.wait(30), process.stderr.read()) == (130, b"")
+    assert light("rm", "--force", run_id).returncode == 0
 
 
 def test_a_signal_while_the_run_is_asked_for(light: Light) -> None:
@@ -309,6 +354,13 @@ def test_a_detached_run_from_its_begin_to_its_end(light: Light) -> None:
     )
     assert found == ["all/d/e", "all/f", "d/e", "f", "new/e", "other"]
 
+    assert light("cp", f"{run_id}:d/e", "-").stdout == b"1\n"
+    for source, names in (("d", {"e"}), ("", {"d", "d/e", "f"})):
+        with tarfile.open(fileobj=io.BytesIO(light("cp", f"{run_id}:{source}", "-").stdout)) as archive:
+            assert {each.removeprefix("./") for each in archive.getnames()} == {".", *names}
+    nowhere = light("cp", f"{run_id}:f", "none/f")
+    assert (nowhere.returncode, nowhere.stderr) == (125, b"light-run: none/f: No such file or directory\n")
+
     refused = light("cancel", run_id, "ffffffff")
     assert (refused.returncode, refused.stdout) == (125, b"")
     assert len(refused.stderr.splitlines()) == 2
@@ -322,7 +374,7 @@ def test_logs_their_streams_and_times(light: Light) -> None:
     done = light("logs", run_id)
     assert (done.stdout, done.stderr) == (b"out\nlast\n", b"err\n")
     assert light("logs", "--stream", "stdout", "--tail", "1", run_id).stdout == b"last\n"
-    assert re.fullmatch(rb"\d{4}-.*\+00:00 err\n", light("logs", "--stream", "stderr", "-t", run_id).stderr)
+    assert re.fullmatch(rb"\d{4}-.*Z err\n", light("logs", "--stream", "stderr", "-t", run_id).stderr)
 
 
 def test_cancel_and_rm_by_force(light: Light) -> None:
@@ -357,6 +409,8 @@ def test_ids_are_completed(light: Light) -> None:
     assert run_id in light(environ=environ).stdout.decode()
     unreachable = light(environ={**environ, "LIGHT_RUN_URL": f"http://127.0.0.1:{free_port()}"})
     assert (unreachable.stdout.strip(), unreachable.stderr) == (b"", b"")
+    of_files = {**environ, "COMP_WORDS": "light-run run image -f sr", "COMP_CWORD": "4"}
+    assert light(environ=of_files).stdout == b"file,sr\n"
     of_commands = {**environ, "COMP_WORDS": "light-run ca", "COMP_CWORD": "1"}
     assert b"cancel" in light(environ=of_commands).stdout
 
@@ -437,6 +491,16 @@ def test_no_server_is_one_line_and_125(light: Light, command: list[str]) -> None
     assert (done.returncode, done.stdout) == (125, b"")
     assert done.stderr.count(b"\n") == 1
     assert b"refused" in done.stderr
+
+
+def test_an_address_with_a_path_too_many(light: Light) -> None:
+    elsewhere = {"LIGHT_RUN_URL": f"{light.server.url}/elsewhere"}
+    done = light("ps", environ=elsewhere)
+    assert (done.returncode, done.stderr.count(b"\n")) == (125, 1)
+    assert b"/elsewhere/runs" in done.stderr
+    examined = light("doctor", environ=elsewhere)
+    assert (examined.returncode, examined.stdout.count(b"fail")) == (1, 1)
+    assert b"has no /info" in examined.stdout
 
 
 def test_what_is_no_address_is_2(light: Light) -> None:

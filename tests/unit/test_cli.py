@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 import light_run
+from light_run.__main__ import main as start
 from light_run.cli import main
+from light_run.cli.run import run
 from light_run.settings import table
 
 
@@ -70,6 +73,36 @@ def test_the_command_loads_nothing_it_does_not_need() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "command", "given"),
+    [
+        ("i", (), ()),
+        ("i ls -l -n", ("ls", "-l", "-n"), ()),
+        ("-e A=1 i -n -e B=2 x -e C=3", ("x", "-e", "C=3"), ("A=1", "B=2")),
+        ("-e A=1 i -n -- -e C=3", ("-e", "C=3"), ("A=1",)),
+        ("-- i -n", ("-n",), ()),
+        ("i x -- -n --help", ("x", "--", "-n", "--help"), ()),
+    ],
+)
+def test_the_options_of_a_command_are_its_own(
+    line: str, command: tuple[str, ...], given: tuple[str, ...]
+) -> None:
+    found = run.make_context("run", line.split()).params
+    assert (found["image"], found["command"], found["env"]) == ("i", command, given)
+
+
+def test_a_signal_before_it_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loading(types.ModuleType):
+        @property
+        def main(self) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "light_run.cli", Loading("light_run.cli"))
+    with pytest.raises(SystemExit) as ended:
+        start()
+    assert ended.value.code == 130
 
 
 def test_the_module_is_the_command() -> None:

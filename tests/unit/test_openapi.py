@@ -297,6 +297,7 @@ def test_everything_is_on_the_page(page: Page, document: Json) -> None:
         assert method.upper() in page.text
     assert set(document["components"]["schemas"]) <= set(page.ids)
     assert all(word in page.text for word in failures.WORDS)
+    assert "A tar, tar.gz or zip, unpacked into the workdir." in page.text
 
 
 def test_its_links_lead_somewhere(page: Page) -> None:

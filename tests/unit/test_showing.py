@@ -36,7 +36,7 @@ def test_what_a_container_made_up_moves_no_cursor() -> None:
 
 def test_ages_are_for_people_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     now = datetime(2026, 4, 20, tzinfo=timezone.utc)
-    assert showing.age(now) == "2026-04-20T00:00:00.000+00:00"
+    assert showing.age(now) == "2026-04-20T00:00:00.000Z"
     assert showing.age(None) == ""
     monkeypatch.setattr(showing, "on_terminal", lambda: True)
     assert showing.age(now, now + timedelta(seconds=90)) == "1 min ago"
@@ -122,7 +122,7 @@ WELL = FakeHealth(engine="Docker/1", workspace="bind", runtimes=("runc", "kata")
         ),
         (None, WELL, {}, {"token": WARN}),
         ("t", FakeHealth(docker=False), {}, {"engine": FAIL}),
-        ("t", FakeHealth(runtimes=("kata",)), {}, {"runtimes": WARN, "workspaces": WARN}),
+        ("t", FakeHealth(runtimes=("kata",)), {}, {"runtimes": WARN, "workspaces": OK}),
         ("t", WELL, {"version": "0.0"}, {"version": WARN}),
         ("t", WELL, {"disk": {"freeBytes": 1e9, "totalBytes": 9e9}}, {"disk": WARN}),
         ("t", WELL, {"disk": {"freeBytes": 1e7, "totalBytes": 9e9}}, {"disk": FAIL}),

@@ -81,9 +81,20 @@ def _operation(spec: Json, path: str, method: str, one: Json, common: list[tuple
         "description": one.get("description", ""),
         "scope": next((scope for scheme in security for scopes in scheme.values() for scope in scopes), None),
         "parameters": [{**each, "type": _type(each["schema"])} for each in one.get("parameters", ())],
-        "bodies": [(kind, _schema_name(each), _indented(each.get("example"))) for kind, each in body.items()],
+        "bodies": [_body(kind, each) for kind, each in body.items()],
         "answers": [_answer(spec, status, each) for status, each in own.items()],
         "command": _command(path, method, one),
+    }
+
+
+def _body(kind: str, media: Json) -> Json:
+    schema = media["schema"]
+    return {
+        "kind": kind,
+        "name": _schema_name(media),
+        "description": schema.get("description", ""),
+        "parts": _fields(schema) if "properties" in schema else [],
+        "example": _indented(media.get("example")),
     }
 
 

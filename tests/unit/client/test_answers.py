@@ -23,7 +23,7 @@ from tests.docs.settings_files import README
 def answer(status: int, body: Any = None, **headers: str) -> requests.Response:
     """An answer as requests gives it; `body` is JSON, or bytes as they are."""
     response = requests.Response()
-    response.status_code, response.url = status, "http://server/run"
+    response.status_code, response.url = status, "http://server/runs/ID"
     response._content = body if isinstance(body, bytes) else json.dumps(body).encode()
     response._content_consumed = True  # type: ignore[attr-defined]
     response.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
@@ -56,6 +56,15 @@ def test_every_error_of_the_readme(status: int, word: str) -> None:
     assert "as the server says" in str(said)
     if isinstance(error, errors.Refused):
         assert (error.status, error.word) == (status, word)
+
+
+def test_a_path_that_the_server_does_not_know_is_no_run() -> None:
+    for url in ("http://server/run", "http://server/elsewhere/runs?limit=1", "http://server/info"):
+        response = answer(404, {"error": "not_found"})
+        response.url = url
+        error = answers.failure(response)
+        assert isinstance(error, errors.NoSuchRoute)
+        assert url in str(error)
 
 
 def test_faults_keep_their_places() -> None:

@@ -21,11 +21,14 @@ def sent(message: Message) -> bytes:
     return b"".join(message.sent(lambda _: None))
 
 
-def members(message: Message) -> dict[str, tuple[bytes, int]]:
-    """The content and mode of each file in the archive of a message."""
+def members(message: Message) -> dict[str, tuple[bytes | str, int]]:
+    """The content and mode of each file and empty folder in the archive of a message."""
     archive = sent(message).split(b'filename="files.tar"\r\n\r\n', 1)[1].rsplit(b"\r\n--", 1)[0]
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        return {each.name: (tar.extractfile(each).read(), each.mode) for each in tar}  # type: ignore[union-attr]
+        return {
+            each.name: ("folder" if each.isdir() else tar.extractfile(each).read(), each.mode)  # type: ignore[union-attr]
+            for each in tar
+        }
 
 
 @pytest.fixture
@@ -42,17 +45,19 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder_a_mapping_and_pairs(folder: Path) -> None:
-    assert list(uploads(folder)) == ["link", "tool", "a/.hidden/file"]
+    assert list(uploads(folder)) == ["link", "tool", "a/.hidden/file", "empty"]
+    assert uploads(folder / "empty") == {}
     pairs: list[tuple[str, Content]] = [
         ("", folder),
         ("b", folder),
         ("t", "ü"),
         ("x/y", b"\xff"),
         ("f", folder / "tool"),
+        ("e", folder / "empty"),
     ]
     found = uploads(pairs)
     assert sorted(found) == sorted(
-        [*uploads(folder), *(f"b/{each}" for each in uploads(folder)), "t", "x/y", "f"]
+        [*uploads(folder), *(f"b/{each}" for each in uploads(folder)), "t", "x/y", "f", "e"]
     )
     assert (found["t"], found["x/y"]) == (Upload("ü".encode()), Upload(b"\xff"))
     assert found["f"] == Upload(folder / "tool", executable=True)
@@ -84,6 +89,8 @@ def test_what_of_a_folder_is_not_sent(folder: Path) -> None:
         uploads(folder)
     with pytest.raises(FileNotFoundError):
         uploads({"a": folder / "gone"})
+    with pytest.raises(InvalidSpec, match="'a' is int; it must be str, bytes or a Path"):
+        uploads({"a": 5})  # type: ignore[dict-item]
 
 
 def test_the_archive_has_it_all(folder: Path) -> None:
@@ -92,6 +99,7 @@ def test_the_archive_has_it_all(folder: Path) -> None:
         "d/link": (b"\0\xff", 0o644),
         "d/tool": (b"#!/bin/sh\n", 0o755),
         "d/a/.hidden/file": (b"\0\xff", 0o644),
+        "d/empty": ("folder", 0o755),
         "long" * 60: (b"x" * 1_000_000, 0o644),
     }
 
@@ -124,6 +132,17 @@ def test_text_is_text_where_it_is() -> None:
     assert text(b"a\n") == "a\n"
     assert text(b"\0") == {"content": "AA==", "encoding": "base64"}
     assert text(b"\xff") == {"content": "/w==", "encoding": "base64"}
+
+
+@pytest.mark.parametrize(("seconds", "asked"), [(0.0001, 1), (1.1, 1100), (0, 0), (-1, -1000)])
+def test_a_timeout_is_what_was_given(seconds: float, asked: int) -> None:
+    assert request("a", None, {"timeout": seconds})["timeout"] == asked
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan")])
+def test_a_timeout_that_is_no_number(seconds: float) -> None:
+    with pytest.raises(InvalidSpec, match="timeout is"):
+        request("a", None, {"timeout": seconds})
 
 
 def test_every_option_has_its_field() -> None:
