@@ -8,7 +8,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -132,12 +132,14 @@ class ArtifactStore:
 
     def run_ids(self) -> dict[str, float]:
         """Every folder there is, also one an earlier server left, and when it was made."""
+        found = {}
         with os.scandir(self.root) as entries:
-            return {
-                entry.name: entry.stat(follow_symlinks=False).st_mtime
-                for entry in entries
-                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
-            }
+            for entry in entries:
+                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+                    # Its run may be deleted meanwhile.
+                    with suppress(FileNotFoundError):
+                        found[entry.name] = entry.stat(follow_symlinks=False).st_mtime
+        return found
 
     def room(self) -> tuple[int, int]:
         """How many bytes are free on the disk of the artifacts, and how many it has."""

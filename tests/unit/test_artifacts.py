@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -259,3 +260,20 @@ def test_folders_of_an_earlier_server_are_found_and_nothing_else(store: Artifact
     found = store.run_ids()
     assert set(found) == {RUN, "an older one"}
     assert found["an older one"] == 5
+
+
+def test_folders_that_go_while_they_are_listed(store: ArtifactStore) -> None:
+    stop = threading.Event()
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            (store.root / "brief").mkdir()
+            (store.root / "brief").rmdir()
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        assert all(RUN in store.run_ids() for _ in range(3000))
+    finally:
+        stop.set()
+        other.join()
