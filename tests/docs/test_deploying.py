@@ -124,7 +124,7 @@ def test_systemd(machine: Machine, checkout: Path) -> None:
     unit.read(machine.path("/etc/systemd/system/light-run.service"))
     service = unit["Service"]
     program = machine.path(service["ExecStart"].split()[0])
-    assert "light_run.cli" in program.read_text()
+    assert "light_run.__main__" in program.read_text()
     assert description(program.with_name("python")) == README.read_text().strip()
     assert machine.calls == [
         f"useradd --system --home-dir {machine.root}/var/lib/light-run --shell /usr/sbin/nologin {service['User']}",
