@@ -51,6 +51,19 @@ def test_python(server: Server) -> None:
     assert server.artifact(state["id"], "out").content == b"x" * 100_000
 
 
+def test_as_many_processes_as_there_may_be(server: Server) -> None:
+    # gVisor has tasks of its own for each of them; one too few, and it crashes.
+    state = run(
+        server, entrypoint="for i in $(seq 80); do sleep 3 & done; wait; echo all", limits={"pids": 100}
+    )
+    assert (state["exitCode"], state["logs"]) == (0, ["all"]), state
+
+
+def test_a_fork_bomb(server: Server) -> None:
+    state = run(server, entrypoint="f() { f | f & }; f; sleep 60", limits={"pids": 10})
+    assert state["status"] == "failed", state
+
+
 def test_an_image_whose_user_is_not_root(server: Server) -> None:
     state = run(server, image=NONROOT, entrypoint="id -u; echo x > out", extract=["out"])
     assert (state["logs"], state["extracted"][0]["status"]) == (["1000"], "ok"), state

@@ -105,7 +105,8 @@ def test_tightened() -> None:
             "Memory": 64 * MIB,
             "MemorySwap": 64 * MIB,
             "NanoCpus": 500_000_000,
-            "PidsLimit": 20,
+            # 20 of the container, and what gVisor needs for them.
+            "PidsLimit": 600,
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges"],
             "Privileged": False,
