@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
@@ -17,10 +18,11 @@ from light_run.engine.container import Streams
 from light_run.engine.launcher import waiting_command
 from light_run.engine.leftovers import Leftover, Leftovers
 from light_run.engine.mounts import Mounts, Placement
+from light_run.engine.network import Networks
 from light_run.engine.parked import Kind, Parked, ParkKey
 from light_run.engine.sandbox import Sandbox, container_config, labels
 from light_run.engine.workspace import Workspace, Workspaces
-from light_run.errors import EngineError
+from light_run.errors import EngineError, EngineUnavailable
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ class Pool:
         config: RunnerConfig,
         *,
         mounts: Mounts,
+        networks: Networks,
         leftovers: Leftovers,
         workspaces: Workspaces,
         pins: Callable[[], Mapping[ParkKey, int]],
@@ -50,6 +53,7 @@ class Pool:
         self._engine = engine
         self._config = config
         self._mounts = mounts
+        self._networks = networks
         self._leftovers = leftovers
         self._workspaces = workspaces
         self._pins = pins
@@ -156,6 +160,9 @@ class Pool:
             return False
         try:
             parked = self._park(key)
+        except EngineUnavailable:
+            # No fault of this kind: it is tried again when the engine may be back.
+            return False
         except (EngineError, OSError) as error:
             _log.info("a container of image %s cannot be parked: %s", key.image, error)
             with self._lock:
@@ -237,16 +244,20 @@ class Pool:
                 labels=labels("parked", self._config),
             )
             container = self._engine.create(container_config(sandbox, self._config))
-            streams = Streams.before_start(self._engine, container)
-            try:
-                self._engine.start(container)
-            except BaseException:
-                streams.close()
-                raise
+            streams = self._networks.start_on(key.network, partial(self._start, container))
             return Parked(container, workspace, streams, marker)
         except BaseException:
             self._give_back(container, workspace)
             raise
+
+    def _start(self, container: str) -> Streams:
+        streams = Streams.before_start(self._engine, container)
+        try:
+            self._engine.start(container)
+        except BaseException:
+            streams.close()
+            raise
+        return streams
 
     def _discard(self, parked: Parked) -> None:
         parked.streams.close()

@@ -80,6 +80,7 @@ class Runner:
                 self._engine,
                 self.config,
                 mounts=mounts,
+                networks=networks,
                 leftovers=leftovers,
                 workspaces=self._workspaces,
                 pins=self._pins,

@@ -92,7 +92,7 @@ def test_followers_leave_room_for_others(start_server: StartServer) -> None:
 
 
 def test_a_follower_that_stops_reading_is_dropped(start_server: StartServer) -> None:
-    server = start_server(settings={"LIGHT_RUN_MAX_FOLLOWERS": "2", "LIGHT_RUN_SEND_TIMEOUT": "1"})
+    server = start_server(settings={"LIGHT_RUN_MAX_FOLLOWERS": "2", "LIGHT_RUN_SEND_TIMEOUT": "4"})
     # As JSON, far more than fits between the server and one that reads nothing.
     run_id = server.start(entrypoint="yes | head -c 600000; sleep 60")
     counted: list[int] = []

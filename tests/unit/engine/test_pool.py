@@ -15,6 +15,7 @@ from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
 from light_run.engine.leftovers import Leftovers
 from light_run.engine.mounts import Mounts, Placement
+from light_run.engine.network import Networks
 from light_run.engine.parked import Parked, ParkKey
 from light_run.engine.pool import Pool
 from light_run.engine.spec import Limits
@@ -128,6 +129,7 @@ class Scene:
             self.engine,
             settings,
             mounts=self.mounts,
+            networks=Networks(self.engine, "isolated"),
             leftovers=self.leftovers,
             workspaces=workspaces,
             pins=lambda: self.pins,
@@ -247,7 +249,7 @@ def test_the_key_is_what_the_container_is_made_of(scene: Scene) -> None:
     config = next(iter(scene.engine.there.values()))
     assert (config["Image"], config["WorkingDir"], config["Env"]) == ("sha256:x", "/srv", [])
     host = config["HostConfig"]
-    assert (host["Memory"], host["NanoCpus"], host["PidsLimit"]) == (1 << 26, 500_000_000, 7)
+    assert (host["Memory"], host["NanoCpus"], host["PidsLimit"]) == (1 << 26, 500_000_000, 340)
     assert (host["NetworkMode"], host["Runtime"]) == ("bridge", "runsc")
     assert config["Labels"]["light-run.kind"] == "parked"
     assert "light-run.run" not in config["Labels"]
@@ -478,10 +480,20 @@ def test_containers_that_die_at_once_are_failures(scene: Scene) -> None:
     assert scene.parked == {}
 
 
+def test_an_engine_that_is_away_is_no_fault_of_an_image_s(scene: Scene) -> None:
+    scene.use(A)
+    scene.engine.failing["create"] = EngineUnavailable("away")
+    for _ in range(9):
+        assert not scene.pool.step(scene.now), "the next try is for the next turn"
+    scene.engine.failing.clear()
+    assert scene.settle() > 0
+    assert "a" in scene.parked
+
+
 def test_failures_now_and_then_are_not_in_a_row(scene: Scene) -> None:
     for _ in range(8):
         scene.use(A)
-        scene.engine.failing["start"] = EngineUnavailable("a moment")
+        scene.engine.failing["start"] = EngineRefused(500, "a moment")
         scene.pool.step(scene.now)
         scene.engine.failing.clear()
         scene.settle()
