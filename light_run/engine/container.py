@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import select
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime
 
 from light_run.engine.cancel import Halt, Left
 from light_run.engine.client import Engine
@@ -21,8 +22,10 @@ _DRAIN = 5.0
 _KILL_PATIENCE = 60.0
 # The exit codes of SIGKILL and SIGTERM, with which an engine stops containers.
 _BY_SIGNAL = (128 + 9, 128 + 15)
-# The engine may write down that it killed so many seconds after what it killed has ended.
+# The engine may write down what killed a container so many seconds after it wrote down that the container has ended.
 _TOLD_LATE = 1.0
+# Its times are RFC 3339 with up to nine digits of a second.
+_ENGINE_TIME = re.compile(r"(?P<second>.{19})(?:\.(?P<fraction>\d+))?(?P<zone>Z|[+-]\d\d:\d\d)", re.ASCII)
 # Output may keep coming without pause: look at the clock and the cancel between this many reads.
 _READS_AT_ONCE = 16
 
@@ -220,8 +223,11 @@ def explained(engine: Engine, container: str, ended: Exit) -> Exit:
     state = engine.inspect(container)["State"]
     if state.get("OOMKilled"):
         return replace(ended, killed=Reason.OUT_OF_MEMORY)
-    since, until = (engine_time(str(state[name])).timestamp() for name in ("StartedAt", "FinishedAt"))
-    told = engine.told_of_end(container, since, until + _TOLD_LATE)
+    # From now on, by the engine's clock: a busy one takes a second to clear up before it writes down an end.
+    started, now = (
+        engine_time(str(text)).timestamp() for text in (state["StartedAt"], engine.info()["SystemTime"])
+    )
+    told = engine.told_of_end(container, started, now + _TOLD_LATE)
     # Telling may have been cut short.
     engine.ping()
     if "oom" in told:
@@ -232,7 +238,12 @@ def explained(engine: Engine, container: str, ended: Exit) -> Exit:
 
 
 def engine_time(text: str) -> datetime:
-    """A point in time as the engine writes it: RFC 3339 with nanoseconds, which datetime does not read before 3.11."""
-    seconds, _, fraction = text.rstrip("Z").partition(".")
-    micros = int((fraction or "0")[:6].ljust(6, "0"))
-    return datetime.strptime(seconds, "%Y-%m-%dT%H:%M:%S").replace(microsecond=micros, tzinfo=timezone.utc)
+    """A point in time as the engine writes it: RFC 3339 with nanoseconds, which datetime does not read before 3.11.
+
+    Raises ValueError.
+    """
+    found = _ENGINE_TIME.fullmatch(text)
+    if found is None:
+        raise ValueError(f"no time as a container engine writes it: {text!r}")
+    zone = "+00:00" if found["zone"] == "Z" else found["zone"]
+    return datetime.fromisoformat(f"{found['second']}.{(found['fraction'] or '')[:6]:0<6}{zone}")
