@@ -22,8 +22,11 @@ import yaml
 
 from light_run import parse
 from tests.support.engine import PYTHON, containers_of, engine_api, inspect_container
-from tests.support.poll import eventually
+from tests.support.poll import eventually, until_nothing
 from tests.support.server import REPOSITORY, TOKEN, free_port, run_request
+
+# The first test that needs the image waits for its making.
+pytestmark = pytest.mark.timeout(400)
 
 DOCKERFILE = REPOSITORY / "deploy" / "Dockerfile"
 COMPOSE = REPOSITORY / "deploy" / "docker-compose.yml"
@@ -172,7 +175,8 @@ def test_it_serves_beside_the_engine(image: str, state: Path, workspace: str) ->
         "/tmp",
     ]
     arguments += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges:true", "--group-add", str(group)]
-    arguments += ["--volume", "/var/run/docker.sock:/var/run/docker.sock", "--health-interval", "1s"]
+    arguments += ["--volume", "/var/run/docker.sock:/var/run/docker.sock"]
+    arguments += ["--health-interval", "1s", "--health-timeout", "30s"]
     arguments += ["--volume", f"{state}/state:{inside}", "--volume", f"{state}/artifacts:/artifacts"]
     for variable, value in {
         "HOST": "127.0.0.1",
@@ -186,6 +190,7 @@ def test_it_serves_beside_the_engine(image: str, state: Path, workspace: str) ->
         eventually(
             lambda: inspect_container(name)["State"]["Health"]["Status"] == "healthy",
             "the container is healthy",
+            within=90,
         )
         response = requests.post(
             f"http://127.0.0.1:{port}/run",
@@ -203,7 +208,7 @@ def test_it_serves_beside_the_engine(image: str, state: Path, workspace: str) ->
         assert ("does not see the folders" in server_log(name)) is (workspace == "archive")
         docker("stop", "--time", "40", name)
         assert inspect_container(name)["State"]["ExitCode"] == 0
-        assert containers_of(server_id) == []
+        until_nothing(lambda: containers_of(server_id), "no container is left")
     finally:
         docker("rm", "--force", name)
 

@@ -19,3 +19,17 @@ def eventually(look: Callable[[], T], what: str, *, within: float = 30.0) -> T:
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within:g} s: {what}; last seen: {answer!r}")
         time.sleep(0.02)
+
+
+def until_nothing(look: Callable[[], list[T]], what: str, *, within: float = 20.0) -> None:
+    """Return once `look` finds nothing; fail, saying `what` and what it found, once `within` seconds have passed."""
+    found: list[T] = []
+
+    def gone() -> bool:
+        found[:] = look()
+        return not found
+
+    try:
+        eventually(gone, what, within=within)
+    except AssertionError:
+        raise AssertionError(f"not within {within:g} s: {what}; there is still: {found}") from None

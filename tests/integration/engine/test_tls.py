@@ -13,7 +13,7 @@ import pytest
 from light_run import Runner, RunSpec
 from light_run.engine import Destinations, RunnerConfig
 from tests.support.engine import BUSYBOX, containers_of
-from tests.support.poll import eventually
+from tests.support.poll import eventually, until_nothing
 from tests.support.private_engine import private_engine
 
 MIB = 1024 * 1024
@@ -73,7 +73,7 @@ def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runner]:
         with Runner(config) as runner:
             runner.start()
             yield runner
-        assert containers_of("tls", engine.address) == []
+        until_nothing(lambda: containers_of("tls", engine.address), "no container is left")
 
 
 def test_input_ends_and_output_goes_on(runner: Runner, tmp_path: Path) -> None:
