@@ -15,35 +15,35 @@ MIB = 1024 * 1024
 def test_a_timeout_keeps_output_and_files(server: Server) -> None:
     state = server.run(
         entrypoint="echo before; echo kept > out; printf 'no newline'; sleep 60; echo never",
-        timeout=1500,
+        timeout=3500,
         extract=["out"],
     )
     assert (state["status"], state["reason"]) == ("failed", "timeout")
     assert state["logs"] == ["before", "no newline"]
-    assert "1500" in state["error"] or "1.5" in state["error"]
-    assert 1500 <= state["durationMs"] < 30_000
+    assert "3500" in state["error"] or "3.5" in state["error"]
+    assert 3500 <= state["durationMs"] < 30_000
     assert server.artifact(state["id"], "out").content == b"kept\n"
 
 
 def test_a_timeout_of_a_process_that_ignores_signals(server: Server) -> None:
-    state = server.run(entrypoint="trap '' TERM INT; echo up; while :; do sleep 1; done", timeout=1000)
+    state = server.run(entrypoint="trap '' TERM INT; echo up; while :; do sleep 1; done", timeout=3000)
     assert (state["reason"], state["logs"]) == ("timeout", ["up"])
 
 
 def test_a_timeout_of_a_process_that_has_closed_its_output(server: Server) -> None:
-    state = server.run(entrypoint="echo up; exec >&- 2>&-; sleep 60", timeout=1000)
+    state = server.run(entrypoint="echo up; exec >&- 2>&-; sleep 60", timeout=3000)
     assert (state["reason"], state["logs"]) == ("timeout", ["up"])
 
 
 def test_a_detached_timeout(server: Server) -> None:
-    state = server.wait_done(server.start(entrypoint="echo up; sleep 60", timeout=500))
+    state = server.wait_done(server.start(entrypoint="echo up; sleep 60", timeout=3000))
     assert (state["status"], state["reason"], state["logs"]) == ("failed", "timeout", ["up"])
 
 
 def test_time_is_not_counted_before_the_container_starts(start_server: StartServer) -> None:
     server = start_server(settings={"LIGHT_RUN_MAX_CONCURRENCY": "1"})
-    first = server.start(entrypoint="sleep 2.5")
-    second = server.run(entrypoint="sleep 0.2; echo done", timeout=2000)
+    first = server.start(entrypoint="sleep 6")
+    second = server.run(entrypoint="sleep 0.2; echo done", timeout=5000)
     assert (second["status"], second["logs"]) == ("succeeded", ["done"]), second
     assert server.wait_done(first)["status"] == "succeeded"
 
@@ -101,10 +101,10 @@ def test_a_fork_bomb_ends_and_the_server_goes_on(server: Server) -> None:
         "        children += 1\n"
         "except BlockingIOError:\n"
         "    print('refused after', children < 100, flush=True)\n"
-        "time.sleep(600)\n"
     )
-    state = server.run(image=PYTHON, files={"m.py": program}, entrypoint="python3 m.py", timeout=5000)
-    assert (state["reason"], state["logs"]) == ("timeout", ["refused after True"]), state
+    # It ends when it has seen enough, with its children still there.
+    state = server.run(image=PYTHON, files={"m.py": program}, entrypoint="python3 m.py", timeout=60_000)
+    assert (state["reason"], state["logs"]) == ("exit", ["refused after True"]), state
     shell = server.run(entrypoint="bomb() { bomb | bomb & }; bomb; sleep 600", timeout=3000)
     assert shell["status"] == "failed"
     assert server.run(entrypoint="echo fine")["logs"] == ["fine"]

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,12 @@ def tap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tap]:
     tap.close()
 
 
+@pytest.fixture
+def config(tmp_path: Path) -> RunnerConfig:
+    """The settings of a runner that has no disk watched: how often a slow run is looked at is nobody's to say."""
+    return RunnerConfig(state_dir=tmp_path, parked_max=0, workspace="bind", workspace_cap=0)
+
+
 def run_once(runner: Runner, folder: Path, command: str = "cat in > out") -> bool:
     spec = RunSpec(image=IMAGE, files={"in": "x"}, entrypoint=command, network="none", extract=("out",))
     result = runner.run(spec, to=Destinations(folder / "log", folder / "artifacts"))
@@ -105,16 +112,16 @@ COLD = [
 ]
 
 
-def test_a_cold_run_asks_six_times(tap: Tap, tmp_path: Path) -> None:
-    with Runner(RunnerConfig(state_dir=tmp_path, parked_max=0, workspace="bind")) as runner:
+def test_a_cold_run_asks_six_times(tap: Tap, tmp_path: Path, config: RunnerConfig) -> None:
+    with Runner(config) as runner:
         run_once(runner, tmp_path)
         with tap.noting() as noted:
             run_once(runner, tmp_path)
     assert noted == COLD
 
 
-def test_only_a_failed_command_is_inspected(tap: Tap, tmp_path: Path) -> None:
-    with Runner(RunnerConfig(state_dir=tmp_path, parked_max=0, workspace="bind")) as runner:
+def test_only_a_failed_command_is_inspected(tap: Tap, tmp_path: Path, config: RunnerConfig) -> None:
+    with Runner(config) as runner:
         run_once(runner, tmp_path)
         with tap.noting() as noted:
             run_once(runner, tmp_path, "exit 3")
@@ -122,8 +129,8 @@ def test_only_a_failed_command_is_inspected(tap: Tap, tmp_path: Path) -> None:
     assert noted == [*COLD[:-1], "GET /containers/ID/json", COLD[-1]]
 
 
-def test_archives_are_two_more(tap: Tap, tmp_path: Path) -> None:
-    with Runner(RunnerConfig(state_dir=tmp_path, parked_max=0, workspace="archive")) as runner:
+def test_archives_are_two_more(tap: Tap, tmp_path: Path, config: RunnerConfig) -> None:
+    with Runner(replace(config, workspace="archive")) as runner:
         run_once(runner, tmp_path)
         with tap.noting() as noted:
             run_once(runner, tmp_path)
@@ -131,8 +138,8 @@ def test_archives_are_two_more(tap: Tap, tmp_path: Path) -> None:
     assert noted == [*COLD[:2], put, *COLD[2:5], get, COLD[5]]
 
 
-def test_a_parked_run_asks_twice(tap: Tap, tmp_path: Path) -> None:
-    with Runner(RunnerConfig(state_dir=tmp_path, parked_pins={IMAGE: 1}, workspace="bind")) as runner:
+def test_a_parked_run_asks_twice(tap: Tap, config: RunnerConfig) -> None:
+    with Runner(replace(config, parked_max=4, parked_pins={IMAGE: 1})) as runner:
         runner.start()
         eventually(lambda: runner.parked == 1, "one container is parked")
         spec = RunSpec(image=IMAGE, files={"in": "x"}, entrypoint="cat in")
