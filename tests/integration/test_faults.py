@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from tests.integration.conftest import StartServer
-from tests.support.engine import BUSYBOX, engine_api, images_of
+from tests.support.engine import BUSYBOX, engine_api, images_of, touch_in
 from tests.support.killing import Owed, check, kill_at_random, submitting
 from tests.support.poll import eventually
 from tests.support.private_engine import PrivateEngine, private_engine
@@ -26,6 +26,7 @@ from tests.support.receiver import Receiver
 from tests.support.server import Server, running_server
 
 KILLS = 30
+RUNS = 15
 KILLED_STARTS = 5
 PAUSE = 20.0
 
@@ -48,11 +49,15 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(800)
 def test_a_server_killed_at_random_moments_loses_nothing(tmp_path: Path, receiver: Receiver) -> None:
-    owed = kill_at_random(tmp_path / "killed", receiver, lambda kills: kills < KILLS, seed=4)
-    assert owed.kills == KILLS
-    assert len(owed.accepted) >= KILLS // 2
+    def more(owed: Owed) -> bool:
+        # A slow server accepts less before it is killed.
+        return owed.kills < KILLS or (len(owed.accepted) < RUNS and owed.kills < 3 * KILLS)
+
+    owed = kill_at_random(tmp_path / "killed", receiver, more, seed=4)
+    assert owed.kills >= KILLS
+    assert len(owed.accepted) >= RUNS
 
 
 @pytest.mark.timeout(200)
@@ -74,13 +79,26 @@ def test_a_server_killed_while_it_starts_leaves_nothing_and_loses_nothing(tmp_pa
             if number % 2:
                 time.sleep(chance.uniform(0.3, 1.5))
             else:
-                eventually(partial(images_of, server.server_id), "it tries out its workspaces")
+                # For a few calls of the engine; where no look hits them, this is another moment.
+                eventually(
+                    partial(tries_out_or_serves, server), "it tries out its workspaces, or has done so"
+                )
             server.kill()
         server = start(200)
         state = server.wait_done(running)
         assert (state["status"], state["logs"]) == ("succeeded", ["up", '"in"']), state
         eventually(lambda: images_of(server.server_id) == [], "no probe is left")
         server.wait_clean()
+
+
+def tries_out_or_serves(server: Server) -> bool:
+    """Whether the engine has an image of a server that starts, or it has started."""
+    if images_of(server.server_id):
+        return True
+    try:
+        return server.get("/health").status_code == 200
+    except requests.ConnectionError:
+        return False
 
 
 def test_a_command_whose_server_died_before_it_could_say_so_goes_on(start_server: StartServer) -> None:
@@ -241,8 +259,7 @@ def test_a_run_whose_container_outlives_the_engine_and_one_whose_does_not(
     state = server.wait_done(runs["lost"], within=90)
     assert (state["status"], state["reason"], state["logs"]) == ("failed", "interrupted", ["up"]), state
 
-    with engine_api(engine.address) as api:
-        api.exec_start(api.exec_create(containers[runs["found"]], ["touch", "/tmp/go"])["Id"])
+    touch_in(containers[runs["found"]], "/tmp/go", engine.address)
     state = server.wait_done(runs["found"], within=90)
     assert (state["status"], state["logs"]) == ("succeeded", ["up", "down"]), state
     assert server.artifact(runs["found"], "out").content == b"x\n"

@@ -10,13 +10,21 @@ import pytest
 import requests
 
 from tests.integration.conftest import StartServer
+from tests.support.engine import touch_in
 from tests.support.follow import EVENTS, Event, arriving, events, following, never_reading, objects, was_reset
 from tests.support.poll import eventually
 from tests.support.server import Server, running_server
 
-# Lines of either stream for a few seconds, in steps, so that a server may go between any two.
-LINES = 25
-COUNT = f'n=0; while [ $n -lt {LINES} ]; do echo "out $n"; echo "err $n" >&2; n=$((n + 1)); sleep 0.08; done'
+# Lines of either stream, in steps, so that a server may go between any two. Some wait until the first server is away,
+# some for the second one, each for a file.
+LINES, AWAY, BACK = 25, 15, 20
+COUNT = f"""
+n=0
+while [ $n -lt {LINES} ]; do
+    case $n in {AWAY} | {BACK}) until [ -e /tmp/$n ]; do sleep 0.05; done ;; esac
+    echo "out $n"; echo "err $n" >&2; n=$((n + 1)); sleep 0.08
+done
+"""
 
 
 def test_lines_come_while_the_run_is_at_work(server: Server) -> None:
@@ -49,13 +57,18 @@ def test_who_comes_back_to_the_next_server_misses_nothing(tmp_path: Path, how: s
         with following(first, run_id, "", **EVENTS) as response:
             coming = events(response)
             found += [next(coming) for _ in range(20)]
+            (container,) = [
+                each for each in first.containers() if each["Labels"].get("light-run.run") == run_id
+            ]
             ending = threading.Thread(target=getattr(first, how))
             ending.start()
             # The stream ends with the server, and says nothing of the run's end.
             found += coming
             ending.join()
         assert "end" not in {each.kind for each in found}
+        touch_in(container["Id"], f"/tmp/{AWAY}")
         second = servers.enter_context(running_server(tmp_path / "state"))
+        touch_in(container["Id"], f"/tmp/{BACK}")
         last = {"Last-Event-ID": str(found[-1].id)}
         with following(second, run_id, "tail=1", **EVENTS, **last) as response:
             found += events(response)

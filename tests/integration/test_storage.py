@@ -80,7 +80,7 @@ def test_a_running_run_never_goes(start_server: StartServer) -> None:
     server = start_server(settings=settings(100 * KIB, "0.1"))
     running = server.start(
         entrypoint="echo up; cat main.txt; while [ ! -e stop ]; do sleep 0.1; done",
-        timeout=20_000,
+        timeout=600_000,
         extract=["."],
     )
     server.wait_output(running, "up")

@@ -17,7 +17,7 @@ from tests.support.multipart import TYPE, body, part, request_part, tar
 from tests.support.poll import eventually
 from tests.support.raw import raw_request
 from tests.support.server import Server
-from tests.support.uploading import MIB, peak_rise, upload
+from tests.support.uploading import MIB, peak_rise, run_folders, upload
 
 REQUEST = {"image": BUSYBOX, "network": "none", "entrypoint": "find . -type f | sort | xargs sha256sum"}
 
@@ -32,11 +32,6 @@ def head(server: Server, length: int) -> bytes:
         f"Content-Length: {length}",
     )
     return "\r\n".join((*lines, "", "")).encode()
-
-
-def run_folders(server: Server) -> list[str]:
-    """Workspaces that no parked container has."""
-    return [name for name in server.workspaces() if not name.startswith("parked-")]
 
 
 def sums(files: dict[str, bytes]) -> list[str]:
@@ -112,16 +107,16 @@ def test_a_server_that_is_killed_in_the_middle_clears_up_when_it_is_back(start_s
 
 
 def test_a_slow_upload_lives_as_long_as_it_goes_on(start_server: StartServer) -> None:
-    server = start_server(settings={"LIGHT_RUN_BODY_TIMEOUT": "1"})
+    server = start_server(settings={"LIGHT_RUN_BODY_TIMEOUT": "4"})
     sent = body(request_part(**REQUEST), part("f", b"x" * 256 * 1024, "a"))
     began = time.monotonic()
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         connection.sendall(head(server, len(sent)))
         for start in range(0, len(sent), 64 * 1024):
             connection.sendall(sent[start : start + 64 * 1024])
-            time.sleep(0.4)
+            time.sleep(1.0)
         assert connection.recv(12) == b"HTTP/1.1 200"
-    assert time.monotonic() - began > 1
+    assert time.monotonic() - began > 4
     stalled = head(server, len(sent)) + sent[:1000]
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         connection.sendall(stalled)

@@ -58,6 +58,12 @@ def inspect_container(container_id: str, address: str | None = None) -> dict[str
         return found
 
 
+def touch_in(container_id: str, path: str, address: str | None = None) -> None:
+    """Make an empty file in a container that is at work."""
+    with engine_api(address) as api:
+        api.exec_start(api.exec_create(container_id, ["touch", path])["Id"])
+
+
 def inspect_image(name: str, address: str | None = None) -> dict[str, Any]:
     """What the engine says about an image."""
     with engine_api(address) as api:

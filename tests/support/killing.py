@@ -59,14 +59,14 @@ def submitting(server: Server, receiver: Receiver, owed: Owed, most: int) -> Ite
         yield owed.accepted[path]
 
 
-def kill_at_random(folder: Path, receiver: Receiver, more: Callable[[int], bool], seed: int) -> Owed:
-    """Kill servers on `folder` for as long as `more` (kills so far) says so; then check what is owed.
+def kill_at_random(folder: Path, receiver: Receiver, more: Callable[[Owed], bool], seed: int) -> Owed:
+    """Kill servers on `folder` for as long as `more` (what is owed so far) says so; then check what is owed.
 
     Raises AssertionError where a run that was accepted has not ended well, with all that belongs to it.
     """
     chance, owed = random.Random(seed), Owed()
     with ExitStack() as servers:
-        while more(owed.kills):
+        while more(owed):
             settings = {**SETTINGS, **chance.choice(KINDS)}
             server = servers.enter_context(running_server(folder, settings=settings))
             runs = submitting(server, receiver, owed, 2)

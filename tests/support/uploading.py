@@ -25,6 +25,11 @@ def upload(server: Server, size: int) -> RunState:
     return state
 
 
+def run_folders(server: Server) -> list[str]:
+    """Workspaces that no parked container has."""
+    return [name for name in server.workspaces() if not name.startswith("parked-")]
+
+
 def peak_rise(server: Server, do: Callable[[], T]) -> tuple[int, T]:
     """By how many bytes the most memory that the server's processes ever had rose while `do`, and its result."""
     # What they hold now, as if they had never had more.

@@ -272,7 +272,7 @@ def test_closing_lets_runs_end_then_kills_them(tmp_path: Path) -> None:
     quick, slow, queued = scene.submit(), scene.submit(), scene.submit()
     scene.began(quick.id)
     scene.began(slow.id)
-    closing = threading.Thread(target=scene.service.close, kwargs={"grace": 0.3})
+    closing = threading.Thread(target=scene.service.close, kwargs={"grace": 3})
     closing.start()
     eventually(lambda: scene.service.get(queued.id).ended, "what waits is ended first")
     with pytest.raises(Overloaded):
