@@ -134,7 +134,7 @@ def shell(place: Place, server: Server) -> dict[str, Outcome]:
         cwd=place.folder,
         env=place.environment(),
         stdin=subprocess.DEVNULL,
-        timeout=100,
+        timeout=300,
         check=False,
     )
     return {block.place: _outcome(place.folder / block.place) for block in examples}

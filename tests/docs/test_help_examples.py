@@ -6,6 +6,7 @@ import re
 import subprocess
 
 import click
+import pytest
 
 from light_run.cli import main
 from tests.docs.conftest import Place
@@ -29,7 +30,7 @@ jq() { python -c 'import json, sys; [print(run["id"]) for run in json.load(sys.s
 begin() { light-run run --detach alpine:3.19 -x . -- sh -c "$@"; }
 ended() { local id=$(begin "$@"); light-run wait $id > code || true; echo $id; }
 run=$(ended 'echo 2 > sums.csv; echo 1 >> sums.csv; touch report.pdf'); failed=$(ended 'exit 1'); ended 'exit 2'
-at_work=$(begin 'sleep 60')
+at_work=$(begin 'sleep 600')
 set -eu -o pipefail
 """
 
@@ -44,6 +45,7 @@ def examples(command: str) -> list[str]:
     return [line.strip() for line in below.partition("\n\n")[0].splitlines() if line.strip()]
 
 
+@pytest.mark.timeout(400)
 def test_the_examples_of_every_help(place: Place, server: Server) -> None:
     top = {name for name in main.commands if name not in ELSEWHERE}
     assert {command.split()[0] for command in ORDER} == top
@@ -60,7 +62,7 @@ def test_the_examples_of_every_help(place: Place, server: Server) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -63,6 +63,8 @@ def test_there_are_enough_examples() -> None:
     assert len(PYTHON) >= 3
 
 
+# The first of them waits for the shell that executes all.
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("example", SHELL)
 def test_shell(example: rst.Example, place: Place, shell: dict[str, Outcome]) -> None:
     outcome = shell[example.code.place]
