@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from light_run import tokens
-from tests.support.poll import eventually
+from tests.support.poll import eventually, until_nothing
 from tests.support.prometheus import ALERTS, CONFIGURATION, DEPLOY, Prometheus, promtool, running_prometheus
 from tests.support.server import Server, running_server
 
@@ -87,8 +87,10 @@ def test_prometheus_has_something_to_show_in_every_panel(measured: Server, prome
     def empty() -> list[str]:
         return [panel for panel, expression in asked.items() if not prometheus.query(expression)]
 
-    eventually(lambda: not empty(), "every panel has something to show", within=20)
-    assert [one["value"][1] for one in prometheus.query("light_run_engine_up")] == ["1"]
+    eventually(lambda: not empty(), "every panel has something to show", within=40)
+    # A look that took too long takes it off the page until the next one.
+    up = "light_run_engine_up"
+    eventually(lambda: [one["value"][1] for one in prometheus.query(up)] == ["1"], "the engine is up")
 
 
 def test_prometheus_can_evaluate_every_rule(prometheus: Prometheus) -> None:
@@ -96,10 +98,13 @@ def test_prometheus_can_evaluate_every_rule(prometheus: Prometheus) -> None:
         groups = prometheus.get("rules")["groups"]
         return [rule for group in groups for rule in group["rules"] if rule["health"] != "unknown"]
 
-    eventually(lambda: len(rules()) == len(RULES), "every rule was evaluated")
-    assert [(rule["name"], rule["health"], rule["state"]) for rule in rules()] == [
-        (rule["alert"], "ok", "inactive") for rule in RULES
-    ]
+    def different() -> list[object]:
+        found = [(rule["name"], rule["health"], rule["state"]) for rule in rules()]
+        wanted = [(rule["alert"], "ok", "inactive") for rule in RULES]
+        return [] if found == wanted else [found]
+
+    # A look that took too long makes one pending, until the next one.
+    until_nothing(different, "every rule was evaluated and is inactive", within=40)
 
 
 def test_every_rule_says_what_is_wrong_and_what_to_do() -> None:

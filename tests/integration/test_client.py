@@ -344,4 +344,4 @@ def test_an_interrupted_run_is_cancelled(client: Client) -> None:
 
     with suppress(KeyboardInterrupt):
         client.run(BUSYBOX, "echo up; sleep 60", on_line=interrupt, **QUICK)
-    assert next(iter(client.runs(limit=1))).status == "cancelled"
+    assert client.wait(next(iter(client.runs(limit=1))).id).status == "cancelled"

@@ -74,7 +74,7 @@ def test_phases_of_a_run(server: Server) -> None:
     run_id = server.start(entrypoint="sleep 60")
     assert "progress" not in wait_state(server, run_id, phase="running")
     assert server.cancel(run_id).status_code == 204
-    assert not {"phase", "progress"} & set(server.state(run_id))
+    assert not {"phase", "progress"} & set(server.wait_done(run_id))
 
 
 def test_never(server: Server) -> None:

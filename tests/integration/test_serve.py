@@ -521,6 +521,7 @@ def test_nothing_goes_to_stdout(server: Server) -> None:
     assert server.stdout == ""
 
 
+@pytest.mark.timeout(400)
 def test_runs_leave_no_descriptor_and_no_thread(start_server: StartServer) -> None:
     server = start_server(settings={"LIGHT_RUN_MAX_CONCURRENCY": "2", "LIGHT_RUN_THREADS": "4"})
 

@@ -304,8 +304,8 @@ def test_parked_ones_are_the_same(start_ordinary: Any) -> None:
 )
 def test_the_disk_is_not_filled_behind_closed_doors(start_ordinary: Any, closed: str) -> None:
     runner = start_ordinary(workspace_cap=5 << 20)
-    program = f"{closed}; head -c 50000000 /dev/urandom; sleep 60"
-    result = runner.run(RunSpec(image=BUSYBOX, network="none", entrypoint=program, timeout=30.0))
+    program = f"{closed}; head -c 50000000 /dev/urandom; sleep 600"
+    result = runner.run(RunSpec(image=BUSYBOX, network="none", entrypoint=program, timeout=120.0))
     assert result.reason is Reason.DISK_LIMIT, result
 
 

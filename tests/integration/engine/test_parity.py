@@ -24,6 +24,9 @@ from tests.integration.engine.ways import LOG_CAP, WAYS, Way, shell_images, ways
 from tests.support.engine import BUSYBOX, PYTHON
 from tests.support.poll import eventually
 
+# The first test waits for all that is parked and looked at for the others.
+pytestmark = pytest.mark.timeout(400)
+
 MIB = 1024 * 1024
 SEEN = (Path(__file__).parent / "seen.py").read_text()
 SHELLS = ("busybox", "python", "dash", "bash")
@@ -230,7 +233,7 @@ def test_output_past_the_cap(way: Way) -> None:
 
 
 def test_a_timeout(way: Way) -> None:
-    result = way.run(BUSYBOX, "echo up; echo x >f; sleep 60", timeout=1.0)
+    result = way.run(BUSYBOX, "echo up; echo x >f; sleep 60", timeout=3.0)
     assert (result.reason, result.exit_code, result.logs) == (Reason.TIMEOUT, None, ("up",))
 
 
