@@ -15,6 +15,7 @@ from light_run.engine.container import Execution, Exit, Streams
 from light_run.engine.disk import DiskWatch
 from light_run.engine.flight import Report, SingleFlight
 from light_run.engine.images import Image, Images, step_keys
+from light_run.engine.leftovers import Leftover, Leftovers
 from light_run.engine.network import Networks
 from light_run.engine.output import Tail
 from light_run.engine.sandbox import Sandbox, container_config, labels
@@ -33,12 +34,20 @@ class Builder:
     """Bakes steps into cached images ``light-run-cache:<key>``; the same key is built once at a time."""
 
     def __init__(
-        self, engine: Engine, images: Images, networks: Networks, disk: DiskWatch, config: RunnerConfig
+        self,
+        engine: Engine,
+        images: Images,
+        networks: Networks,
+        *,
+        disk: DiskWatch,
+        leftovers: Leftovers,
+        config: RunnerConfig,
     ) -> None:
         self._engine = engine
         self._images = images
         self._networks = networks
         self._disk = disk
+        self._leftovers = leftovers
         self._config = config
         self._builds: SingleFlight[Image] = SingleFlight("build")
 
@@ -114,7 +123,7 @@ class Builder:
         except EngineRefused as error:
             raise BuildFailed(f"step {step.number} ({step.command!r}) failed: {error}") from error
         finally:
-            self._engine.remove(container)
+            self._leftovers.remove(Leftover(container, ()))
         built = self._images.find(f"{REPOSITORY}:{step.tag}")
         if built is None:
             raise BuildFailed(f"the image of step {step.number} is gone again")

@@ -101,15 +101,18 @@ class Halt(CancelToken):
         return self._reason
 
     def kill(self, reason: Reason) -> None:
-        """Have the container killed; only the first wish counts."""
+        """Have the container killed. The first wish counts; but a cancel is heard behind any other kill, too."""
         with self._lock:
-            if self._cancelled:
+            if self._cancelled and (self._reason is None or reason is not Reason.CANCELLED):
                 return
             self._reason = reason
         self.cancel()
 
     def leave(self) -> None:
-        """Have the container left alone, as this process stops."""
+        """Have the container left alone, as this process stops; who takes it up kills it where it must be."""
+        with self._lock:
+            if self._reason is not Reason.CANCELLED:
+                self._reason = None
         self.cancel()
 
     def check(self) -> None:

@@ -8,22 +8,25 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from light_run.engine.cancel import Halt, Left
 from light_run.engine.client import Engine
 from light_run.engine.output import Demultiplexer, Output
 from light_run.engine.spec import Reason
 from light_run.engine.stream import EngineStream
-from light_run.errors import ContainerGone, EngineUnavailable
+from light_run.errors import ContainerGone, EngineRefused, EngineUnavailable
 
-# The engine drains a container's output for at most 2 s after its exit; more than this it will not send.
+# The engine drains a container's output for at most 2 s after its exit; so long after the last of it, no more comes.
 _DRAIN = 5.0
 # A killed container is gone in milliseconds; one that is not by then belongs to an engine that hangs.
 _KILL_PATIENCE = 60.0
 # The exit codes of SIGKILL and SIGTERM, with which an engine stops containers.
 _BY_SIGNAL = (128 + 9, 128 + 15)
 # The engine may write down what killed a container so many seconds after it wrote down that the container has ended.
-_TOLD_LATE = 1.0
+_TOLD_LATE = 2.0
+# An engine that is there answers within so many seconds, however busy it is.
+_PING_PATIENCE = 60.0
 # Its times are RFC 3339 with up to nine digits of a second.
 _ENGINE_TIME = re.compile(r"(?P<second>.{19})(?:\.(?P<fraction>\d+))?(?P<zone>Z|[+-]\d\d:\d\d)", re.ASCII)
 # Output may keep coming without pause: look at the clock and the cancel between this many reads.
@@ -126,7 +129,9 @@ class Execution:
                     break
         if self._code is None:
             raise EngineUnavailable("the container engine did not end a container that was killed")
-        return Exit(self._code, self._killed)
+        # What ended with a code of its own was not ended by our kill: its exit was told late.
+        in_time = self._killed is Reason.TIMEOUT and self._code not in _BY_SIGNAL
+        return Exit(self._code, None if in_time else self._killed)
 
     def _step(self, poll: select.poll, halted: int) -> None:
         events = dict(poll.poll(self._patience()))
@@ -175,8 +180,9 @@ class Execution:
         if self._code is not None:
             return
         self._killed = self._killed or reason
-        self._give_up = time.monotonic() + _KILL_PATIENCE
         self._engine.kill(self._container)
+        # From now on: a busy engine may take a minute to answer, and the exit is told by another connection.
+        self._give_up = time.monotonic() + _KILL_PATIENCE
 
     def _send(self) -> None:
         if self._input is None:
@@ -204,12 +210,24 @@ class Execution:
                 return
             for stream, payload in self._demultiplexer.feed(data):
                 self._log.write(stream, payload)
+            if self._code is not None:
+                self._give_up = time.monotonic() + _DRAIN
 
 
 def _exit_code(answer: object) -> int:
     if isinstance(answer, dict) and isinstance(answer.get("StatusCode"), int):
         return int(answer["StatusCode"])
     raise EngineUnavailable(f"the container engine broke off the wait for an exit: {answer}")
+
+
+def inspected(engine: Engine, container: str) -> dict[str, Any]:
+    """A container's configuration and state. Raises ContainerGone, EngineError."""
+    try:
+        return engine.inspect(container)
+    except EngineRefused as error:
+        if error.not_found:
+            raise ContainerGone("the container is gone") from error
+        raise
 
 
 def explained(engine: Engine, container: str, ended: Exit) -> Exit:
@@ -220,7 +238,7 @@ def explained(engine: Engine, container: str, ended: Exit) -> Exit:
     """
     if ended.killed is not None or ended.code not in _BY_SIGNAL:
         return ended
-    state = engine.inspect(container)["State"]
+    state = inspected(engine, container)["State"]
     if state.get("OOMKilled"):
         return replace(ended, killed=Reason.OUT_OF_MEMORY)
     # From now on, by the engine's clock: a busy one takes a second to clear up before it writes down an end.
@@ -228,8 +246,8 @@ def explained(engine: Engine, container: str, ended: Exit) -> Exit:
         engine_time(str(text)).timestamp() for text in (state["StartedAt"], engine.info()["SystemTime"])
     )
     told = engine.told_of_end(container, started, now + _TOLD_LATE)
-    # Telling may have been cut short.
-    engine.ping()
+    # Telling may have been cut short, by an engine that stops; one that is only busy answers in the end.
+    engine.ping(_PING_PATIENCE)
     if "oom" in told:
         return replace(ended, killed=Reason.OUT_OF_MEMORY)
     if "kill" in told:

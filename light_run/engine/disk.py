@@ -40,8 +40,10 @@ class _Watched:
     workspace: Workspace | None
     halt: Halt
     due: float
+    # Seconds from one look to the next, at least.
+    pace: float = _FIRST_LOOK
     # What the disks had free at the last look, and how much more the run could write then.
-    free: int
+    free: int = 0
     room: float = field(default=float("inf"))
 
 
@@ -59,12 +61,17 @@ class DiskWatch:
         self._disks: tuple[str, ...] | None = None
 
     @contextlib.contextmanager
-    def watching(self, container: str, workspace: Workspace | None, halt: Halt) -> Iterator[None]:
-        """Watch one running container, and the folder that is mounted into it, for as long as the block runs."""
+    def watching(
+        self, container: str, workspace: Workspace | None, halt: Halt, pace: float = _FIRST_LOOK
+    ) -> Iterator[None]:
+        """Watch one running container, and the folder that is mounted into it, for as long as the block runs.
+
+        It is looked at every `pace` seconds, or less often where that takes its time.
+        """
         if not self._cap:
             yield
             return
-        watched = _Watched(container, workspace, halt, time.monotonic() + _FIRST_LOOK, 0)
+        watched = _Watched(container, workspace, halt, time.monotonic() + pace, pace)
         with self._lock:
             self._watched.append(watched)
             if self._thread is None:
@@ -75,6 +82,10 @@ class DiskWatch:
         finally:
             with self._lock:
                 self._watched.remove(watched)
+
+    def exceeded(self, container: str, workspace: Workspace | None) -> bool:
+        """True where a container, running or not, has written more than the cap."""
+        return 0 < self._cap < self._measured(_Watched(container, workspace, Halt(), due=0.0))
 
     def step(self, now: float) -> None:
         """Look at whatever is due at `now` (`time.monotonic()` seconds), or may have outgrown its room since."""
@@ -89,16 +100,19 @@ class DiskWatch:
 
     def _look(self, watched: _Watched, now: float) -> None:
         begun = time.monotonic()
-        try:
-            used = self._used(watched)
-        except OSError as error:
-            # One run's files are no reason to watch no other's.
-            _log.warning("the files of a run cannot be measured", extra={"error": str(error)})
-            used = 0
+        used = self._measured(watched)
         watched.room = self._cap - used
         if watched.room < 0:
             watched.halt.kill(Reason.DISK_LIMIT)
-        watched.due = now + max(_FIRST_LOOK, (time.monotonic() - begun) / _SHARE)
+        watched.due = now + max(watched.pace, (time.monotonic() - begun) / _SHARE)
+
+    def _measured(self, watched: _Watched) -> float:
+        try:
+            return self._used(watched)
+        except OSError as error:
+            # One run's files are no reason to watch no other's.
+            _log.warning("the files of a run cannot be measured", extra={"error": str(error)})
+            return 0
 
     def close(self) -> None:
         """Stop the thread."""

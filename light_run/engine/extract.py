@@ -20,6 +20,8 @@ from light_run.engine.spec import Artifact
 _CHUNK = 1 << 18
 # Deeper trees are no one's output, and every path is opened segment by segment.
 _DEEPEST = 100
+# So many names may be looked at for each one that may be brought: links and special files cost time, too.
+_LOOKS = 10
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a fifo that was swapped in must not wait for a writer.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -38,8 +40,9 @@ class ArtifactFolder:
     """The folder artifacts are written to; it alone opens files for writing, below its own descriptor.
 
     `cap` is the most bytes one `extract` entry may bring, `entries` the most files and directories of
-    all entries together. The folder is made when the first artifact comes. `check` is called before each
-    file and each piece of one; what it raises ends the extraction.
+    all entries together; ten times as many names may be looked at, whatever they are. The folder is made when
+    the first artifact comes. `check` is called before each name and each piece of a file; what it raises ends
+    the extraction.
     """
 
     def __init__(self, path: Path, cap: int, entries: int) -> None:
@@ -47,6 +50,7 @@ class ArtifactFolder:
         self._path = path
         self.cap = cap
         self._entries = entries
+        self._looked_at = 0
         self._found: dict[Parts, Artifact] = {}
         self._entry_bytes = 0
 
@@ -58,6 +62,13 @@ class ArtifactFolder:
     def begin_entry(self) -> None:
         """Count bytes anew: another `extract` entry begins."""
         self._entry_bytes = 0
+
+    def look(self) -> None:
+        """Count one more name, of an artifact or of what is none. Raises ExtractError, and what `check` raises."""
+        self.check()
+        self._looked_at += 1
+        if self._looked_at > _LOOKS * self._entries:
+            raise ExtractError(f"more than {_LOOKS * self._entries} names to look at")
 
     @property
     def entry_bytes(self) -> int:
@@ -214,6 +225,7 @@ def _take_entries(directory: int, parts: Parts, into: ArtifactFolder, below: Par
     directories = []
     with os.scandir(directory) as entries:
         for entry in entries:
+            into.look()
             name = os.fsencode(entry.name)
             if entry.is_dir(follow_symlinks=False):
                 into.add_directory((*below, *parts, name))

@@ -16,23 +16,27 @@ _log = logging.getLogger(__name__)
 
 # RFC 3927; the metadata services of the clouds live there.
 _LINK_LOCAL = "169.254.0.0/16"
+# So many seconds a call may take; it waits for others' calls by itself.
+_PATIENCE = 30.0
 
 
 def protect(bridge: str) -> bool:
     """Keep what comes in by the interface `bridge` from this host and from link-local addresses.
 
-    Idempotent. False, and a warning with the rules to set, where they cannot be set from here.
+    Idempotent. False where the rules cannot be set from here.
     """
-    iptables, rules = _iptables(), _rules(bridge)
-    if iptables is not None and all(_ensure(iptables, rule) for rule in rules):
-        return True
-    commands = "; ".join("iptables -I " + " ".join(rule) for rule in rules)
+    iptables = _iptables()
+    return iptables is not None and all(_ensure(iptables, rule) for rule in _rules(bridge))
+
+
+def warn(bridge: str) -> None:
+    """Say in the log that `bridge` is not protected, and by which rules it would be."""
+    commands = "; ".join("iptables -I " + " ".join(rule) for rule in _rules(bridge))
     _log.warning(
         "runs on the default network can reach this host's services and the metadata address: "
         "this process may not set the rules against it; as root: %s",
         commands,
     )
-    return False
 
 
 def unprotect(bridge: str) -> None:
@@ -65,5 +69,8 @@ def _ensure(iptables: str, rule: tuple[str, ...]) -> bool:
 
 
 def _run(iptables: str, *arguments: str) -> bool:
-    done = subprocess.run([iptables, "-w", "5", *arguments], check=False, capture_output=True, timeout=30)
-    return done.returncode == 0
+    command = [iptables, "-w", "5", *arguments]
+    try:
+        return subprocess.run(command, check=False, capture_output=True, timeout=_PATIENCE).returncode == 0
+    except (OSError, subprocess.SubprocessError):
+        return False

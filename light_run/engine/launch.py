@@ -22,7 +22,7 @@ from light_run.engine.mounts import Found, Mounts, Placement
 from light_run.engine.network import Networks
 from light_run.engine.parked import ParkKey
 from light_run.engine.pool import Pool
-from light_run.engine.sandbox import Sandbox, container_config, labels
+from light_run.engine.sandbox import Sandbox, container_config, labels, usual_runtime
 from light_run.engine.spec import Limits, Observer, Phase, RunSpec
 from light_run.engine.workspace import Workspace, container_path
 from light_run.errors import EngineRefused, ImageNotFound, StartFailed
@@ -51,11 +51,7 @@ class House:
 
     def runtime(self, spec: RunSpec) -> str | None:
         """The engine's runtime for `spec`; None is the engine's own default. Raises EngineError."""
-        chosen = spec.runtime or self.config.runtime
-        preferred = self.config.prefer_runtime
-        if chosen is None and preferred is not None and preferred in self.engine.runtimes():
-            return preferred
-        return chosen
+        return spec.runtime or usual_runtime(self.engine, self.config)
 
     def network(self, spec: RunSpec) -> str:
         """The network mode for `spec`. Raises StartFailed where there is no such network."""

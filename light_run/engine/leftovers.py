@@ -11,7 +11,7 @@ from typing import Any
 
 from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
-from light_run.engine.sandbox import labels, never_started
+from light_run.engine.sandbox import Sandbox, container_config, labels, never_started, usual_runtime
 from light_run.engine.workspace import Workspace
 from light_run.errors import EngineError
 
@@ -23,11 +23,15 @@ _EMPTYING = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """A container and folders that nobody needs any more; `image` may have a shell to empty a folder with."""
+    """A container and folders that nobody needs any more.
+
+    `image` may have a shell to empty a folder with, under `runtime`; None is what runs get that ask for none.
+    """
 
     container: str | None
     workspaces: Sequence[Workspace]
     image: str | None = None
+    runtime: str | None = None
     pause: float = _PAUSE
     due: float = 0.0
 
@@ -83,42 +87,25 @@ class Leftovers:
         except EngineError:
             return False
         # Every folder is tried, whatever became of the one before.
-        removed = [self._remove_workspace(one, leftover.image) for one in leftover.workspaces]
+        removed = [self._remove_workspace(one, leftover) for one in leftover.workspaces]
         return all(removed)
 
-    def _remove_workspace(self, workspace: Workspace, image: str | None) -> bool:
+    def _remove_workspace(self, workspace: Workspace, leftover: Leftover) -> bool:
         if workspace.remove():
             return True
         # Root, or another user, in a container left what only it may remove.
-        for candidate in dict.fromkeys((image, self._with_shell)):
-            if candidate is not None and self._emptied(workspace, candidate) and workspace.remove():
+        for candidate in dict.fromkeys((leftover.image, self._with_shell)):
+            if candidate is None:
+                continue
+            if self._emptied(workspace, candidate, leftover.runtime) and workspace.remove():
                 self._with_shell = candidate
                 return True
         return False
 
-    def _emptied(self, workspace: Workspace, image: str) -> bool:
-        # What is in the image is not trusted: no better box than a run's, and only what removing takes.
-        config = {
-            "Image": image,
-            # The folder itself is a mount point and stays; what is in it goes first.
-            "Entrypoint": ["sh", "-c", "rm -rf /workspace"],
-            "Cmd": [],
-            "User": "0:0",
-            "WorkingDir": "/",
-            "Labels": labels("probe", self._config),
-            "HostConfig": {
-                "NetworkMode": "none",
-                "SecurityOpt": ["no-new-privileges"],
-                "CapDrop": ["ALL"],
-                "CapAdd": ["DAC_OVERRIDE", "FOWNER"],
-                "Memory": self._config.limits.memory,
-                "PidsLimit": self._config.limits.pids,
-                "Runtime": self._config.runtime or "",
-                "Mounts": [{"Type": "bind", "Source": str(workspace.files), "Target": "/workspace"}],
-            },
-        }
+    def _emptied(self, workspace: Workspace, image: str, runtime: str | None) -> bool:
         try:
-            container = self._engine.create(config)
+            runtime = runtime or usual_runtime(self._engine, self._config)
+            container = self._engine.create(emptying(workspace, image, runtime, self._config))
             try:
                 exited = self._engine.wait(container)
                 try:
@@ -127,7 +114,36 @@ class Leftovers:
                 finally:
                     exited.close()
             finally:
-                self._engine.remove(container)
+                self.remove(Leftover(container, ()))
         except EngineError:
             return False
         return True
+
+
+def emptying(workspace: Workspace, image: str, runtime: str | None, config: RunnerConfig) -> dict[str, Any]:
+    """The configuration of a container of `image` that empties `workspace`, whoever the files in it belong to.
+
+    What is in the image is not trusted: it has the box of a run, and may write nothing.
+    """
+    sandbox = Sandbox(
+        image=image,
+        # The folder itself is a mount point and stays; what is in it goes first.
+        command=("sh", "-c", "rm -rf /workspace"),
+        limits=config.limits,
+        network="none",
+        workdir="/workspace",
+        runtime=runtime,
+        source=str(workspace.files),
+        labels=labels("probe", config),
+    )
+    container = container_config(sandbox, config)
+    host = container["HostConfig"]
+    host.update(
+        CapDrop=["ALL"],
+        CapAdd=["DAC_OVERRIDE", "FOWNER"],
+        ReadonlyRootfs=True,
+        Ulimits=[*host["Ulimits"], {"Name": "fsize", "Soft": 0, "Hard": 0}],
+        LogConfig={"Type": "none"},
+    )
+    silent = dict.fromkeys(("AttachStdin", "AttachStdout", "AttachStderr", "OpenStdin"), False)
+    return {**container, **silent, "User": "0:0"}

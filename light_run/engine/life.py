@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from light_run.engine.cancel import CancelToken, Halt, Left
 from light_run.engine.collect import Collector
-from light_run.engine.container import Execution, Exit, Streams, engine_time, explained
+from light_run.engine.container import Execution, Exit, Streams, engine_time, explained, inspected
 from light_run.engine.extract import ArtifactFolder
 from light_run.engine.launch import Belongings, House, Launch, prepare_image
 from light_run.engine.leftovers import Leftover
 from light_run.engine.output import Demultiplexer, LogWriter
-from light_run.engine.spec import Observer, Phase, Reason, RunResult, RunSpec, Timings
+from light_run.engine.spec import Observer, Phase, Reason, RunResult, RunSpec
+from light_run.engine.stopwatch import Stopwatch
 from light_run.engine.workspace import Workspace
 from light_run.errors import (
     BuildFailed,
@@ -30,6 +31,11 @@ from light_run.errors import (
     PullFailed,
     StartFailed,
 )
+
+T = TypeVar("T")
+
+# Seconds until an engine that was lost is asked again; doubled each time, up to the second figure.
+_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 
 _REASONS: dict[type[EngineError], Reason] = {
     ImageNotFound: Reason.IMAGE_NOT_FOUND,
@@ -67,7 +73,7 @@ class Life:
         self._log = log
         self._artifacts = artifacts
         self._observer = observer
-        self._spent: dict[str, float] = {}
+        self._watch = Stopwatch()
         self._started_at: datetime | None = None
         self._begun: float | None = None
         self._ended: float | None = None
@@ -115,12 +121,12 @@ class Life:
         return self._cancelled() if self._cancel.cancelled else result
 
     def _live(self) -> RunResult:
-        with self._step("image"):
+        with self._watch.step("image"):
             image = prepare_image(self._house, self._spec, self._halt, self._observer)
         self._observer.phase(Phase.STARTING)
         log = LogWriter(self._log, self._house.config.log_cap, self._observer.wrote)
         with contextlib.closing(log), self._house.pool.giving_way() as launched:
-            with self._step("start"):
+            with self._watch.step("start"):
                 launch = Launch(
                     self._house,
                     self._spec,
@@ -136,8 +142,8 @@ class Life:
             return self._follow(log, stdin, self._begun + self._spec.timeout)
 
     def _live_on(self, container: str, deadline: datetime) -> RunResult:
-        found = self._inspect(container)
         self._own.container = container
+        found = self._patiently(lambda: inspected(self._engine, container))
         self._own.take_over(found)
         now = datetime.now(timezone.utc)
         self._started_at = engine_time(str(found["State"]["StartedAt"]))
@@ -145,7 +151,7 @@ class Life:
         self._begun = time.monotonic() - max(0.0, (now - self._started_at).total_seconds())
         left = min(self._spec.timeout, (deadline - now).total_seconds())
         with contextlib.closing(self._resumed_log()) as log:
-            self._own.streams = Streams.replayed(self._engine, container)
+            self._own.streams = self._patiently(lambda: Streams.replayed(self._engine, container))
             result = self._follow(log, None, time.monotonic() + left)
         self._read_last_lines(container)
         return replace(result, logs_truncated=self._truncated)
@@ -165,57 +171,78 @@ class Life:
             self._truncated |= log.truncated
 
     def _follow(self, log: LogWriter, stdin: bytes | None, deadline: float) -> RunResult:
-        container, streams = self._own.taken
+        container, _ = self._own.taken
         self._observer.phase(Phase.RUNNING)
-        with self._step("run"):
-            execution = Execution(
-                self._engine, container, streams, log=log, deadline=deadline, halt=self._halt
-            )
+        with self._watch.step("run"):
             try:
-                with self._house.disk.watching(container, self._own.mounted, self._halt):
-                    ended = execution.run(stdin, self._delivered)
-                ended = explained(self._engine, container, ended)
+                ended = self._execute(log, stdin, deadline)
             except EngineUnavailable:
-                ended = self._find_again(container, deadline)
-            finally:
-                self._truncated |= log.truncated
+                ended = self._patiently(lambda: self._find_again(container, deadline))
             self._ended = time.monotonic()
         if ended.killed is Reason.CANCELLED:
             return self._cancelled()
-        result = self._describe(container, ended)
-        with self._step("extract"):
-            result = self._extract(container, result)
-        return replace(result, timings=self._timings())
+        result = self._patiently(lambda: self._describe(container, ended))
+        with self._watch.step("extract"):
+            result = self._patiently(lambda: self._extract(container, result))
+        return replace(result, timings=self._watch.timings())
+
+    def _execute(self, log: LogWriter, stdin: bytes | None, deadline: float) -> Exit:
+        container, streams = self._own.taken
+        execution = Execution(self._engine, container, streams, log=log, deadline=deadline, halt=self._halt)
+        try:
+            with self._house.disk.watching(container, self._own.mounted, self._halt):
+                ended = execution.run(stdin, self._delivered)
+            return explained(self._engine, container, ended)
+        except ContainerGone:
+            # Killed through the engine: by a server before this one, it may be.
+            reason = self._why_killed(container, deadline)
+            if reason is None:
+                raise
+            return replace(ended, killed=reason)
+        finally:
+            self._truncated |= log.truncated
 
     def _find_again(self, container: str, deadline: float) -> Exit:
         # The engine went away under a command that may go on without it.
-        found = self._await_engine(container)
-        with contextlib.closing(self._resumed_log()) as log:
-            if found["State"].get("Running"):
-                streams = self._own.reconnect(Streams.replayed(self._engine, container))
-                again = Execution(
-                    self._engine, container, streams, log=log, deadline=deadline, halt=self._halt
-                )
-                ended = again.run(None)
-                self._truncated |= log.truncated
-                return ended
-        if not self._engine.info().get("LiveRestoreEnabled"):
+        found = inspected(self._engine, container)
+        if found["State"].get("Running"):
+            with contextlib.closing(self._resumed_log()) as log:
+                self._own.reconnect(Streams.replayed(self._engine, container))
+                return self._execute(log, None, deadline)
+        reason = self._why_killed(container, deadline)
+        if reason is None and not self._engine.info().get("LiveRestoreEnabled"):
             raise ContainerGone("the container engine was stopped and took the container with it")
         self._read_last_lines(container)
-        return Exit(int(found["State"]["ExitCode"]), None)
+        return Exit(int(found["State"]["ExitCode"]), reason)
 
-    def _await_engine(self, container: str) -> dict[str, Any]:
-        until = time.monotonic() + self._house.config.engine_patience
-        pause = 0.1
+    def _why_killed(self, container: str, deadline: float) -> Reason | None:
+        # What a server had to kill it for; None where it had no reason to.
+        if self._halt.reason is not None:
+            return self._halt.reason
+        state = inspected(self._engine, container)["State"]
+        since = datetime.now(timezone.utc) - engine_time(str(state["FinishedAt"]))
+        if time.monotonic() - since.total_seconds() >= deadline:
+            return Reason.TIMEOUT
+        return Reason.DISK_LIMIT if self._house.disk.exceeded(container, self._own.mounted) else None
+
+    def _patiently(self, work: Callable[[], T]) -> T:
+        # Begun again where the engine goes away on the way; one that stops answers now and then until it is gone.
+        patience, lost, pause = self._house.config.engine_patience, 0.0, _PAUSE
         while True:
+            begun = time.monotonic()
             try:
-                return self._inspect(container)
+                return work()
             except EngineUnavailable:
-                if time.monotonic() > until:
+                now = time.monotonic()
+                if not lost or now - begun > patience:
+                    lost, pause = now, _PAUSE
+                elif now - lost > patience:
                     raise
-            self._halt.wait(pause)
-            self._halt.check()
-            pause = min(2 * pause, 2.0)
+            if self._halt.wait(pause):
+                self._halt.check()
+                # What was to be killed must be found all the same.
+                time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _resumed_log(self) -> LogWriter:
         return LogWriter.resume(self._log, self._house.config.log_cap, self._observer.wrote)
@@ -234,19 +261,11 @@ class Life:
         else:
             code = ended.code
             starved = reason is Reason.OUT_OF_MEMORY
-            if starved or (code and self._inspect(container)["State"].get("OOMKilled")):
+            if starved or (code and inspected(self._engine, container)["State"].get("OOMKilled")):
                 reason = Reason.OUT_OF_MEMORY
                 limit = self._house.limits(self._spec).memory
                 error = f"out of memory: a process was killed at the limit of {limit} bytes"
         return replace(self._result(reason, error=error), exit_code=code)
-
-    def _inspect(self, container: str) -> dict[str, Any]:
-        try:
-            return self._engine.inspect(container)
-        except EngineRefused as error:
-            if error.not_found:
-                raise ContainerGone("the container is gone") from error
-            raise
 
     def _extract(self, container: str, result: RunResult) -> RunResult:
         if not self._spec.extract or self._artifacts is None:
@@ -268,25 +287,14 @@ class Life:
             error=error,
             started_at=self._started_at,
             duration=0.0 if begun is None else (self._ended or time.monotonic()) - begun,
-            timings=self._timings(),
+            timings=self._watch.timings(),
             logs_truncated=self._truncated,
             parked=self._own.was_parked,
         )
-
-    @contextlib.contextmanager
-    def _step(self, name: str) -> Iterator[None]:
-        begun = time.monotonic()
-        try:
-            yield
-        finally:
-            self._spent[name] = (time.monotonic() - begun) * 1000
-
-    def _timings(self) -> Timings:
-        return Timings(**{name: round(spent, 1) for name, spent in self._spent.items()})
 
     # -- clean-up
 
     def _clean_up(self) -> None:
         own = self._own
-        left = Leftover(own.container, tuple(own.workspaces), self._spec.image)
+        left = Leftover(own.container, tuple(own.workspaces), self._spec.image, self._spec.runtime)
         self._house.leftovers.remove(left)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from light_run.engine.client import Engine
-from light_run.engine.firewall import protect, unprotect
+from light_run.engine.firewall import protect, unprotect, warn
 from light_run.errors import EngineRefused, StartFailed
 
 T = TypeVar("T")
@@ -34,7 +34,9 @@ class Networks:
         self._isolated = isolated
         self._lock = threading.Lock()
         self._seen: dict[str, float] = {}
+        self._protecting = threading.Lock()
         self._protected: str | None = None
+        self._warned: str | None = None
 
     def ensure(self, name: str | None) -> str:
         """The network mode for a run that asked for `name`. Raises StartFailed where there is no such network."""
@@ -93,12 +95,16 @@ class Networks:
 
     def _protect(self, found: dict[str, Any]) -> None:
         bridge = (found.get("Options") or {}).get(_BRIDGE_NAME) or f"br-{found['Id'][:12]}"
-        with self._lock:
-            before, self._protected = self._protected, bridge
-        if before == bridge:
-            return
-        if before is not None:
-            unprotect(before)
-        # An engine elsewhere has its bridges elsewhere.
-        if Path("/sys/class/net", bridge).exists():
-            protect(bridge)
+        # Whoever comes second waits until the rules stand; where they could not be set, the next one tries again.
+        with self._protecting:
+            if self._protected == bridge:
+                return
+            if self._protected is not None:
+                unprotect(self._protected)
+            self._protected = None
+            # An engine elsewhere has its bridges elsewhere.
+            if not Path("/sys/class/net", bridge).exists() or protect(bridge):
+                self._protected = bridge
+            elif self._warned != bridge:
+                self._warned = bridge
+                warn(bridge)

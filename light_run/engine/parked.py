@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import select
 from collections import deque
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from light_run.engine.cancel import Halt
 from light_run.engine.container import Streams
 from light_run.engine.spec import Limits
 from light_run.engine.workspace import Workspace
@@ -27,18 +29,25 @@ class ParkKey(NamedTuple):
     runtime: str | None
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Parked:
-    """A container whose shell waits for a script ended by the line `marker`."""
+    """A container whose shell waits for a script ended by the line `marker`.
+
+    It may be a hostile image's shell: `halt` is told where it fills the disk, which is watched until `watch` closes.
+    """
 
     container: str
     workspace: Workspace | None
     streams: Streams
     marker: str
+    halt: Halt
+    watch: ExitStack
 
     @property
     def waiting(self) -> bool:
-        """False once the container or the connection to it has ended."""
+        """False once the container or the connection to it has ended, or is to."""
+        if self.halt.cancelled:
+            return False
         poll = select.poll()
         poll.register(self.streams.stdio, select.POLLIN)
         poll.register(self.streams.exit, select.POLLIN)

@@ -12,9 +12,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
+from light_run.engine.cancel import Halt
 from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
 from light_run.engine.container import Streams
+from light_run.engine.disk import DiskWatch
 from light_run.engine.launcher import waiting_command
 from light_run.engine.leftovers import Leftover, Leftovers
 from light_run.engine.mounts import Mounts, Placement
@@ -34,6 +36,8 @@ _ROOM = max(0, (os.cpu_count() or 1) // 2 - 1)
 _TURN = 1.0
 # Seconds after which a pinned image is looked for again: it may have come, or be another one by that name.
 _PIN_AGAIN = 30.0
+# Whether what is parked fills the disk is looked at every so many seconds: a shell that waits writes nothing.
+_LOOK = 10.0
 
 
 class Pool:
@@ -47,6 +51,7 @@ class Pool:
         mounts: Mounts,
         networks: Networks,
         leftovers: Leftovers,
+        disk: DiskWatch,
         workspaces: Workspaces,
         pins: Callable[[], Mapping[ParkKey, int]],
     ) -> None:
@@ -55,6 +60,7 @@ class Pool:
         self._mounts = mounts
         self._networks = networks
         self._leftovers = leftovers
+        self._disk = disk
         self._workspaces = workspaces
         self._pins = pins
         self._lock = threading.Lock()
@@ -82,6 +88,8 @@ class Pool:
         for parked in dead:
             self._discard(parked)
         self._news.set()
+        if taken is not None:
+            taken.watch.close()
         return taken
 
     @contextlib.contextmanager
@@ -178,16 +186,15 @@ class Pool:
         with self._lock:
             most = self._most_each(now)
             for key, kind in list(self._kinds.items()):
-                keep: deque[Parked] = deque()
                 wanted = kind.wanted(now, self._config.parked_idle)
                 if most is not None and not kind.pinned:
                     wanted = min(wanted, most) if kind.in_use(now) else 0
-                for parked in kind.ready:
-                    waiting = parked.waiting
-                    (keep if waiting and len(keep) < wanted else stale).append(parked)
-                    if not waiting:
-                        kind.fail(now)
-                kind.ready = keep
+                waiting = [parked for parked in kind.ready if parked.waiting]
+                if len(waiting) < len(kind.ready):
+                    # One failure, however many they are: an engine that restarts takes all of them at once.
+                    kind.fail(now)
+                stale += [parked for parked in kind.ready if parked not in waiting[:wanted]]
+                kind.ready = keep = deque(waiting[:wanted])
                 if not keep and not kind.pinned and now - kind.last_use > self._config.parked_idle:
                     del self._kinds[key]
         return stale
@@ -245,7 +252,9 @@ class Pool:
             )
             container = self._engine.create(container_config(sandbox, self._config))
             streams = self._networks.start_on(key.network, partial(self._start, container))
-            return Parked(container, workspace, streams, marker)
+            halt, watch = Halt(), contextlib.ExitStack()
+            watch.enter_context(self._disk.watching(container, workspace, halt, _LOOK))
+            return Parked(container, workspace, streams, marker, halt, watch)
         except BaseException:
             self._give_back(container, workspace)
             raise
@@ -260,6 +269,7 @@ class Pool:
         return streams
 
     def _discard(self, parked: Parked) -> None:
+        parked.watch.close()
         parked.streams.close()
         self._give_back(parked.container, parked.workspace)
 

@@ -73,7 +73,9 @@ class Runner:
             engine=self._engine,
             config=self.config,
             images=images,
-            builder=Builder(self._engine, images, networks, disk, self.config),
+            builder=Builder(
+                self._engine, images, networks, disk=disk, leftovers=leftovers, config=self.config
+            ),
             networks=networks,
             mounts=mounts,
             pool=Pool(
@@ -82,6 +84,7 @@ class Runner:
                 mounts=mounts,
                 networks=networks,
                 leftovers=leftovers,
+                disk=disk,
                 workspaces=self._workspaces,
                 pins=self._pins,
             ),
@@ -229,9 +232,10 @@ class Runner:
     def start(self) -> None:
         """Try out workspaces, make the network, begin to park.
 
-        An engine that does not answer yet is no failure: what is needed is tried again when it is needed.
+        An engine that does not answer yet, or a disk that is full, is no failure: what is needed is tried again
+        when it is needed.
         """
-        with contextlib.suppress(EngineError):
+        with contextlib.suppress(EngineError, OSError):
             self._house.mounts.probe()
         with contextlib.suppress(EngineError):
             # Now, so that rules which cannot be set are said at the start and not in the middle of the work.

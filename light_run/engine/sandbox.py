@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
 from light_run.engine.spec import MIB, Limits
 
@@ -50,6 +51,14 @@ def labels(kind: str, config: RunnerConfig) -> dict[str, str]:
         "light-run.session": config.session,
         "light-run.kind": kind,
     }
+
+
+def usual_runtime(engine: Engine, config: RunnerConfig) -> str | None:
+    """The engine's runtime for a run that asks for none; None is the engine's own default. Raises EngineError."""
+    preferred = config.prefer_runtime
+    if config.runtime is None and preferred is not None and preferred in engine.runtimes():
+        return preferred
+    return config.runtime
 
 
 def never_started(image: str, config: RunnerConfig, **host: Any) -> dict[str, Any]:

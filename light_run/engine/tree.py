@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass, field
 
 _BLOCK = 512
+# What a name without a block of its own counts: a disk has only so many of them, and empty ones use it up, too.
+_EMPTY = 1024
 # Each level costs a descriptor; nobody nests deeper but to hide.
 _DEEPEST = 200
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -55,7 +57,7 @@ def _count(directory: int, path: str, levels: int, found: Tree) -> None:
     with os.scandir(directory) as entries:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):
-                found.bytes += entry.stat(follow_symlinks=False).st_blocks * _BLOCK
+                found.bytes += max(entry.stat(follow_symlinks=False).st_blocks * _BLOCK, _EMPTY)
             if entry.is_dir(follow_symlinks=False):
                 below.append(entry.name)
     for name in below:

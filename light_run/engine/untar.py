@@ -35,6 +35,7 @@ def _take_members(tar: tarfile.TarFile, into: ArtifactFolder, landing: Landing |
     taken = False
     above = None
     for member in tar:
+        into.look()
         parts = _parts_of(member.name)
         if above is None:
             # The directory that was asked for comes first, by its basename; the root has none.

@@ -65,8 +65,8 @@ def test_arguments_reach_pytest() -> None:
     arguments = next(each for each in targets("development-commands") if len(each) > 1)
     assert arguments == ["test", "ARGS=tests/unit"]
     assert (
-        f"{BIN}/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder tests/unit\n"
-        in make("--dry-run", *arguments).stdout
+        f"{BIN}/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/unit\n"
+        in make("--dry-run", "WORKERS=2", *arguments).stdout
     )
 
 

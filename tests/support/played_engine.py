@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-Answer = Callable[[str], bytes | None]
+Answer = Callable[[str], bytes | Iterator[bytes] | None]
 
 # Behind an answer: nothing follows, not even what its head says.
 HANG_UP = b"<hang up>"
@@ -22,7 +22,7 @@ def answer(body: object, status: str = "200 OK") -> bytes:
 
 
 class PlayedEngine:
-    """Answers each request line with what `answers` says; None is no answer at all.
+    """Answers each request line with what `answers` says, whole or in pieces; None is no answer at all.
 
     It hangs up behind an answer that is not what its head says.
     """
@@ -56,9 +56,9 @@ class PlayedEngine:
                 reader.read(length)
                 self.requests.append(line.decode().rsplit(" ", 1)[0])
                 said = self._answers(self.requests[-1])
-                if said is not None:
-                    connection.sendall(said.removesuffix(HANG_UP))
-                    if said.endswith(HANG_UP):
+                for piece in [said] if isinstance(said, bytes) else said or ():
+                    connection.sendall(piece.removesuffix(HANG_UP))
+                    if piece.endswith(HANG_UP):
                         return
 
     def close(self) -> None:

@@ -122,14 +122,27 @@ def test_a_halt_that_leaves() -> None:
 
 
 def test_the_first_wish_counts() -> None:
-    killed, left = Halt(), Halt()
-    killed.kill(Reason.DISK_LIMIT)
-    killed.leave()
-    killed.kill(Reason.CANCELLED)
-    assert killed.reason is Reason.DISK_LIMIT
+    cancelled, left = Halt(), Halt()
+    cancelled.kill(Reason.CANCELLED)
+    cancelled.kill(Reason.DISK_LIMIT)
+    cancelled.leave()
+    assert cancelled.reason is Reason.CANCELLED
     left.leave()
     left.kill(Reason.CANCELLED)
+    left.kill(Reason.DISK_LIMIT)
     assert left.reason is None
+
+
+def test_what_comes_behind_a_full_disk_ends_the_extraction() -> None:
+    cancelled, left = Halt(), Halt()
+    for halt in (cancelled, left):
+        halt.kill(Reason.DISK_LIMIT)
+    cancelled.kill(Reason.CANCELLED)
+    left.leave()
+    with pytest.raises(Cancelled):
+        cancelled.check()
+    with pytest.raises(Left):
+        left.check()
 
 
 def test_a_full_disk_is_not_a_cancel() -> None:

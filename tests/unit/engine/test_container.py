@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from light_run.engine import container
+from light_run.engine.cancel import Halt
 from light_run.engine.client import Engine
-from light_run.engine.container import Exit, engine_time, explained
+from light_run.engine.container import Execution, Exit, Streams, engine_time, explained
+from light_run.engine.output import Tail
 from light_run.engine.spec import Reason
 from light_run.errors import ContainerGone
-from tests.support.played_engine import Answer, PlayedEngine, answer, versioned
+from tests.support.played_engine import HANG_UP, Answer, PlayedEngine, answer, versioned
 
 NOW = datetime(2026, 11, 23, 5, 6, 10, 250_000, timezone.utc)
 
@@ -24,7 +29,7 @@ def ended(action: str, *, at: datetime) -> Answer:
     def answers(line: str) -> bytes:
         if line.endswith("/json"):
             times = {"StartedAt": NOW - timedelta(seconds=4), "FinishedAt": NOW - timedelta(seconds=3)}
-            state = {name: time.isoformat().replace("+00:00", "Z") for name, time in times.items()}
+            state = {name: moment.isoformat().replace("+00:00", "Z") for name, moment in times.items()}
             return answer({"Id": "x", "State": {**state, "OOMKilled": False}})
         if line.endswith("/info"):
             # An engine in another time zone.
@@ -70,8 +75,57 @@ def test_what_needs_no_telling(play: Callable[[Answer], PlayedEngine], ended: Ex
     assert played.requests == []
 
 
+# --- a command that is to be killed -----------------------------------------------------------------------
+
+
+def executed(play: Callable[[Answer], PlayedEngine], code: int, kill_takes: float, deadline: float) -> Exit:
+    """Execute a command that ends with `code` once a kill, which takes so many seconds, has been answered."""
+    killed = threading.Event()
+
+    def exit_code() -> Iterator[bytes]:
+        # The head comes at once, as it does of an engine.
+        said = answer({"StatusCode": code})
+        body = said.index(b"{")
+        yield said[:body]
+        killed.wait(10)
+        yield said[body:]
+
+    def answers(line: str) -> bytes | Iterator[bytes]:
+        if "/attach" in line:
+            return b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n" + HANG_UP
+        if "/wait" in line:
+            return exit_code()
+        time.sleep(kill_takes)
+        killed.set()
+        return answer(b"", "204 No Content")
+
+    play(versioned(answers))
+    with closing(Engine(timeout=10)) as engine, closing(Streams.before_start(engine, "x")) as streams:
+        execution = Execution(
+            engine, "x", streams, log=Tail(100), deadline=time.monotonic() + deadline, halt=Halt()
+        )
+        return execution.run(None)
+
+
+def test_a_kill_that_takes_its_time_is_a_kill(
+    play: Callable[[Answer], PlayedEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(container, "_KILL_PATIENCE", 0.2)
+    assert executed(play, 137, kill_takes=0.5, deadline=0.0) == Exit(137, Reason.TIMEOUT)
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_command_that_had_ended_by_itself_was_not_killed(
+    play: Callable[[Answer], PlayedEngine], code: int
+) -> None:
+    assert executed(play, code, kill_takes=0.0, deadline=0.0) == Exit(code, None)
+
+
+# --- times ------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
-    ("text", "time"),
+    ("text", "moment"),
     [
         ("2026-11-23T05:06:10.608316625Z", datetime(2026, 11, 23, 5, 6, 10, 608_316, timezone.utc)),
         ("2026-11-23T05:06:10.6Z", datetime(2026, 11, 23, 5, 6, 10, 600_000, timezone.utc)),
@@ -82,8 +136,8 @@ def test_what_needs_no_telling(play: Callable[[Answer], PlayedEngine], ended: Ex
         ("0001-01-01T00:00:00Z", datetime(1, 1, 1, tzinfo=timezone.utc)),
     ],
 )
-def test_times_of_an_engine(text: str, time: datetime) -> None:
-    assert engine_time(text) == time
+def test_times_of_an_engine(text: str, moment: datetime) -> None:
+    assert engine_time(text) == moment
 
 
 @pytest.mark.parametrize("text", ["", "now", "2026-11-23", "2026-11-23T05:06:10", "2026-11-23T05:06:10.Z"])

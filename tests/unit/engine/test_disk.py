@@ -69,6 +69,13 @@ def test_a_sparse_file_takes_next_to_nothing(workspace: Workspace) -> None:
     assert tree(str(workspace.files)).bytes < SOME
 
 
+def test_empty_files_and_links_take_the_disk_s_names(workspace: Workspace) -> None:
+    for number in range(1000):
+        (workspace.files / f"empty-{number}").touch()
+        (workspace.files / f"link-{number}").symlink_to("nowhere")
+    assert tree(str(workspace.files)).bytes >= 2000 * 1024
+
+
 def test_nothing_is_followed_and_nothing_opened(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(os.urandom(2 * MIB))
     make_hostile(workspace.files, tmp_path)
@@ -188,6 +195,21 @@ def test_who_may_have_outgrown_its_room_is_looked_at_before_its_time(
         monkeypatch.setattr(watch, "_free", lambda watched: watched.free - 991)
         watch.step(time.monotonic() + 2)
     assert halt.reason is Reason.DISK_LIMIT
+
+
+def test_who_is_watched_at_leisure_is_not_looked_at_sooner(watch: DiskWatch) -> None:
+    halt = Halt()
+    with watch.watching("large", None, halt, 10.0):
+        watch.step(time.monotonic() + 9)
+        assert not halt.cancelled
+        watch.step(time.monotonic() + 11)
+    assert halt.reason is Reason.DISK_LIMIT
+
+
+def test_whether_it_was_the_disk_is_known_afterwards(watch: DiskWatch) -> None:
+    assert watch.exceeded("large", None)
+    assert not watch.exceeded("small", None)
+    assert not watch_over(Layers(large=3000), 0).exceeded("large", None)
 
 
 def test_no_cap_is_no_watch() -> None:

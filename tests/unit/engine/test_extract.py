@@ -10,6 +10,7 @@ import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -409,6 +410,28 @@ def test_more_entries_than_the_cap(take: Take, root: Path, folder: Path, kind: s
         take(root, ("d",), into)
     assert len(into.artifacts) == 20
     assert_told_truly(folder, into)
+
+
+def test_what_is_no_artifact_is_not_looked_at_for_ever(take: Take, root: Path, folder: Path) -> None:
+    (root / "links").mkdir()
+    for number in range(49):
+        (root / "links" / f"{number}").symlink_to("nowhere")
+    take(root, ("links",), ArtifactFolder(folder, CAP, 5))
+    with pytest.raises(ExtractError, match="more than 40 names to look at"):
+        take(root, ("links",), ArtifactFolder(folder, CAP, 4))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, partial(os.symlink, "nowhere")])
+def test_a_cancel_is_heard_over_what_is_no_artifact(
+    take: Take, root: Path, folder: Path, make: Callable[[Path], None]
+) -> None:
+    (root / "d").mkdir()
+    for number in range(20):
+        make(root / "d" / f"{number}")
+    into, heard = ArtifactFolder(folder, CAP, ENTRIES), []
+    into.check = lambda: heard.append(1)
+    take(root, ("d",), into)
+    assert len(heard) >= 20
 
 
 def test_the_cap_on_entries_is_one_for_all(take: Take, root: Path, folder: Path) -> None:

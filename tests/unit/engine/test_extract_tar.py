@@ -349,8 +349,9 @@ def test_what_lies_beyond_the_cap_is_not_waited_for(into: ArtifactFolder) -> Non
         from_tar(chunks, into)
 
 
-def test_members_are_forgotten_as_they_pass(into: ArtifactFolder) -> None:
+def test_members_are_forgotten_as_they_pass(folder: Path) -> None:
     # A million of them must not cost memory. Links alone: none is an artifact, all are read.
+    into = ArtifactFolder(folder, CAP, 3000)
     header = member("d/l", LINK, "target")[0].tobuf(tarfile.PAX_FORMAT)
     # Those of other tests, archives and their members in circles, do not count.
     gc.collect()

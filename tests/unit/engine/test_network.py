@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from light_run.engine import firewall, network
 from light_run.engine.client import Engine
 from light_run.engine.network import Networks
 from light_run.errors import EngineRefused, StartFailed
@@ -31,10 +36,10 @@ class Switchboard(Engine):
 
     def inspect_network(self, name: str) -> dict[str, Any]:
         self.asked.append(name)
-        for network in self.networks.values():
+        for found in self.networks.values():
             # As the engine does it: by name, by id, by the beginning of an id.
-            if network["Name"] == name or (len(name) > 1 and network["Id"].startswith(name)):
-                return network
+            if found["Name"] == name or (len(name) > 1 and found["Id"].startswith(name)):
+                return found
         raise EngineRefused(404, f"network {name} not found")
 
     def create_network(self, name: str, options: Mapping[str, str], labels: Mapping[str, str]) -> None:
@@ -120,6 +125,68 @@ def refuse(message: str) -> Callable[[], None]:
         raise EngineRefused(404, message)
 
     return start
+
+
+# --- kept from this host ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Switchboard:
+    """An engine whose isolated network is an interface of this host."""
+    engine = Switchboard("isolated")
+    engine.networks["isolated"]["Options"] = {"com.docker.network.bridge.name": "lo"}
+    monkeypatch.setattr(network, "_FRESH", 0.0)
+    return engine
+
+
+def test_no_run_is_started_before_the_rules_stand(here: Switchboard, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, stand, calls = threading.Event(), threading.Event(), list[str]()
+
+    def protect(bridge: str) -> bool:
+        calls.append(bridge)
+        begun.set()
+        return stand.wait(10)
+
+    monkeypatch.setattr(network, "protect", protect)
+    networks = Networks(here, "isolated")
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(networks.ensure, None)
+        assert begun.wait(10)
+        second = threads.submit(networks.ensure, None)
+        time.sleep(0.1)
+        assert not second.done()
+        stand.set()
+        assert first.result(10) == second.result(10) == "isolated"
+    assert calls == ["lo"]
+
+
+def test_rules_that_could_not_be_set_are_tried_again_and_said_once(
+    here: Switchboard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = [False, False, True]
+    monkeypatch.setattr(network, "protect", lambda _: answers.pop(0))
+    networks = Networks(here, "isolated")
+    for _ in range(5):
+        networks.ensure(None)
+    assert answers == []
+    assert len(caplog.records) == 1
+    assert "DOCKER-USER -i lo" in caplog.text
+
+
+@pytest.mark.parametrize("program", ["sleep 60", "exit 4", None])
+def test_a_packet_filter_that_does_not_do_its_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str | None
+) -> None:
+    iptables = tmp_path / "iptables"
+    if program is not None:
+        iptables.write_text(f"#!/bin/sh\nexec {program}\n")
+        iptables.chmod(0o755)
+    monkeypatch.setattr(firewall, "_iptables", lambda: str(iptables))
+    monkeypatch.setattr(firewall, "_PATIENCE", 0.5)
+    assert not firewall.protect("lo")
+
+
+# --- names ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 
 from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
+from light_run.engine.disk import DiskWatch
 from light_run.engine.leftovers import Leftovers
 from light_run.engine.mounts import Mounts, Placement
 from light_run.engine.network import Networks
@@ -57,6 +58,13 @@ class Stage(Engine):
         self.made = 0
         # The call that fails, and how.
         self.failing: dict[str, EngineError] = {}
+        self.sizes: dict[str, int] = {}
+
+    def info(self) -> dict[str, Any]:
+        return {}
+
+    def written_bytes(self, container: str) -> int:
+        return self.sizes.get(container, 0)
 
     def _may_fail(self, call: str) -> None:
         if call in self.failing:
@@ -124,6 +132,7 @@ class Scene:
         workspaces = Workspaces(folder)
         self.leftovers = Leftovers(self.engine, settings)
         self.mounts = Placed(self.engine, settings, workspaces, self.leftovers)
+        self.disk = DiskWatch(self.engine, settings, self.leftovers)
         self.pins: dict[ParkKey, int] = {}
         self.pool = Pool(
             self.engine,
@@ -131,6 +140,7 @@ class Scene:
             mounts=self.mounts,
             networks=Networks(self.engine, "isolated"),
             leftovers=self.leftovers,
+            disk=self.disk,
             workspaces=workspaces,
             pins=lambda: self.pins,
         )
@@ -174,6 +184,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
     yield scene
     scene.engine.failing.clear()
     scene.pool.close()
+    scene.disk.close()
     scene.leftovers.retry()
     assert scene.engine.there == {}
     assert scene.engine.open_lines == 0
@@ -478,6 +489,41 @@ def test_containers_that_die_at_once_are_failures(scene: Scene) -> None:
     assert scene.engine.made <= 6
     scene.settle()
     assert scene.parked == {}
+
+
+@pytest.mark.parametrize("scene", [{"parked_max": 8}], indirect=True)
+def test_all_that_die_at_once_are_one_failure(scene: Scene) -> None:
+    # As in an engine that is restarted.
+    scene.pool.pin({A: 4})
+    scene.settle()
+    assert scene.parked == {"a": 4}
+    for container in scene.engine.there:
+        scene.engine.exit(container)
+    scene.settle()
+    assert scene.parked == {"a": 4}
+
+
+def test_a_shell_that_fills_the_disk_while_it_waits(scene: Scene) -> None:
+    scene.use(A)
+    scene.settle()
+    before = scene.parked
+    hostile = next(iter(scene.engine.there))
+    scene.engine.sizes[hostile] = 1 << 50
+    scene.disk.step(float("inf"))
+    scene.settle()
+    assert hostile not in scene.engine.there
+    assert scene.parked == before
+
+
+def test_what_is_taken_is_watched_by_whoever_took_it(scene: Scene) -> None:
+    scene.use(A)
+    scene.settle()
+    parked = scene.pool.take(A)
+    assert parked is not None
+    scene.engine.sizes[parked.container] = 1 << 50
+    scene.disk.step(float("inf"))
+    assert not parked.halt.cancelled
+    scene.over(parked)
 
 
 def test_an_engine_that_is_away_is_no_fault_of_an_image_s(scene: Scene) -> None:
