@@ -7,8 +7,8 @@ import os
 from dataclasses import dataclass, field
 
 _BLOCK = 512
-# What a name without a block of its own counts: a disk has only so many of them, and empty ones use it up, too.
-_EMPTY = 1024
+# What a name without a block of its own counts, as one with a block: a disk runs out of names, too.
+_EMPTY = 4096
 # Each level costs a descriptor; nobody nests deeper but to hide.
 _DEEPEST = 200
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

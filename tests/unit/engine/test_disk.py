@@ -73,7 +73,7 @@ def test_empty_files_and_links_take_the_disk_s_names(workspace: Workspace) -> No
     for number in range(1000):
         (workspace.files / f"empty-{number}").touch()
         (workspace.files / f"link-{number}").symlink_to("nowhere")
-    assert tree(str(workspace.files)).bytes >= 2000 * 1024
+    assert tree(str(workspace.files)).bytes >= 2000 * 4096
 
 
 def test_nothing_is_followed_and_nothing_opened(workspace: Workspace, tmp_path: Path) -> None:
