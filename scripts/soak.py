@@ -29,7 +29,7 @@ def main() -> int:
     print(f"soak: {asked.minutes:g} min, seed {asked.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="light-run-soak-") as folder, receiving() as receiver:
         owed = kill_at_random(
-            Path(folder) / "server", receiver, lambda _kills: time.monotonic() < until, asked.seed
+            Path(folder) / "server", receiver, lambda _owed: time.monotonic() < until, asked.seed
         )
     print(f"soak: {owed.kills} kills, {len(owed.accepted)} runs accepted, none lost")
     return 0
