@@ -30,6 +30,7 @@ from light_run.api.policy import Policy
 from light_run.api.problems import Problem, faults, kind, shown, wrong, wrong_type
 from light_run.engine.spec import MIB, Limits, Pull, RunSpec
 from light_run.errors import InvalidSpec
+from light_run.runs.targets import TargetRefused, parse
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -253,9 +254,9 @@ def _no_parent(path: str) -> None:
 
 def _web_address(url: str) -> None:
     try:
-        parts = urlsplit(url)
-        right = parts.scheme.lower() in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:
+        parse(url)
+        right = urlsplit(url).port != 0
+    except TargetRefused:
         right = False
     if not right or _BLANK_OR_CONTROL.search(url):
         raise wrong("invalid_url", "is no http or https URL")

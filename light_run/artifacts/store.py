@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import stat
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -64,6 +65,9 @@ class ArtifactStore:
     def __init__(self, root: Path) -> None:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.root = root
+        self._lock = threading.Lock()
+        # What somebody removes from the trash right now.
+        self._going: set[str] = set()
 
     def folder(self, run_id: str) -> Path:
         """Where `run_id`'s artifacts go; it need not exist. Raises `InvalidPath` for what is no run id."""
@@ -128,7 +132,19 @@ class ArtifactStore:
         except FileNotFoundError:
             return
         for each in names:
-            remove_tree(trash / each)
+            self._remove_trash(trash, each)
+
+    def _remove_trash(self, trash: Path, name: str) -> None:
+        # Two that remove one tree disturb each other.
+        with self._lock:
+            if name in self._going:
+                return
+            self._going.add(name)
+        try:
+            remove_tree(trash / name)
+        finally:
+            with self._lock:
+                self._going.discard(name)
 
     def run_ids(self) -> dict[str, float]:
         """Every folder there is, also one an earlier server left, and when it was made."""

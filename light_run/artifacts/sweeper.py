@@ -108,12 +108,11 @@ class Sweeper:
         Quick where nothing must go: no folder is looked at. What goes is out of sight when this returns,
         its room is freed by the thread.
         """
-        created = self._created(run_id)
         with self._lock:
             self._last = run_id
             # A run that left nothing has no folder: to forget it would make no room.
             if size:
-                self._keep(Folder(run_id, now if created is None else created, size))
+                self._keep(Folder(run_id, now, size))
             if self._total <= self._cap:
                 return []
         evicted = self._evict(self._protected())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from dataclasses import dataclass, field
 
 _BLOCK = 512
@@ -57,7 +58,10 @@ def _count(directory: int, path: str, levels: int, found: Tree) -> None:
     with os.scandir(directory) as entries:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):
-                found.bytes += max(entry.stat(follow_symlinks=False).st_blocks * _BLOCK, _EMPTY)
+                status = entry.stat(follow_symlinks=False)
+                # Each of a file's names counts its share of it.
+                names = 1 if stat.S_ISDIR(status.st_mode) else status.st_nlink
+                found.bytes += max(status.st_blocks * _BLOCK, _EMPTY) / max(1, names)
             if entry.is_dir(follow_symlinks=False):
                 below.append(entry.name)
     for name in below:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import logging
-import math
 import random
 import tempfile
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from heapq import heappop, heappush
+from itertools import islice
 from pathlib import Path
-from typing import IO
 
 from light_run.artifacts.periodic import Periodic
 from light_run.runs.model import CallbackState, Delivery, Run
+from light_run.runs.parcels import Parcel, Recipient, write
 from light_run.runs.post import FAILURES, NO_ANSWER, Answer, Deadline, post
 from light_run.runs.schedule import Schedule, judge
-from light_run.runs.signatures import Signatures
-from light_run.runs.targets import Target, TargetRefused, parse, resolve
+from light_run.runs.targets import TargetRefused, parse, resolve
 
 _log = logging.getLogger(__name__)
 
@@ -32,34 +30,15 @@ THREADS = 32
 PER_RECEIVER = 2
 SLOW = 3.0
 MOST_SLOW = 10_000
+# Of runs that are forgotten already, so many callbacks wait at most: each keeps a log.
+MOST_FORGOTTEN = 10_000
 # A body up to this size is kept in memory while it is sent, a larger one on disk.
 IN_MEMORY = 1 << 20
 CLOSE_WAIT = 5.0
+# Where the system has no thread to give, it is asked again after so many seconds.
+NO_THREAD = 1.0
 # Sleeping longer than this brings nothing.
 INTERVAL = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Recipient:
-    """Who asked for a callback: where to, and the secret to sign it with."""
-
-    url: str = field(repr=False)
-    secret: str | None = field(default=None, repr=False)
-
-
-@dataclass(slots=True)
-class Parcel:
-    """A callback under way: `run` as it ended; `since` and `due` by the monotonic clock."""
-
-    run: Run
-    recipient: Recipient
-    target: Target
-    since: float
-    due: float = math.inf
-    attempts: int = 0
-    last_status: int | None = None
-    under_way: bool = False
-    forgotten: bool = False
 
 
 class Courier:
@@ -90,6 +69,8 @@ class Courier:
         self._timeout = timeout
         self._lock = threading.Lock()
         self._parcels: dict[str, Parcel] = {}
+        # Those whose run was forgotten, in that order.
+        self._forgotten: dict[str, None] = {}
         # (due, tie-breaker, run id); entries whose parcel has another due time by now are passed over.
         self._later: list[tuple[float, int, str]] = []
         self._entries = 0
@@ -128,7 +109,9 @@ class Courier:
         parcel = Parcel(run, recipient, target, since, attempts=state.attempts, last_status=state.last_status)
         with self._lock:
             known = self._parcels.get(run.id)
-            if known is None or not known.under_way:
+            if known is not None and known.under_way:
+                known.again = parcel
+            else:
                 self._parcels[run.id] = parcel
 
     def send(self, run_id: str, *, after: float = 0.0) -> None:
@@ -148,7 +131,12 @@ class Courier:
             if parcel is None:
                 return False
             parcel.forgotten = True
-            return True
+            self._forgotten[run_id] = None
+            too_many = self._too_many()
+        for each in too_many:
+            _log.warning("callback given up: too many of forgotten runs wait", extra={"run": each})
+            self._dropped(each)
+        return True
 
     @property
     def pending(self) -> int:
@@ -172,6 +160,15 @@ class Courier:
             if self._later:
                 self._periodic.wake_in(max(0.0, self._later[0][0] - now))
         return begun
+
+    def _too_many(self) -> list[str]:
+        # Those that were forgotten first; what is under way comes to its end by itself.
+        excess = len(self._forgotten) - MOST_FORGOTTEN
+        waiting = (each for each in self._forgotten if not self._parcels[each].under_way)
+        chosen = list(islice(waiting, max(0, excess)))
+        for each in chosen:
+            del self._forgotten[each], self._parcels[each]
+        return chosen
 
     def _enter(self, parcel: Parcel) -> None:
         self._entries += 1
@@ -198,9 +195,16 @@ class Courier:
         thread = threading.Thread(
             target=self._deliver, args=(parcel, deadline), name="light-run-callback", daemon=True
         )
+        try:
+            thread.start()
+        except RuntimeError as error:
+            _log.warning("callback waits: %s", error, extra={"run": parcel.run.id})
+            parcel.under_way = False
+            parcel.due = time.monotonic() + NO_THREAD
+            self._enter(parcel)
+            return
         self._threads[thread] = deadline
         self._at_work[parcel.target.origin] += 1
-        thread.start()
 
     def _deliver(self, parcel: Parcel, deadline: Deadline) -> None:
         begun = time.monotonic()
@@ -217,7 +221,7 @@ class Courier:
         try:
             addresses = resolve(parcel.target, private=self._private)
             with tempfile.SpooledTemporaryFile(IN_MEMORY, dir=str(self._spool)) as body:
-                headers = _write(parcel, self._content(parcel.run), body, int(time.time()))
+                headers = write(parcel, self._content(parcel.run), body, int(time.time()))
                 body.seek(0)
                 return post(parcel.target, addresses, headers, body, deadline)
         except (TargetRefused, *FAILURES) as error:
@@ -253,13 +257,27 @@ class Courier:
     def _put_back(self, parcel: Parcel, again: float | None) -> None:
         with self._lock:
             parcel.under_way = False
-            if again is not None:
+            later = parcel.again
+            if later is not None:
+                later.attempts, later.last_status, later.forgotten = (
+                    parcel.attempts,
+                    parcel.last_status,
+                    parcel.forgotten,
+                )
+                self._parcels[parcel.run.id] = parcel = later
+                again = 0.0
+            if again is None:
+                del self._parcels[parcel.run.id]
+                self._forgotten.pop(parcel.run.id, None)
+            else:
                 parcel.due = time.monotonic() + again
                 self._enter(parcel)
-                return
-            del self._parcels[parcel.run.id]
-            forgotten = parcel.forgotten
-        if forgotten:
+        if later is not None:
+            soon = datetime.now(timezone.utc)
+            self._record(
+                parcel.run.id, CallbackState(Delivery.PENDING, parcel.attempts, parcel.last_status, soon)
+            )
+        elif again is None and parcel.forgotten:
             self._dropped(parcel.run.id)
 
     def _done(self, origin: str, *, slow: bool) -> None:
@@ -272,26 +290,3 @@ class Courier:
             if slow and len(self._slow) < MOST_SLOW:
                 self._slow.add(origin)
         self._periodic.wake()
-
-
-def _write(parcel: Parcel, pieces: Iterable[bytes], body: IO[bytes], timestamp: int) -> dict[str, str]:
-    # Fills `body`; the headers that go with it.
-    run_id, secret = parcel.run.id, parcel.recipient.secret
-    signatures = None if secret is None else Signatures(secret, run_id, timestamp)
-    length = 0
-    for piece in pieces:
-        body.write(piece)
-        length += len(piece)
-        if signatures is not None:
-            signatures.update(piece)
-    headers = {
-        "Content-Type": "application/json",
-        "Content-Length": str(length),
-        "User-Agent": "light-run",
-        "Connection": "close",
-        "webhook-id": run_id,
-        "webhook-timestamp": str(timestamp),
-    }
-    if parcel.target.authorization is not None:
-        headers["Authorization"] = parcel.target.authorization
-    return headers if signatures is None else headers | signatures.headers()

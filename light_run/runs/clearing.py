@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 
 from light_run.artifacts.periodic import Periodic
 from light_run.errors import EngineError
-from light_run.runs.journal import Entry
+from light_run.runs.entries import Entry
 from light_run.runs.ports import Found, Runner
 from light_run.runs.store import RunStore
 

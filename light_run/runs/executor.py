@@ -85,7 +85,10 @@ class Executor(Generic[J]):
             if self._waiting or self._busy >= self._concurrency:
                 self._waiting[job.run_id] = job
                 return False
-            self._hand_over(job)
+            try:
+                self._hand_over(job)
+            except RuntimeError as error:
+                raise Overloaded(f"the system has no thread left: {error}", retry_after=5) from error
             return True
 
     def preload(self, job: J, *, at_work: bool = False) -> None:
@@ -138,15 +141,15 @@ class Executor(Generic[J]):
                 thread.join()
 
     def _hand_over(self, job: J) -> None:
-        # With the lock held.
-        self._busy += 1
+        # With the lock held. Raises RuntimeError where there is no thread to be had.
         if self._idle > len(self._ready):
             self._ready.append(job)
             self._handed_over.notify()
         else:
             thread = threading.Thread(target=self._serve, args=(job,), name=THREAD_NAME, daemon=True)
-            self._threads.add(thread)
             thread.start()
+            self._threads.add(thread)
+        self._busy += 1
 
     def _serve(self, first: J) -> None:
         job: J | None = first

@@ -15,17 +15,17 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime, timezone
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from light_run.engine.spec import RunSpec
+from light_run.engine.spec import Reason, RunSpec
 from light_run.errors import InsufficientStorage, JournalError
-from light_run.runs.callbacks import Recipient
 from light_run.runs.database import connect, set_aside, transaction
+from light_run.runs.entries import Entry, Key, Step
 from light_run.runs.model import CallbackState, Run
+from light_run.runs.parcels import Recipient
 from light_run.runs.records import (
     decode_run,
     decode_spec,
@@ -39,45 +39,6 @@ _log = logging.getLogger(__name__)
 _KEEP_KEYS = 86_400.0
 
 _Write = tuple[str, tuple[Any, ...]]
-
-
-class Step(str, Enum):
-    """How far a run had come when its row was last written."""
-
-    QUEUED = "queued"
-    ASSIGNED = "assigned"
-    LAUNCHED = "launched"
-    ENDED = "ended"
-    FINISHED = "finished"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A run as the journal has it.
-
-    `container` is known from ``assigned`` on, `deadline` (UTC) from ``launched`` on. `recipient` is who
-    asked for a callback, `since` (seconds since the epoch) when the run ended. A `forgotten` run is there
-    for its callback alone.
-    """
-
-    run: Run
-    step: Step
-    container: str | None
-    deadline: datetime | None
-    recipient: Recipient | None
-    since: float | None
-    forgotten: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """An Idempotency-Key: whose it is, what it stands for, the body it came with, and which run it made."""
-
-    owner: str
-    key: str
-    digest: str
-    run_id: str
-    created: float
 
 
 class Journal:
@@ -144,6 +105,17 @@ class Journal:
         self._write(
             "UPDATE runs SET step = ?, run = ?, container = NULL, deadline = NULL WHERE id = ?",
             (Step.QUEUED.value, encode_run(run), run.id),
+        )
+
+    def cancelling(self, run: Run) -> None:
+        """The run is to be cancelled, and has not ended yet."""
+        self._write(
+            "UPDATE runs SET run = ? WHERE id = ? AND step IN (?, ?, ?)",
+            (
+                encode_run(replace(run, reason=Reason.CANCELLED)),
+                run.id,
+                *(step.value for step in (Step.QUEUED, Step.ASSIGNED, Step.LAUNCHED)),
+            ),
         )
 
     def ended(self, run: Run, since: float) -> None:

@@ -9,29 +9,29 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
 
 from light_run.artifacts.periodic import Periodic
 from light_run.artifacts.store import ArtifactStore
 from light_run.artifacts.sweeper import INTERVAL, Sweeper
 from light_run.engine.output import read_log
-from light_run.engine.spec import RunSpec
+from light_run.engine.spec import Reason, RunSpec
 from light_run.errors import RunActive, RunNotFound
 from light_run.runs import retention
-from light_run.runs.callbacks import Courier, Recipient
+from light_run.runs.callbacks import Courier
+from light_run.runs.entries import Entry, Key, Step
 from light_run.runs.following import Following
-from light_run.runs.journal import Entry, Journal, Key, Step
+from light_run.runs.journal import Journal
 from light_run.runs.model import CallbackState, Delivery, Run, Status
+from light_run.runs.parcels import Recipient
 from light_run.runs.retention import Retention
 from light_run.runs.schedule import DEFAULT, Schedule
-from light_run.runs.state import run_state, stream_state
+from light_run.runs.state import stream_state, told
 from light_run.runs.store import RunStore
 from light_run.runs.tally import Tally
 
 _log = logging.getLogger(__name__)
 
 GIB = 1 << 30
-_TOLD = frozenset({"status", "reason", "exitCode", "durationMs", "timings"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ class Keeping:
             bounds.artifacts,
             protected=self.store.active,
             evicted=self._evicted,
-            created=self._created,
+            created=self._ended_at,
             interval=bounds.sweep_interval,
         )
         self._courier = Courier(
@@ -89,6 +89,7 @@ class Keeping:
                 self._load_ended(entry)
             else:
                 unended.append(self._load_unended(entry))
+        self.store.order()
         for path in self._logs_dir.iterdir():
             if path.name not in kept and path.is_file():
                 path.unlink(missing_ok=True)
@@ -159,10 +160,14 @@ class Keeping:
         """Everybody sees that `run` has ended: send its callback; let an older one go where it is one too many."""
         self.following.changed(run.id)
         self._tally.ended(run)
-        _log.info("run ended", extra=_told(run))
+        _log.info("run ended", extra=told(run))
         self._courier.send(run.id)
         for run_id in self.store.ended_beyond(self._retention.count):
             self._expire(run_id)
+
+    def cancelling(self, run_id: str) -> None:
+        """It is to be cancelled, by the next server if it must be."""
+        self._journal.cancelling(self.store.get(run_id))
 
     def finished(self, run_id: str) -> None:
         """Its container and its workspace are gone."""
@@ -237,6 +242,9 @@ class Keeping:
     def _load_unended(self, entry: Entry) -> Entry:
         if entry.recipient is not None:
             self._recipients[entry.run.id] = entry.recipient
+        # What it is to end as is its life's to know, and not shown before.
+        cancelled = entry.run.reason is Reason.CANCELLED
+        entry = replace(entry, run=replace(entry.run, reason=None), cancelled=cancelled)
         if entry.step is not Step.LAUNCHED:
             run = replace(entry.run, status=Status.QUEUED, started_at=None, queued_ms=0.0)
             entry = replace(entry, run=run)
@@ -271,11 +279,12 @@ class Keeping:
     def _log(self, run_id: str) -> Path:
         return self._logs_dir / run_id
 
-    def _created(self, run_id: str) -> float | None:
-        try:
-            return self.store.get(run_id).created_at.timestamp()
-        except RunNotFound:
-            return None
+    def _ended_at(self, run_id: str) -> float | None:
+        # A run's folder is made at its end.
+        with suppress(RunNotFound):
+            end = self.store.get(run_id).finished_at
+            return None if end is None else end.timestamp()
+        return None
 
     def _body(self, run: Run) -> Iterator[bytes]:
         return stream_state(run, read_log(self._log(run.id)), callback=False)
@@ -285,12 +294,6 @@ class Keeping:
         with suppress(RunNotFound):
             self.store.update(run_id, callback=state)
         self._journal.callback(run_id, state)
-
-
-def _told(run: Run) -> dict[str, Any]:
-    # What the server's log says of an end: nothing that the run itself wrote.
-    told = {name: value for name, value in run_state(run).items() if name in _TOLD}
-    return {"run": run.id, **told}
 
 
 def _utc(seconds: float) -> datetime:

@@ -19,7 +19,7 @@ from datetime import datetime, timedelta, timezone
 
 from light_run.engine.spec import Reason, RunResult, RunSpec
 from light_run.errors import EngineError
-from light_run.runs.journal import Entry, Step
+from light_run.runs.entries import Entry, Step
 from light_run.runs.life import Life, Surroundings
 
 _log = logging.getLogger(__name__)
@@ -35,6 +35,9 @@ class TakenUp(Life):
         super().__init__(entry.run.id, around, detached=entry.run.detached)
         self.entry = entry
         self._news = threading.Event()
+        self._stopping = False
+        if entry.cancelled:
+            self.stop(Reason.CANCELLED)
         if entry.step is Step.LAUNCHED:
             began = entry.run.started_at or entry.run.created_at
             # A clock that was put back meanwhile does not make it begin in the future.
@@ -49,6 +52,13 @@ class TakenUp(Life):
     def leave(self) -> None:
         """See `Life`."""
         super().leave()
+        self._stopping = True
+        self._news.set()
+
+    def stop(self, reason: Reason) -> None:
+        """See `Life`."""
+        super().stop(reason)
+        self._stopping |= reason is Reason.INTERRUPTED
         self._news.set()
 
     def live(self, spec: RunSpec) -> RunResult:
@@ -107,6 +117,7 @@ class TakenUp(Life):
         # False once nobody wants to wait for it any more.
         with self.cancel.calling(self._news.set):
             while not self._given_up:
+                self._news.clear()
                 if self.around.runner.health().docker:
                     return True
                 self._news.wait(ASK_AGAIN)
@@ -115,7 +126,7 @@ class TakenUp(Life):
     @property
     def _given_up(self) -> bool:
         # A command at work must be killed, whenever that can be, unless this server stops.
-        return self._left or (self.cancel.cancelled and (self.may_wait or self._wish is Reason.INTERRUPTED))
+        return self._stopping or (self.cancel.cancelled and self.may_wait)
 
 
 def in_order(entries: Iterable[Entry]) -> list[Entry]:

@@ -22,7 +22,7 @@ DEFAULT = Retention()
 
 
 def choose(ended: Iterable[Run], retention: Retention, now: float) -> list[str]:
-    """The ids of those in `ended`, given oldest first, that must go at `now`, seconds since the epoch.
+    """The ids of those in `ended`, given in the order of their ends, that must go at `now`, seconds since the epoch.
 
     A run that ended in the future (the clock was put back) is as good as new.
     """

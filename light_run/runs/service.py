@@ -19,13 +19,14 @@ from light_run.engine.spec import Reason, RunSpec
 from light_run.errors import Overloaded, RunNotActive, RunNotFound
 from light_run.runs import idempotency, schedule
 from light_run.runs import retention as retentions
-from light_run.runs.callbacks import Recipient
 from light_run.runs.clearing import Clearing
+from light_run.runs.entries import Key, Step
 from light_run.runs.executor import Executor
-from light_run.runs.journal import Journal, Key, Step
+from light_run.runs.journal import Journal
 from light_run.runs.keeping import GIB, Bounds, Keeping
 from light_run.runs.life import Life
 from light_run.runs.model import Run, RunRequest, Status, queued
+from light_run.runs.parcels import Recipient
 from light_run.runs.place import Place, no_room
 from light_run.runs.ports import Health, Runner
 from light_run.runs.quota import Quota
@@ -202,7 +203,8 @@ class RunService:
             life.abandon(Reason.CANCELLED, "the run was cancelled while it waited")
         else:
             with contextlib.suppress(RunNotFound):
-                self._store.wait(run_id, CANCEL_WAIT)
+                if not self._store.wait(run_id, CANCEL_WAIT).ended:
+                    self.keeping.cancelling(run_id)
 
     def delete(self, run_id: str) -> None:
         """Forget a run that has ended, with its artifacts and its log. Raises `RunNotFound`, `RunActive`."""

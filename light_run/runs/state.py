@@ -13,6 +13,7 @@ from light_run.runs.ports import LogLine
 
 # Characters of log a chunk carries: few enough to stay small, enough to be quick.
 CHUNK = 1 << 16
+_TOLD = frozenset({"status", "reason", "exitCode", "durationMs", "timings"})
 
 
 def timestamp(moment: datetime) -> str:
@@ -143,3 +144,8 @@ def _callback(callback: CallbackState) -> dict[str, Any]:
         "lastStatus": callback.last_status,
         "nextAttemptAt": None if due is None else timestamp(due),
     }
+
+
+def told(run: Run) -> dict[str, Any]:
+    """What the server's log says of the end of `run`: nothing that the run itself wrote."""
+    return {"run": run.id, **{name: value for name, value in run_state(run).items() if name in _TOLD}}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from light_run.errors import RunActive, RunNotFound
@@ -22,6 +23,8 @@ class RunStore:
         self._lock = threading.Lock()
         self._runs: dict[str, Run] = {}
         self._active: set[str] = set()
+        # Those that have ended, in the order of their ends.
+        self._ended: dict[str, None] = {}
         self._waiting: dict[str, list[_Waiter]] = {}
         self._let_go: set[str] = set()
 
@@ -32,8 +35,15 @@ class RunStore:
         """Take in a new run."""
         with self._lock:
             self._runs[run.id] = run
-            if not run.ended:
+            if run.ended:
+                self._ended[run.id] = None
+            else:
                 self._active.add(run.id)
+
+    def order(self) -> None:
+        """Bring those that have ended, and were added as they had been accepted, into the order of their ends."""
+        with self._lock:
+            self._ended = dict.fromkeys(sorted(self._ended, key=lambda run_id: _end(self._runs[run_id])))
 
     def get(self, run_id: str) -> Run:
         """The run as it is now. Raises `RunNotFound`."""
@@ -55,6 +65,7 @@ class RunStore:
             after = self._runs[run_id] = change(before)
             if after.ended and not before.ended:
                 self._active.discard(run_id)
+                self._ended[run_id] = None
                 for waiter in self._waiting.pop(run_id, ()):
                     waiter.run = after
                     waiter.ended.set()
@@ -73,12 +84,14 @@ class RunStore:
             if not run.ended:
                 raise RunActive("the run has not ended yet; cancel it first")
             del self._runs[run_id]
+            del self._ended[run_id]
         return run
 
     def withdraw(self, run_id: str) -> None:
         """Forget a run that nobody was told of, in whatever state."""
         with self._lock:
             self._runs.pop(run_id, None)
+            self._ended.pop(run_id, None)
             self._active.discard(run_id)
 
     def wait(self, run_id: str, timeout: float | None = None) -> Run:
@@ -145,23 +158,14 @@ class RunStore:
             return frozenset(run_id for run_id in self._active if self._runs[run_id].owner == owner)
 
     def ended(self) -> tuple[Run, ...]:
-        """Runs that have ended, oldest first."""
+        """Runs that have ended, the one that ended first before the others."""
         with self._lock:
-            runs = tuple(self._runs.values())
-        return tuple(run for run in runs if run.ended)
+            return tuple(self._runs[run_id] for run_id in self._ended)
 
     def ended_beyond(self, count: int) -> Sequence[str]:
-        """The ids of the oldest runs that have ended, as many of them as there are more than `count`."""
-        beyond = deque[str]()
+        """The ids of those that ended first, as many of them as there are more than `count`."""
         with self._lock:
-            excess = len(self._runs) - len(self._active) - count
-            # The oldest come first, and most of them have ended: this looks at few more than it finds.
-            for run in self._runs.values():
-                if len(beyond) >= excess:
-                    break
-                if run.ended:
-                    beyond.append(run.id)
-        return beyond
+            return list(islice(self._ended, max(0, len(self._ended) - count)))
 
     def _stop_waiting(self, run_id: str, waiter: _Waiter) -> None:
         with self._lock:
@@ -178,6 +182,10 @@ class _Waiter:
     def __init__(self) -> None:
         self.ended = threading.Event()
         self.run: Run | None = None
+
+
+def _end(run: Run) -> datetime:
+    return run.finished_at or run.created_at
 
 
 def _not_found() -> RunNotFound:

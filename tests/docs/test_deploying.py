@@ -213,6 +213,7 @@ def test_firewall(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with caplog.at_level(logging.WARNING, logger="light_run"):
         assert firewall.protect(bridge) is False
+        firewall.warn(bridge)
     assert caplog.messages[-1].partition("as root: ")[2].split("; ") == machine.calls
 
 

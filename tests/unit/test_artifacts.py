@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from light_run.artifacts.paths import printable, segments
-from light_run.artifacts.store import ArtifactStore, OpenFile
+from light_run.artifacts.store import TRASH, ArtifactStore, OpenFile
 from light_run.errors import ArtifactNotFound, InvalidPath
 from light_run.removal import remove_tree
 
@@ -250,6 +250,27 @@ def test_trash_that_an_earlier_server_left_is_emptied(store: ArtifactStore) -> N
     assert len(list((store.root / ".trash").iterdir())) == 1
     store.empty_trash()
     assert list((store.root / ".trash").iterdir()) == []
+
+
+def test_one_that_is_removed_while_the_trash_is_emptied(store: ArtifactStore) -> None:
+    stop = threading.Event()
+
+    def empty() -> None:
+        while not stop.is_set():
+            store.empty_trash()
+
+    emptier = threading.Thread(target=empty)
+    emptier.start()
+    try:
+        for number in range(30):
+            for folder in range(40):
+                (store.root / f"r{number}" / f"{folder}" / "a" / "b").mkdir(parents=True)
+            store.remove(f"r{number}")
+    finally:
+        stop.set()
+        emptier.join()
+    store.empty_trash()
+    assert list((store.root / TRASH).iterdir()) == []
 
 
 def test_folders_of_an_earlier_server_are_found_and_nothing_else(store: ArtifactStore) -> None:

@@ -22,8 +22,9 @@ import pytest
 
 from light_run.runs import callbacks as module
 from light_run.runs import post as post_module
-from light_run.runs.callbacks import Courier, Recipient
+from light_run.runs.callbacks import Courier
 from light_run.runs.model import CallbackState, Delivery, Run, Status
+from light_run.runs.parcels import Recipient
 from light_run.runs.post import FAILURES, Deadline, post, retry_after
 from light_run.runs.schedule import Schedule, Verdict, judge
 from light_run.runs.state import stream_state
@@ -499,6 +500,55 @@ def test_a_forgotten_run_still_gets_its_callback(
     made.wait("r", Delivery.DELIVERED, attempts=2)
     eventually(lambda: made.dropped == ["r"], "what was kept for it is dropped")
     assert not made.courier.forget("r")
+
+
+@pytest.mark.parametrize("status", [200, 410])
+def test_what_is_asked_for_while_a_try_is_under_way_follows_it(
+    scenes: ExitStack, tmp_path: Path, receiver: Receiver, status: int
+) -> None:
+    asked = threading.Event()
+
+    def answer(request: Received, number: int) -> Answer:
+        return Answer(status) if number == 0 and asked.wait(8) else Answer()
+
+    receiver.answer = answer
+    made = scene(scenes, tmp_path)
+    made.deliver("r", receiver.url)
+    receiver.wait(1)
+    made.deliver("r", receiver.url)
+    asked.set()
+    made.wait("r", Delivery.DELIVERED, attempts=2)
+    assert [each.state for each in made.recorded["r"]][1:] == [Delivery.PENDING, Delivery.DELIVERED]
+    assert made.courier.pending == 0
+
+
+def test_of_forgotten_runs_only_so_many_wait(
+    scenes: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_FORGOTTEN", 2)
+    made = scene(scenes, tmp_path, start=False)
+    for name in "abcd":
+        made.deliver(name, "http://127.0.0.1:1/")
+    assert all(made.courier.forget(name) for name in "abc")
+    assert made.dropped == ["a"]
+    assert made.courier.pending == 3
+    assert made.courier.step(time.monotonic() + 1) > 0
+
+
+def test_where_there_is_no_thread_a_callback_waits(
+    scenes: ExitStack, tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = scene(scenes, tmp_path, start=False)
+    made.deliver("r", receiver.url)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        made.courier.step(time.monotonic())
+    made.courier.step(time.monotonic() + module.NO_THREAD + 1)
+    made.wait("r", Delivery.DELIVERED)
 
 
 def test_a_step_sends_what_is_due_and_nothing_else(

@@ -64,6 +64,20 @@ def scene() -> Iterator[Scene]:
     scene.executor.close()
 
 
+def test_a_system_without_a_thread_costs_no_slot(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        for name in "abc":
+            with pytest.raises(Overloaded, match="can't start new thread"):
+                scene.submit(name)
+    assert scene.executor.counts() == (0, 0)
+    assert [scene.submit(name) for name in "de"] == [True, True]
+    scene.wait_begun("de")
+
+
 def test_so_many_at_work_the_rest_in_order(scene: Scene) -> None:
     assert [scene.submit(name) for name in "abcd"] == [True, True, False, False]
     eventually(lambda: len(scene.trace) == 2, "two begin")

@@ -12,10 +12,11 @@ import pytest
 
 from light_run.engine.spec import Artifact, Extracted, Limits, Reason, RunSpec, Timings
 from light_run.errors import InsufficientStorage, JournalError
-from light_run.runs.callbacks import Recipient
 from light_run.runs.database import VERSION
-from light_run.runs.journal import Entry, Journal, Key, Step
+from light_run.runs.entries import Entry, Key, Step
+from light_run.runs.journal import Journal
 from light_run.runs.model import CallbackState, Delivery, Run, Status
+from light_run.runs.parcels import Recipient
 from light_run.runs.records import decode_run, decode_spec, encode_callback, encode_run, encode_spec
 
 NOW = datetime(2026, 4, 20, 10, 0, 0, 123456, tzinfo=timezone.utc)

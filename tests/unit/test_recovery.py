@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -21,13 +22,13 @@ from light_run.errors import (
     Overloaded,
     RunNotFound,
 )
-from light_run.runs import clearing, recovery, retention
+from light_run.runs import clearing, recovery, retention, service
 from light_run.runs.model import Delivery, Run, RunRequest, Status
 from light_run.runs.retention import Retention
 from light_run.runs.service import RunService
 from tests.support.poll import eventually
 from tests.support.receiver import Answer, Receiver, receiving
-from tests.unit.fake_runner import OK, Engine, FakeRunner
+from tests.unit.fake_runner import OK, Engine, FakeHealth, FakeRunner
 
 SPEC = RunSpec(image="alpine", files={"a": "1"}, entrypoint="x", stdin=b"in", timeout=100.0, env={"A": "B"})
 REQUEST = RunRequest(spec=SPEC, detached=True)
@@ -542,6 +543,69 @@ def test_the_oldest_finished_runs_go(world: World) -> None:
     assert not (world.path / "logs" / runs[0].id).exists()
     server.service.keeping.step(datetime.now(timezone.utc).timestamp() + retention.DEFAULT.age + 60)
     assert server.service.list()[0] == []
+
+
+def test_a_run_that_took_long_is_not_the_oldest_when_it_ends(world: World) -> None:
+    server = world.server(retention=Retention(count=2))
+    long = server.submit()
+    others = [server.submit() for _ in range(3)]
+    for run in (*others, long):
+        server.finish(run.id)
+    assert [run.id for run in server.service.list()[0]] == [others[2].id, long.id]
+    server.stop()
+    again = world.server(retention=Retention(count=1))
+    again.finish(again.submit().id)
+    eventually(lambda: len(again.service.list()[0]) == 1, "one is kept")
+
+
+def test_a_cancel_that_was_answered_outlives_the_server(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "CANCEL_WAIT", 0.0)
+    first = world.server()
+    run = first.submit()
+    reaches(first, run, "launched")
+    # An engine that hangs.
+    first.runner.script(run.id).heeds_cancel = False
+    first.service.cancel(run.id)
+    assert (first.service.get(run.id).status, first.service.get(run.id).reason) == (Status.RUNNING, None)
+    first.kill()
+    second = world.server(start=False)
+    assert second.service.get(run.id).reason is None
+    second.service.start()
+    assert second.service.wait(run.id, 10).status is Status.CANCELLED
+
+
+def test_a_cancel_behind_the_end_changes_nothing(world: World) -> None:
+    server = world.server()
+    run = server.finish(server.submit().id)
+    server.service.keeping.cancelling(run.id)
+    server.stop()
+    assert world.server().service.get(run.id).status is Status.SUCCEEDED
+
+
+def test_a_cancelled_run_whose_engine_is_away_neither_spins_nor_holds_up_a_stop(world: World) -> None:
+    first = world.server()
+    run = first.submit()
+    reaches(first, run, "launched")
+    first.kill()
+    second = world.server(docker=False)
+    looks = 0
+
+    def health() -> FakeHealth:
+        nonlocal looks
+        looks += 1
+        return second.runner.health_now
+
+    second.runner.health = health  # type: ignore[method-assign]
+    canceller = threading.Thread(target=second.service.cancel, args=(run.id,))
+    canceller.start()
+    time.sleep(0.5)
+    # One every 0.02 s, and some of others.
+    assert looks < 100
+    second.stop()
+    canceller.join(10)
+    assert second.status(run.id) is Status.CANCELLED
 
 
 def test_large_input_does_not_wait_in_memory(world: World) -> None:

@@ -178,6 +178,8 @@ def test_setup_is_run() -> None:
         ({"callbackUrl": "http://x:99999/"}, ("callbackUrl",), "invalid_url"),
         ({"callbackUrl": "http://x/\r\nA: b"}, ("callbackUrl",), "invalid_url"),
         ({"callbackUrl": "http://[x/"}, ("callbackUrl",), "invalid_url"),
+        ({"callbackUrl": "http://example..com/"}, ("callbackUrl",), "invalid_url"),
+        ({"callbackUrl": f"http://{'a' * 64}.com/"}, ("callbackUrl",), "invalid_url"),
         ({"callbackSecret": "x" * 15}, ("callbackSecret",), "too_short"),
         ({"callbackSecret": "x" * 201}, ("callbackSecret",), "too_long"),
         ({"limits": []}, ("limits",), "invalid_type"),

@@ -99,7 +99,17 @@ def test_the_active_and_the_ended_are_told_apart(store: RunStore) -> None:
     assert store.active() == {"r1", "r3", "r5", "r7", "r9"}
     store.change("r3", ended)
     assert store.active() == {"r1", "r5", "r7", "r9"}
-    assert [run.id for run in store.ended()] == ["r0", "r2", "r3", "r4", "r6", "r8"]
+    assert [run.id for run in store.ended()] == ["r0", "r2", "r4", "r6", "r8", "r3"]
+
+
+def test_what_an_earlier_server_left_is_in_the_order_of_its_ends() -> None:
+    store = RunStore()
+    for run_id, day in (("a", 3), ("b", 1), ("c", 2)):
+        end = datetime(2026, 11, day, tzinfo=timezone.utc)
+        store.add(replace(a_run(run_id), status=Status.SUCCEEDED, finished_at=end))
+    store.order()
+    assert [run.id for run in store.ended()] == ["b", "c", "a"]
+    assert list(store.ended_beyond(1)) == ["b", "c"]
 
 
 @pytest.mark.parametrize(("count", "expected"), [(5, []), (9, []), (4, ["r0"]), (2, ["r0", "r2", "r4"])])

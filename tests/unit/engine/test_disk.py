@@ -76,6 +76,13 @@ def test_empty_files_and_links_take_the_disk_s_names(workspace: Workspace) -> No
     assert tree(str(workspace.files)).bytes >= 2000 * 4096
 
 
+def test_a_file_of_many_names_counts_once(workspace: Workspace) -> None:
+    (workspace.files / "f").write_bytes(os.urandom(MIB))
+    for number in range(500):
+        (workspace.files / f"{number}").hardlink_to(workspace.files / "f")
+    assert MIB <= tree(str(workspace.files)).bytes + 1 < MIB + SOME
+
+
 def test_nothing_is_followed_and_nothing_opened(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(os.urandom(2 * MIB))
     make_hostile(workspace.files, tmp_path)
