@@ -166,8 +166,8 @@ def _files(given: tuple[str, ...]) -> list[tuple[str, Path]]:
         path = Path(source or each)
         if not path.exists():
             raise click.BadParameter(f"there is no file or folder {str(path)!r}", param_hint="-f")
-        if not path.is_dir() and (not target or target.endswith("/")):
-            target += path.name
+        if not path.is_dir() and (target in {"", "."} or target.endswith("/")):
+            target = path.name if target == "." else target + path.name
         found.append((target, path))
     return found
 

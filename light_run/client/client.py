@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -159,17 +159,25 @@ class Client:
     def runs(self, *, status: Status | None = None, limit: int | None = None) -> Iterator[Run]:
         """Runs, the newest first and without their logs; those of `status` alone, `limit` at most."""
         params: dict[str, str] = {} if status is None else {"status": status}
-        left = limit
-        while left is None or left > 0:
-            if left is not None:
-                params["limit"] = str(min(left, PAGE))
-            with self._connection.send("GET", "/runs", params=params) as response:
-                page = [model.run(state) for state in model.array(answers.value(response))]
+        left = float("inf") if limit is None else limit
+        page, more = self._page(params, left)
+        while page:
+            left -= len(page)
+            following: list[Run] = []
+            if more:
+                # Before the page is given out: whoever gets it may delete the run that the next one follows.
+                following, more = self._page({**params, "before": page[-1].id}, left)
             yield from page
-            if not page or "next" not in response.links:
-                return
-            params["before"] = page[-1].id
-            left = None if left is None else left - len(page)
+            page = following
+
+    def _page(self, params: Mapping[str, str], left: float) -> tuple[list[Run], bool]:
+        # At most `left` runs, and whether there are more.
+        if left <= 0:
+            return [], False
+        limited = params if left == float("inf") else {**params, "limit": str(int(min(left, PAGE)))}
+        with self._connection.send("GET", "/runs", params=limited) as response:
+            page = [model.run(state) for state in model.array(answers.value(response))]
+        return page, "next" in response.links
 
     def logs(
         self,
@@ -190,11 +198,11 @@ class Client:
 
     def cancel(self, run_id: str) -> None:
         """Cancel a run. Raises `RunNotActive` where it has ended, or is not there."""
-        self._once("POST", f"{_path(run_id)}/cancel", RunNotActive)
+        self._once("POST", f"{_path(run_id)}/cancel", RunNotActive, lambda: self._has_ended(run_id) is True)
 
     def delete(self, run_id: str) -> None:
         """Forget a run and its artifacts. Raises `RunActive` where it has not ended, or is not there."""
-        self._once("DELETE", _path(run_id), RunActive)
+        self._once("DELETE", _path(run_id), RunActive, lambda: self._has_ended(run_id) is None)
 
     def artifacts(self, run_id: str) -> tuple[Artifact, ...]:
         """The files and directories that a run has left, sorted by path."""
@@ -253,8 +261,15 @@ class Client:
     def _is_directory(self, run_id: str, path: str) -> bool:
         return any(entry.path == path and entry.type == "directory" for entry in self.artifacts(run_id))
 
-    def _once(self, method: str, path: str, gone: type[LightRunError]) -> None:
-        # Sent again after a break, it may find that the first one has done it.
+    def _has_ended(self, run_id: str) -> bool | None:
+        # None where it is not there.
+        try:
+            return self.get(run_id).ended
+        except RunNotFound:
+            return None
+
+    def _once(self, method: str, path: str, gone: type[LightRunError], done: Callable[[], bool]) -> None:
+        # Sent again after a break, it may find that the first one has done it: `done` knows.
         sent = 0
 
         def body() -> None:
@@ -265,7 +280,7 @@ class Client:
             with self._connection.send(method, path, body=body):
                 pass
         except gone:
-            if sent < 2:
+            if sent < 2 or not done():
                 raise
 
 

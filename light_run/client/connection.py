@@ -75,13 +75,17 @@ class Connection:
 
         Raises `ServerUnavailable` where none comes, what `answers.failure` says for one that is no success.
         """
-        tries = self.retries.begin(known=self._answered)
+        known = self._answered
+        tries = self.retries.begin(known=known)
         options = {
             "params": params,
             "headers": headers,
             "timeout": (CONNECT_TIMEOUT, timeout or self._timeout),
         }
         while isinstance(found := self._try(method, path, body, stream=stream, **options), _Failure):
+            if self._answered and not known:
+                # It is there: what it has answered now counts, too.
+                known, tries = True, self.retries.begin()
             if not (retry and found.passing and tries.again(found.pause)):
                 raise found.error
             _log.info("%s; trying again", found.error)

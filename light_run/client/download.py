@@ -13,7 +13,7 @@ from urllib.parse import quote
 import requests
 
 from light_run.client.connection import Connection
-from light_run.errors import DownloadFailed, InvalidPath, LightRunError, ServerUnavailable
+from light_run.errors import ArtifactNotFound, DownloadFailed, InvalidPath, LightRunError, ServerUnavailable
 
 # Told of every piece that has been written, by its bytes; less than 0 where some have to come again.
 Progress = Callable[[int], object]
@@ -104,6 +104,9 @@ class _Download:
                 self._progress(len(block))
 
     def _restart(self, response: requests.Response) -> None:
+        if "Content-Disposition" not in response.headers:
+            # As every file has one, in whichever way it comes.
+            raise ArtifactNotFound(f"{self._path} is a directory, and no file")
         # Not the rest of what was begun, but all of it: it has changed, or no part of it can be had.
         self._progress(-self._have)
         self._file.seek(0)

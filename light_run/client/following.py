@@ -45,6 +45,8 @@ class Log:
 
         Raises `ServerUnavailable` where the connection is broken and does not come back.
         """
+        if follow and self._tail is not None:
+            yield from self._last(self._tail)
         tries = self._connection.retries.begin()
         while True:
             failed: LightRunError = ServerUnavailable("the server keeps ending its answer too early")
@@ -67,6 +69,13 @@ class Log:
                 tries.reset()
             if not tries.again(GLANCE if isinstance(failed, Overloaded) else 0.0):
                 raise failed
+
+    def _last(self, count: int) -> Iterator[LogLine]:
+        # The last lines of those that are there now, and where what follows begins, whatever breaks then.
+        self._tail = max(1, count)
+        found = list(self.lines(follow=False))
+        self._tail, self._ended = None, False
+        yield from found[len(found) - min(count, len(found)) :]
 
     def _answer(self, *, follow: bool) -> Iterator[LogLine]:
         params = {"follow": "true" if follow else "false", "format": "sse"}

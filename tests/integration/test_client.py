@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,9 @@ def test_lists_are_read_page_by_page(client: Client, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("light_run.client.client.PAGE", 2)
     assert [run.id for run in client.runs(limit=3)] == ids[::-1]
     assert [run.id for run in client.runs(status="succeeded")] == found
+    for run, _ in zip(client.runs(status="succeeded"), ids, strict=False):
+        client.delete(run.id)
+    assert [run.id for run in client.runs(status="succeeded")] == found[len(ids) :]
 
 
 def test_cancelling_and_what_is_too_late_for_it(client: Client) -> None:
@@ -222,11 +225,15 @@ def test_somebody_is_there_who_does_not_answer() -> None:
 
 
 def test_artifacts_that_are_not_there(client: Client, tmp_path: Path) -> None:
-    run = client.run(BUSYBOX, "echo x > kept; mkdir d", extract=["kept", "d"], **QUICK)
+    run = client.run(BUSYBOX, "echo x > kept; mkdir -p d/e", extract=["kept", "d"], **QUICK)
     with pytest.raises(errors.ArtifactNotFound):
         client.download(run.id, "gone", tmp_path)
     with pytest.raises(errors.ArtifactNotFound):
         client.download_all(run.id, tmp_path, below="gone")
+    with pytest.raises(errors.ArtifactNotFound, match="e is a directory"):
+        client.download(run.id, "e", tmp_path / "file")
+    with pytest.raises(errors.ArtifactNotFound):
+        client.download(run.id, "", tmp_path / "file")
     with pytest.raises(errors.InvalidPath):
         client.download(run.id, "../kept", tmp_path / "file")
     assert list(tmp_path.iterdir()) == []
@@ -336,6 +343,24 @@ def test_a_cancel_whose_answer_is_lost_is_one(shaky: Client, proxy: Proxy) -> No
     proxy.cuts = [0]
     shaky.cancel(run.id)
     assert shaky.wait(run.id).status == "cancelled"
+
+
+def test_what_met_a_break_and_was_not_done_is_no_success(shaky: Client, proxy: Proxy) -> None:
+    def broken(ask: Callable[[str], None]) -> None:
+        shaky.close()
+        proxy.cuts = [0]
+        ask(run.id)
+
+    run = shaky.submit(BUSYBOX, ["sleep", "60"], **QUICK)
+    with pytest.raises(errors.RunActive):
+        broken(shaky.delete)
+    broken(shaky.cancel)
+    shaky.wait(run.id)
+    broken(shaky.delete)
+    with pytest.raises(errors.RunNotFound):
+        shaky.get(run.id)
+    with pytest.raises(errors.RunNotActive):
+        broken(shaky.cancel)
 
 
 def test_an_interrupted_run_is_cancelled(client: Client) -> None:

@@ -137,7 +137,8 @@ def test_files_go_in_and_come_back(light: Light) -> None:
     (light.work / "tool").write_text("#!/bin/sh\ncat\n")
     (light.work / "tool").chmod(0o755)
     command = "find . -type f | sort; ls -d again/empty; cat a:b | ./bin/tool > deep/out; echo $A$B; pwd"
-    files = ["-f", "src", "-f", "src:again", "-f", "a:b", "-f", "tool:bin/"]
+    (light.work / "top").write_text("top\n")
+    files = ["-f", "src", "-f", "src:again", "-f", "a:b", "-f", "tool:bin/", "-f", "top:."]
     options = [
         *files,
         "-e",
@@ -160,6 +161,7 @@ def test_files_go_in_and_come_back(light: Light) -> None:
         "./again/deep/one",
         "./bin/tool",
         "./deep/one",
+        "./top",
         "again/empty",
         "1=23",
         "/w",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 
+from light_run.client.connection import Connection
 from light_run.client.retries import MOST, UNKNOWN, Retries
+from tests.support.receiver import Answer, receiving
 
 
 class Clock:
@@ -67,3 +71,17 @@ def test_what_came_through_begins_a_new_deadline(clock: Clock) -> None:
         assert tries.again(6)
         tries.reset()
     assert clock.pauses == [6.0] * 20
+
+
+@pytest.mark.parametrize("status", [503, 502])
+def test_a_server_that_is_full_is_asked_again_by_who_asks_for_the_first_time(
+    clock: Clock, status: int
+) -> None:
+    with receiving() as receiver:
+        receiver.answer = lambda _, number: Answer(status, {"Retry-After": "4"}) if number < 3 else Answer()
+        connection = Connection(receiver.url, None, timeout=10, retries=clock.retries(60))
+        with closing(connection), connection.send("POST", "/run", body=lambda: b"{}"):
+            pass
+    assert len(receiver.received) == 4
+    assert len(clock.pauses) == 3
+    assert min(clock.pauses) >= 4
