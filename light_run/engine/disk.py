@@ -46,6 +46,11 @@ class _Watched:
     free: int = 0
     room: float = field(default=float("inf"))
 
+    @property
+    def hurried(self) -> bool:
+        """Whether it is worth a look before its time."""
+        return self.pace <= _FIRST_LOOK and self.room < float("inf")
+
 
 class DiskWatch:
     """Looks at running containers now and then, and kills those that wrote more than `config.workspace_cap` bytes."""
@@ -90,8 +95,8 @@ class DiskWatch:
     def step(self, now: float) -> None:
         """Look at whatever is due at `now` (`time.monotonic()` seconds), or may have outgrown its room since."""
         with self._lock:
-            # One that was not looked at yet has no room to have outgrown.
-            watched = [each for each in self._watched if each.due <= now or each.room < float("inf")]
+            # One that was not looked at yet has no room to have outgrown; one that is watched at leisure has time.
+            watched = [each for each in self._watched if each.due <= now or each.hurried]
         for each in watched:
             free = self._free(each)
             if each.due <= now or each.free - free > each.room:
