@@ -20,7 +20,8 @@ serve: .venv/installed engine ## start the server here (ARGS="--port 3000 --toke
 
 test: .venv/installed-dev test-engine ## run all tests, against a real engine
 	# In the order they are found: the long ones first, and the short ones of tests/unit to fill up the end.
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	# A worker that crashes ends it all: with a new one in its place, loadfile would wait for ever.
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 edges: .venv/installed-dev ## run the unit tests with the oldest and with the newest that setup.cfg allows
 	scripts/test-edges $(BIN)/uv $(ARGS)

@@ -205,7 +205,12 @@ class FakeRunner:
 
     @contextmanager
     def _waking(self, script: Script, cancel: CancelToken) -> Iterator[None]:
-        with cancel.calling(script.go.set if script.heeds_cancel else lambda: None):
+        def heed() -> None:
+            # Asked when it is cancelled: a test may change its mind while the run is under way.
+            if script.heeds_cancel:
+                script.go.set()
+
+        with cancel.calling(heed):
             yield
 
     def _to_the_end(

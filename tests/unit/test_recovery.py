@@ -55,14 +55,18 @@ class Server:
     def kill(self) -> None:
         """End as a killed process does: nothing of what it would still write reaches the disk."""
         journal = self.service.keeping._journal
-        journal._finished.clear()
-        journal._connection.close()
-        journal._write = lambda *_: None  # type: ignore[method-assign]
-        journal._commit = lambda *_: None  # type: ignore[method-assign]
+        # SQLite's memory is gone with the connection: never close it under a thread that is writing.
+        with journal._lock:
+            journal._finished.clear()
+            journal._connection.close()
+            journal._write = lambda *_: None  # type: ignore[method-assign]
+            journal._commit = lambda *_: None  # type: ignore[method-assign]
         staged, containers = dict(self.runner.engine.staged), dict(self.runner.engine.containers)
         for life in list(self.service._lives.values()):
             life.detached = True
             life.leave()
+            # One that was to be cancelled is not left; its engine's answer comes too late all the same.
+            self.runner.leave(life.run_id)
         self.stop()
         self.runner.engine.staged, self.runner.engine.containers = staged, containers
 
