@@ -23,6 +23,7 @@ from light_run.errors import (
     ArtifactError,
     ArtifactNotFound,
     DownloadFailed,
+    InvalidSpec,
     LightRunError,
     RunActive,
     RunNotActive,
@@ -166,9 +167,16 @@ class Client:
             following: list[Run] = []
             if more:
                 # Before the page is given out: whoever gets it may delete the run that the next one follows.
-                following, more = self._page({**params, "before": page[-1].id}, left)
+                following, more = self._behind(page, params, left)
             yield from page
             page = following
+
+    def _behind(self, page: Sequence[Run], params: Mapping[str, str], left: float) -> tuple[list[Run], bool]:
+        # The runs that follow the page's last one; or the last one that the server has not forgotten since.
+        for run in reversed(page[1:]):
+            with suppress(InvalidSpec):
+                return self._page({**params, "before": run.id}, left)
+        return self._page({**params, "before": page[0].id}, left)
 
     def _page(self, params: Mapping[str, str], left: float) -> tuple[list[Run], bool]:
         # At most `left` runs, and whether there are more.

@@ -65,7 +65,7 @@ def test_arguments_reach_pytest() -> None:
     arguments = next(each for each in targets("development-commands") if len(each) > 1)
     assert arguments == ["test", "ARGS=tests/unit"]
     assert (
-        f"{BIN}/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/unit\n"
+        f"{BIN}/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 tests/unit\n"
         in make("--dry-run", "WORKERS=2", *arguments).stdout
     )
 

@@ -145,6 +145,20 @@ def test_lists_are_read_page_by_page(client: Client, monkeypatch: pytest.MonkeyP
     assert [run.id for run in client.runs(status="succeeded")] == found[len(ids) :]
 
 
+def test_a_list_goes_on_where_the_server_has_forgotten_what_it_follows(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [client.submit(BUSYBOX, "true", **QUICK).id for _ in range(6)][::-1]
+    for run_id in ids:
+        client.wait(run_id)
+    monkeypatch.setattr("light_run.client.client.PAGE", 2)
+    runs = client.runs(limit=6)
+    # The second page has been read with the first; the third follows what is forgotten now.
+    assert next(runs).id == ids[0]
+    client.delete(ids[3])
+    assert [run.id for run in runs] == [ids[1], ids[2], ids[3], ids[4], ids[5]]
+
+
 def test_cancelling_and_what_is_too_late_for_it(client: Client) -> None:
     run = client.submit(BUSYBOX, ["sleep", "60"], **QUICK)
     with pytest.raises(errors.RunActive):

@@ -50,6 +50,8 @@ def examples(part: Any) -> Iterator[tuple[Json, Any]]:
     if isinstance(part, dict):
         if "example" in part and "schema" in part:
             yield part["schema"], part["example"]
+        if "examples" in part and "schema" in part:
+            yield from ((part["schema"], each["value"]) for each in part["examples"].values())
         for below in part.values():
             yield from examples(below)
     elif isinstance(part, list):
@@ -111,9 +113,12 @@ def test_every_example_is_right(document: Json) -> None:
         assert list(faults(schema, example)) == []
 
 
-def test_the_example_is_a_request(document: Json) -> None:
-    body = document["paths"]["/run"]["post"]["requestBody"]["content"]["application/json"]["example"]
-    assert schemas.load(schemas.run_schema(Policy()), json.dumps(body).encode())["image"] == body["image"]
+@pytest.mark.parametrize("name", ["waiting", "detached"])
+def test_the_examples_are_requests(document: Json, name: str) -> None:
+    media = document["paths"]["/run"]["post"]["requestBody"]["content"]["application/json"]
+    body = media["examples"][name]["value"]
+    loaded = schemas.load(schemas.run_schema(Policy()), json.dumps(body).encode())
+    assert (loaded["image"], loaded.get("detached", False)) == (body["image"], name == "detached")
 
 
 def test_every_error_word_is_in_it() -> None:

@@ -59,7 +59,13 @@ def _running(body_limit: int) -> Iterator[Operation]:
         body={
             "required": True,
             "content": {
-                "application/json": {"schema": schema, "example": words.REQUEST},
+                "application/json": {
+                    "schema": schema,
+                    "examples": {
+                        "waiting": {"summary": "Wait for the end", "value": words.REQUEST},
+                        "detached": {"summary": "Be called back at the end", "value": words.DETACHED},
+                    },
+                },
                 "multipart/form-data": _UPLOAD,
             },
         },

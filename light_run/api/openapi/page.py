@@ -94,7 +94,9 @@ def _body(kind: str, media: Json) -> Json:
         "name": _schema_name(media),
         "description": schema.get("description", ""),
         "parts": _fields(schema) if "properties" in schema else [],
-        "example": _indented(media.get("example")),
+        "examples": [
+            (each["summary"], _indented(each["value"])) for each in media.get("examples", {}).values()
+        ],
     }
 
 

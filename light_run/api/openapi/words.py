@@ -1,4 +1,4 @@
-"""What the fields of a request mean, for people; and an example that is whole."""
+"""What the fields of a request mean, for people; and examples that are whole."""
 
 from __future__ import annotations
 
@@ -40,6 +40,13 @@ REQUEST = {
     "timeout": 60000,
     "network": "none",
     "extract": ["greetings.txt"],
+}
+
+DETACHED = {
+    **REQUEST,
+    "detached": True,
+    "callbackUrl": "https://example.com/ended",
+    "callbackSecret": "a secret of yours",
 }
 
 SUMMARY = {
