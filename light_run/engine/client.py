@@ -276,10 +276,12 @@ class Engine:
 
     # -- networks
 
-    def inspect_network(self, name: str) -> dict[str, Any]:
-        """A network's configuration."""
+    def networks(self, name: str) -> list[dict[str, Any]]:
+        """The networks that have just that name, the oldest first: the engine does not see to it that there is one."""
         with translated():
-            return dict(self.api.inspect_network(name))
+            # It takes the name for a pattern that is found anywhere.
+            found = [each for each in self.api.networks(names=[name]) if each["Name"] == name]
+        return sorted(found, key=lambda each: (each["Created"], each["Id"]))
 
     def create_network(self, name: str, options: Mapping[str, str], labels: Mapping[str, str]) -> None:
         """Create a bridge network; 409 where the name is taken."""
@@ -287,3 +289,8 @@ class Engine:
             self.api.create_network(
                 name, driver="bridge", options=dict(options), labels=dict(labels), check_duplicate=True
             )
+
+    def remove_network(self, network: str) -> None:
+        """Remove the network with that id; 403 where a container is on it."""
+        with translated():
+            self.api.remove_network(network)

@@ -21,8 +21,12 @@ _FRESH = 30.0
 # As the engine has it. Anything else, a path of its API above all, never reaches it.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
+# The engine's word for a name that two networks have.
+_AMBIGUOUS = "ambiguous"
+
 # One bridge for all runs, and none of them can reach another over it.
 _BRIDGE_NAME = "com.docker.network.bridge.name"
+_LABEL = "light-run.network"
 _OPTIONS = {"com.docker.network.bridge.enable_icc": "false"}
 
 
@@ -34,7 +38,7 @@ class Networks:
         self._isolated = isolated
         self._lock = threading.Lock()
         self._seen: dict[str, float] = {}
-        self._protecting = threading.Lock()
+        self._making = threading.Lock()
         self._protected: str | None = None
         self._warned: str | None = None
 
@@ -48,10 +52,11 @@ class Networks:
         with self._lock:
             if time.monotonic() - self._seen.get(network, float("-inf")) < _FRESH:
                 return network
-        found = self._find(network)
         if network == self._isolated:
-            self._protect(found or self._create())
-        elif found is None:
+            # Whoever comes second waits until it is there and the rules stand.
+            with self._making:
+                self._protect(self._settled() or self._create())
+        elif not self._exists(network):
             raise StartFailed(f"network {network!r} does not exist")
         with self._lock:
             self._seen[network] = time.monotonic()
@@ -60,7 +65,7 @@ class Networks:
     def start_on(self, network: str, start: Callable[[], T]) -> T:
         """What `start` gives, of a container on `network`.
 
-        It is called once more where it fails since the isolated network was removed behind us.
+        It is called once more where it fails since the isolated network was removed behind us, or made twice.
         Raises whatever `start` raises, StartFailed where the network is gone and not ours to make.
         """
         try:
@@ -68,43 +73,63 @@ class Networks:
         except EngineRefused as error:
             with self._lock:
                 self._seen.pop(network, None)
-            if not error.not_found or self._find(network) is not None:
+            gone = error.not_found and not self._exists(network)
+            if not gone and not (network == self._isolated and _AMBIGUOUS in str(error)):
                 raise
             self.ensure(network)
             return start()
 
-    def _find(self, name: str) -> dict[str, Any] | None:
+    def _exists(self, name: str) -> bool:
+        return any(each["Driver"] != "host" for each in self._engine.networks(name))
+
+    def _settled(self) -> dict[str, Any] | None:
+        # Two servers that make it at the same moment have made two, and the engine starts nothing on either. Each
+        # of them takes the same one away, the last that was made; or another, where somebody is on that one already.
+        found = self._engine.networks(self._isolated)
+        for each in reversed(tuple(found)):
+            if len(found) > 1 and self._removed(each):
+                found.remove(each)
+        return found[0] if found else None
+
+    def _removed(self, network: dict[str, Any]) -> bool:
+        if (network["Labels"] or {}).get(_LABEL) is None:
+            return False
         try:
-            found = self._engine.inspect_network(name)
+            self._engine.remove_network(network["Id"])
         except EngineRefused as error:
-            if error.not_found:
-                return None
-            raise
-        # The engine also answers to ids and their beginnings, and the host's network has one, too.
-        return found if found["Name"] == name and found["Driver"] != "host" else None
+            return error.not_found
+        unprotect(_bridge(network))
+        return True
 
     def _create(self) -> dict[str, Any]:
         try:
-            self._engine.create_network(self._isolated, _OPTIONS, {"light-run.network": "isolated"})
+            self._engine.create_network(self._isolated, _OPTIONS, {_LABEL: "isolated"})
         except EngineRefused as error:
             if not error.conflict:
                 raise StartFailed(
                     f"the isolated network {self._isolated!r} cannot be made: {error}"
                 ) from error
-        return self._engine.inspect_network(self._isolated)
+        found = self._settled()
+        if found is None:
+            raise StartFailed(f"the isolated network {self._isolated!r} was removed as soon as it was made")
+        return found
 
     def _protect(self, found: dict[str, Any]) -> None:
-        bridge = (found.get("Options") or {}).get(_BRIDGE_NAME) or f"br-{found['Id'][:12]}"
-        # Whoever comes second waits until the rules stand; where they could not be set, the next one tries again.
-        with self._protecting:
-            if self._protected == bridge:
-                return
-            if self._protected is not None:
-                unprotect(self._protected)
-            self._protected = None
-            # An engine elsewhere has its bridges elsewhere.
-            if not Path("/sys/class/net", bridge).exists() or protect(bridge):
-                self._protected = bridge
-            elif self._warned != bridge:
-                self._warned = bridge
-                warn(bridge)
+        bridge = _bridge(found)
+        if self._protected == bridge:
+            return
+        if self._protected is not None:
+            unprotect(self._protected)
+        # Where they could not be set, the next one tries again.
+        self._protected = None
+        # An engine elsewhere has its bridges elsewhere.
+        if not Path("/sys/class/net", bridge).exists() or protect(bridge):
+            self._protected = bridge
+        elif self._warned != bridge:
+            self._warned = bridge
+            warn(bridge)
+
+
+def _bridge(network: dict[str, Any]) -> str:
+    # Its interface on the engine's host.
+    return str((network.get("Options") or {}).get(_BRIDGE_NAME) or f"br-{network['Id'][:12]}")

@@ -269,9 +269,12 @@ def test_sixteen_synchronous_runs_at_once(server: Server) -> None:
         assert server.artifact(state["id"], "out").content == str(number).encode()
 
 
-def test_health_and_polling_answer_while_synchronous_runs_hold_their_threads(server: Server) -> None:
-    with ThreadPoolExecutor(40) as pool:
-        answers = [pool.submit(server.post_run, entrypoint="sleep 1.5") for _ in range(40)]
+def test_health_and_polling_answer_while_synchronous_runs_hold_their_threads(
+    start_server: StartServer,
+) -> None:
+    server = start_server(settings={"LIGHT_RUN_THREADS": "8", "LIGHT_RUN_MAX_CONCURRENCY": "4"})
+    with ThreadPoolExecutor(16) as pool:
+        answers = [pool.submit(server.post_run, entrypoint="sleep 1.5") for _ in range(16)]
         eventually(lambda: server.get("/runs?status=running").json(), "runs are running")
         assert server.get("/health").status_code == 200
         assert server.get("/runs").status_code == 200

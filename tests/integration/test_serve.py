@@ -544,9 +544,9 @@ def test_runs_leave_no_descriptor_and_no_thread(start_server: StartServer) -> No
         pids = server.processes()
         return sum(len(descriptors(pid)) for pid in pids), sum(thread_count(pid) for pid in pids)
 
-    work(4)
+    work(2)
     before = held()
-    work(8)
+    work(6)
     # Connections and threads that idle may come and go; what leaks grows with every round.
     eventually(
         lambda: held()[0] <= before[0] + 3 and held()[1] <= before[1] + 2,

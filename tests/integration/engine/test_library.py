@@ -245,33 +245,76 @@ def test_an_image_that_somebody_made_of_a_run_is_somebody_s(start_runner: StartR
             api.remove_image(made["Id"])
 
 
-def test_the_isolated_network_is_made_again_when_it_was_pruned(start_runner: StartRunner) -> None:
-    name = f"light-run-test-{uuid.uuid4().hex[:12]}"
-    runner = start_runner(network=name, parked_max=1, parked_pins={BUSYBOX: 1})
+def test_the_isolated_network_is_made_again_when_it_was_pruned(
+    isolated: str, start_runner: StartRunner
+) -> None:
+    runner = start_runner(network=isolated, parked_max=1, parked_pins={BUSYBOX: 1})
     steps = (f"echo {uuid.uuid4()} >/step",)
     bridges = []
-    try:
-        runner.start()
-        for asked in (spec(), spec(image=PYTHON), spec(image=PYTHON, steps=steps)):
-            eventually(lambda: runner.parked == 1, "one is parked")
-            bridges.append(bridge_of(name))
-            prune(name, runner.config.server_id)
-            result = runner.run(replace(asked, network=None))
-            assert result.succeeded, result
-        bridges.append(bridge_of(name))
-        # Each time it was another one, and what was set for the former is gone.
-        assert [bridge in ruled() for bridge in bridges] == [False, False, False, True]
-    finally:
-        runner.close()
+    runner.start()
+    for asked in (spec(), spec(image=PYTHON), spec(image=PYTHON, steps=steps)):
+        eventually(lambda: runner.parked == 1, "one is parked")
+        bridges += bridges_of(isolated)
+        prune(isolated, runner.config.server_id)
+        result = runner.run(replace(asked, network=None))
+        assert result.succeeded, result
+    bridges += bridges_of(isolated)
+    # Each time it was another one, and what was set for the former is gone.
+    assert [bridge in ruled() for bridge in bridges] == [False, False, False, True]
+
+
+def test_the_isolated_network_that_was_made_twice(isolated: str, start_runner: StartRunner) -> None:
+    runner, asked = start_runner(network=isolated, parked_max=0), replace(spec(), network=None)
+
+    def another() -> None:
         with engine_api() as api:
-            api.remove_network(name)
-        unprotect(bridges[-1])
+            api.create_network(isolated, driver="bridge", labels={"light-run.network": "isolated"})
+
+    another()
+    (first,) = bridges_of(isolated)
+    another()
+    assert runner.run(asked).succeeded
+    assert bridges_of(isolated) == [first]
+    # It is believed to be there and the only one, and the engine refuses the start.
+    another()
+    assert runner.run(asked).succeeded
+    assert bridges_of(isolated) == [first]
+    # The names of others that are alike, and beginnings of ids, are no names.
+    for other in (isolated[:-1], first.removeprefix("br-")):
+        result = runner.run(replace(asked, network=other))
+        assert (result.reason, other in str(result.error)) == (Reason.START_FAILED, True), result
 
 
-def bridge_of(network: str) -> str:
-    """The interface of a network of the engine."""
+def test_runners_that_make_the_isolated_network_at_the_same_moment(
+    isolated: str, start_runner: StartRunner
+) -> None:
+    runners = [start_runner(network=isolated, parked_max=0) for _ in range(4)]
+    with ThreadPoolExecutor(8) as threads:
+        results = list(threads.map(lambda runner: runner.run(replace(spec(), network=None)), runners * 2))
+    assert all(result.succeeded for result in results), results
+    assert len(bridges_of(isolated)) == 1
+
+
+@pytest.fixture
+def isolated() -> Iterator[str]:
+    """The name of a network that is not there; what comes of it is gone afterwards, with its rules.
+
+    To be asked for ahead of the runners, so that they have ended by then.
+    """
+    name = f"light-run-test-{uuid.uuid4().hex[:12]}"
+    yield name
+    bridges = bridges_of(name)
     with engine_api() as api:
-        return f"br-{api.inspect_network(network)['Id'][:12]}"
+        for each in api.networks(names=[name]):
+            api.remove_network(each["Id"])
+    for bridge in bridges:
+        unprotect(bridge)
+
+
+def bridges_of(network: str) -> list[str]:
+    """The interfaces of the engine's networks of that name."""
+    with engine_api() as api:
+        return [f"br-{each['Id'][:12]}" for each in api.networks(names=[network])]
 
 
 def ruled() -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,29 +25,37 @@ class Switchboard(Engine):
 
     def __init__(self, *names: str) -> None:
         super().__init__()
-        self.networks = {name: self._network(name) for name in (*names, "bridge")}
-        self.networks["host"] = {"Name": "host", "Id": HOST_ID, "Driver": "host", "Options": {}}
+        self.there = [self._network(name) for name in (*names, "bridge")]
+        self.there.append({"Name": "host", "Id": HOST_ID, "Driver": "host", "Options": {}, "Labels": {}})
         self.asked: list[str] = []
         self.made: list[tuple[str, dict[str, str], dict[str, str]]] = []
         self.refusal: EngineRefused | None = None
+        self.used: set[str] = set()
 
     @staticmethod
-    def _network(name: str) -> dict[str, Any]:
-        return {"Name": name, "Id": name.encode().hex().ljust(64, "0"), "Driver": "bridge", "Options": {}}
+    def _network(name: str, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
+        return {"Name": name, "Id": uuid.uuid4().hex * 2, "Driver": "bridge", "Options": {}, "Labels": labels}
 
-    def inspect_network(self, name: str) -> dict[str, Any]:
+    def networks(self, name: str) -> list[dict[str, Any]]:
         self.asked.append(name)
-        for found in self.networks.values():
-            # As the engine does it: by name, by id, by the beginning of an id.
-            if found["Name"] == name or (len(name) > 1 and found["Id"].startswith(name)):
-                return found
-        raise EngineRefused(404, f"network {name} not found")
+        return [each for each in self.there if each["Name"] == name]
 
     def create_network(self, name: str, options: Mapping[str, str], labels: Mapping[str, str]) -> None:
         if self.refusal is not None:
             raise self.refusal
         self.made.append((name, dict(options), dict(labels)))
-        self.networks[name] = self._network(name)
+        self.there.append(self._network(name, labels))
+
+    def remove_network(self, network: str) -> None:
+        if network in self.used:
+            raise EngineRefused(403, f"network {network} has active endpoints")
+        if network not in self.ids():
+            raise EngineRefused(404, f"network {network} not found")
+        self.there = [each for each in self.there if each["Id"] != network]
+
+    def ids(self, name: str = "isolated") -> list[str]:
+        """The ids of the networks of that name, the oldest first."""
+        return [each["Id"] for each in self.there if each["Name"] == name]
 
 
 def test_none_needs_no_engine() -> None:
@@ -78,6 +87,79 @@ def test_two_servers_that_make_it_at_once() -> None:
             raise EngineRefused(409, "network with name isolated already exists")
 
     assert Networks(Raced(), "isolated").ensure(None) == "isolated"
+
+
+def doubled(count: int = 2) -> Switchboard:
+    """An engine that has the isolated network more than once."""
+    engine = Switchboard()
+    for _ in range(count):
+        engine.create_network("isolated", {}, {"light-run.network": "isolated"})
+    return engine
+
+
+@pytest.mark.parametrize(("used", "left"), [((), 0), ((0,), 0), ((1,), 1), ((2,), 2)])
+def test_of_several_one_stays(used: tuple[int, ...], left: int) -> None:
+    engine = doubled(3)
+    stays = engine.ids()[left]
+    engine.used = {engine.ids()[index] for index in used}
+    assert Networks(engine, "isolated").ensure(None) == "isolated"
+    assert engine.ids() == [stays]
+
+
+def test_of_several_that_are_in_use_or_somebody_s_none_goes() -> None:
+    engine = doubled()
+    engine.used = set(engine.ids())
+    others = Switchboard("isolated", "isolated")
+    for each in (engine, others):
+        Networks(each, "isolated").ensure(None)
+        assert len(each.ids()) == 2
+
+
+def test_the_one_that_another_server_makes_at_the_same_moment() -> None:
+    class Raced(Switchboard):
+        def create_network(self, name: str, options: Mapping[str, str], labels: Mapping[str, str]) -> None:
+            super().create_network(name, options, labels)
+            super().create_network(name, options, labels)
+
+    engine = Raced()
+    Networks(engine, "isolated").ensure(None)
+    assert len(engine.ids()) == 1
+
+
+def test_a_start_that_finds_two() -> None:
+    engine = Switchboard("isolated")
+    networks = Networks(engine, "isolated")
+    networks.ensure(None)
+    engine.create_network("isolated", {}, {"light-run.network": "isolated"})
+
+    def start() -> int:
+        if len(engine.ids()) > 1:
+            raise EngineRefused(400, "network isolated is ambiguous (2 matches found on name)")
+        return 7
+
+    assert networks.start_on("isolated", start) == 7
+
+
+def test_two_threads_make_one() -> None:
+    class Slow(Switchboard):
+        def create_network(self, name: str, options: Mapping[str, str], labels: Mapping[str, str]) -> None:
+            time.sleep(0.1)
+            super().create_network(name, options, labels)
+
+    engine = Slow()
+    networks = Networks(engine, "isolated")
+    with ThreadPoolExecutor() as threads:
+        assert set(threads.map(networks.ensure, [None] * 4)) == {"isolated"}
+    assert len(engine.made) == 1
+
+
+def test_one_that_is_removed_as_soon_as_it_is_made() -> None:
+    class Pruned(Switchboard):
+        def networks(self, name: str) -> list[dict[str, Any]]:
+            return []
+
+    with pytest.raises(StartFailed, match="as soon as it was made"):
+        Networks(Pruned(), "isolated").ensure(None)
 
 
 def test_one_that_cannot_be_made() -> None:
@@ -134,7 +216,7 @@ def refuse(message: str) -> Callable[[], None]:
 def here(monkeypatch: pytest.MonkeyPatch) -> Switchboard:
     """An engine whose isolated network is an interface of this host."""
     engine = Switchboard("isolated")
-    engine.networks["isolated"]["Options"] = {"com.docker.network.bridge.name": "lo"}
+    engine.there[0]["Options"] = {"com.docker.network.bridge.name": "lo"}
     monkeypatch.setattr(network, "_FRESH", 0.0)
     return engine
 
@@ -206,7 +288,6 @@ def test_a_packet_filter_that_does_not_do_its_work(
         "none ",
         "host\n",
         "mine\n",
-        b"mine".hex(),
     ],
 )
 def test_what_is_no_network_s_name(name: str) -> None:
@@ -240,7 +321,7 @@ def test_a_name_that_is_a_path_never_reaches_the_engine(name: str) -> None:
 
 def test_an_engine_that_fails() -> None:
     class Failing(Switchboard):
-        def inspect_network(self, name: str) -> dict[str, Any]:
+        def networks(self, name: str) -> list[dict[str, Any]]:
             raise EngineRefused(500, "broken")
 
     with pytest.raises(EngineRefused, match="broken"):
