@@ -19,6 +19,7 @@ import docker
 from light_run.engine.cancel import CancelToken
 from light_run.engine.stream import EngineStream
 from light_run.engine.transport import breakable, connect, opened, translated
+from light_run.engine.usage import written_bytes
 from light_run.errors import EngineRefused
 
 # An engine under a few hundred starts at once takes its time over each; a hung one must not hold us for ever.
@@ -126,21 +127,9 @@ class Engine:
             return dict(self.api.inspect_container(container))
 
     def written_bytes(self, container: str) -> int:
-        """Bytes in the container's own writable layer and in its volumes; the engine walks them to know."""
+        """Bytes the container has written to the engine's disk."""
         with translated():
-            found = self._get_json("/containers/{0}/json", container, size=1)
-            volumes = {mount.get("Name") for mount in found.get("Mounts") or [] if mount["Type"] == "volume"}
-            written = int(found.get("SizeRw") or 0)
-            if volumes:
-                known = self._get_json("/system/df", type="volume").get("Volumes") or []
-                sizes = [volume["UsageData"]["Size"] for volume in known if volume["Name"] in volumes]
-                # -1 is of a volume that cannot be measured.
-                written += sum(max(0, int(size)) for size in sizes)
-            return written
-
-    def _get_json(self, path: str, *names: str, **params: object) -> dict[str, Any]:
-        api = self.api
-        return dict(api._result(api._get(api._url(path, *names), params=params), json=True))
+            return written_bytes(self.api, container)
 
     def containers(self, label: str) -> list[dict[str, Any]]:
         """The containers that bear `label`, without an inspect each."""

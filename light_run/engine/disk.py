@@ -1,8 +1,8 @@
 """The cap on what one run may write to the host's disk, held while the run goes on.
 
-Three places count: the folder that is mounted at the workdir, the container's own writable layer, where
-``/tmp`` is, and its anonymous volumes. A run is looked at now and then, and at once when the disks have
-grown by more than it has left.
+What counts is the folder that is mounted at the workdir, the container's own writable layer, where ``/tmp``
+is, its anonymous volumes, and the files that are mounted in its ``/etc``. A run is looked at now and then,
+and at once when the disks have grown by more than it has left.
 """
 
 from __future__ import annotations

@@ -191,6 +191,9 @@ class Launch:
     def _start_cold(self, image: Image, network: str) -> None:
         own, spec = self._own, self._spec
         placement = self._house.mounts.placement(image.id, spec.workdir, self._house.runtime(spec))
+        mounted = own.staged if placement is Placement.BIND else None
+        if mounted is not None:
+            mounted.write_hosts()
         sandbox = Sandbox(
             image=image.id,
             command=self._command(),
@@ -199,16 +202,16 @@ class Launch:
             workdir=spec.workdir,
             env=spec.env,
             runtime=self._house.runtime(spec),
-            source=str(own.staged.files) if placement is Placement.BIND else None,
+            source=str(mounted.files) if mounted else None,
+            hosts=str(mounted.hosts) if mounted else None,
             volume=placement is Placement.VOLUME,
             labels={**labels("run", self._house.config), "light-run.run": self._run_id},
         )
         try:
             own.container = self._engine.create(container_config(sandbox, self._house.config))
             self._observer.assigned(own.container, parked=False)
-            if placement is Placement.BIND:
-                own.mounted = own.staged
-            else:
+            own.mounted = mounted
+            if mounted is None:
                 self._put_files(image, own.container)
             container = own.container
             self._house.networks.start_on(network, lambda: self._listen_and_start(container))

@@ -239,6 +239,7 @@ class Pool:
         try:
             if workspace is not None:
                 workspace.create()
+                workspace.write_hosts()
             sandbox = Sandbox(
                 image=key.image,
                 command=waiting_command(marker),
@@ -247,6 +248,7 @@ class Pool:
                 workdir=key.workdir,
                 runtime=key.runtime,
                 source=str(workspace.files) if workspace else None,
+                hosts=str(workspace.hosts) if workspace else None,
                 volume=placement is Placement.VOLUME,
                 labels=labels("parked", self._config),
             )

@@ -30,6 +30,7 @@ class Sandbox:
 
     `command` None keeps the image's own entrypoint and command. `source` is the host folder that is
     mounted at `workdir`; None with `volume` mounts a fresh anonymous volume there, without it nothing.
+    `hosts` is the host file that is mounted as ``/etc/hosts`` where there is no network.
     """
 
     image: str
@@ -41,6 +42,7 @@ class Sandbox:
     runtime: str | None = None
     source: str | None = None
     volume: bool = False
+    hosts: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -101,7 +103,15 @@ def container_config(sandbox: Sandbox, config: RunnerConfig) -> dict[str, Any]:
         container["Cmd"] = []
     if config.user is not None:
         container["User"] = config.user
+    if _unconnected(sandbox):
+        # To the engine, "none" is a network to connect to, for which it starts itself once more. All that is of
+        # use in there is /etc/hosts, and the loopback interface, which the runtime makes.
+        container["NetworkDisabled"] = True
     return container
+
+
+def _unconnected(sandbox: Sandbox) -> bool:
+    return sandbox.network == "none" and sandbox.hosts is not None
 
 
 def _host_config(sandbox: Sandbox, config: RunnerConfig) -> dict[str, Any]:
@@ -120,7 +130,7 @@ def _host_config(sandbox: Sandbox, config: RunnerConfig) -> dict[str, Any]:
         "LogConfig": {"Type": "local", "Config": {**_LOG_OPTIONS, "max-size": f"{_log_size(config)}"}},
         "NetworkMode": sandbox.network,
         "ReadonlyRootfs": config.read_only,
-        "Mounts": _mounts(sandbox),
+        "Mounts": _mounts(sandbox, config),
     }
     if config.read_only:
         host["Tmpfs"] = {"/tmp": "rw,nosuid,nodev,size=64m,mode=1777"}  # noqa: S108 - the container's
@@ -141,17 +151,22 @@ def _log_size(config: RunnerConfig) -> int:
     return 14 * config.log_cap + MIB
 
 
-def _mounts(sandbox: Sandbox) -> list[dict[str, Any]]:
+def _mounts(sandbox: Sandbox, config: RunnerConfig) -> list[dict[str, Any]]:
+    mounts: list[dict[str, Any]] = []
     if sandbox.source is not None:
-        return [
-            {
-                "Type": "bind",
-                "Source": sandbox.source,
-                "Target": sandbox.workdir,
-                "ReadOnly": False,
-                "BindOptions": {"Propagation": "rprivate"},
-            }
-        ]
-    if sandbox.volume:
-        return [{"Type": "volume", "Target": sandbox.workdir}]
-    return []
+        mounts.append(_bind(sandbox.source, sandbox.workdir))
+    elif sandbox.volume:
+        mounts.append({"Type": "volume", "Target": sandbox.workdir})
+    if sandbox.hosts is not None and _unconnected(sandbox):
+        mounts.append({**_bind(sandbox.hosts, "/etc/hosts"), "ReadOnly": config.read_only})
+    return mounts
+
+
+def _bind(source: str, target: str) -> dict[str, Any]:
+    return {
+        "Type": "bind",
+        "Source": source,
+        "Target": target,
+        "ReadOnly": False,
+        "BindOptions": {"Propagation": "rprivate"},
+    }

@@ -94,7 +94,11 @@ class Wire:
             try:
                 connection.sendall(_request(method, target, headers, body))
                 head, early = _read_head(connection)
-                whole, reusable = read_body(connection, head, early)
+                if method == "HEAD":
+                    # Its headers are those of a body that does not come.
+                    whole, reusable = b"", head.lasting and not early
+                else:
+                    whole, reusable = read_body(connection, head, early)
             except BaseException:
                 connection.close()
                 raise

@@ -33,18 +33,36 @@ ANY_USER = 0o777
 _MOVED = "moved"
 
 
+# As the engine writes it for a container without a network.
+_HOSTS = """\
+127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::0\tip6-localnet
+ff00::0\tip6-mcastprefix
+ff02::1\tip6-allnodes
+ff02::2\tip6-allrouters
+"""
+
+
 class Workspace:
-    """One run's folder; `files` is what the container sees at its workdir."""
+    """One run's folder; `files` is what the container sees at its workdir, `hosts` as its ``/etc/hosts``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.files = folder / "files"
+        self.hosts = folder / "hosts"
 
     def create(self) -> None:
         """Make the empty folder."""
         self.folder.mkdir(mode=0o700)
         self.files.mkdir()
         self.files.chmod(ANY_USER)
+
+    def write_hosts(self) -> None:
+        """Write `hosts`, for a container that the engine makes none for."""
+        self.hosts.write_text(_HOSTS)
+        # A container has it as its own: root in it may write there, as ever, and others read it.
+        self.hosts.chmod(0o644)
 
     def write(self, files: Files) -> None:
         """Write `files`, relative path → content. Raises InvalidSpec for a path that leaves the folder, OSError."""

@@ -30,7 +30,8 @@ open("good", "w").write("good")
 def test_what_is_left_and_what_is_written_is_bounded(start_server: StartServer) -> None:
     server = start_server(settings=SETTINGS)
     filling = "cat /dev/urandom > {}; sleep 600"
-    runs = {place: server.start(entrypoint=filling.format(place), extract=["x"]) for place in ("f", "/tmp/f")}
+    places = ("f", "/tmp/f", "/etc/hosts", "/etc/hostname")
+    runs = {place: server.start(entrypoint=filling.format(place), extract=["x"]) for place in places}
     left = server.run(
         image=PYTHON,
         files={"m.py": LEAVE},

@@ -309,6 +309,18 @@ def test_the_disk_is_not_filled_behind_closed_doors(start_ordinary: Any, closed:
     assert result.reason is Reason.DISK_LIMIT, result
 
 
+@pytest.mark.parametrize(
+    ("file", "network"), [("hosts", "none"), ("hostname", "none"), ("resolv.conf", "bridge")]
+)
+def test_the_disk_is_not_filled_by_what_is_mounted_in_etc(
+    start_ordinary: Any, file: str, network: str
+) -> None:
+    runner = start_ordinary(workspace_cap=5 << 20)
+    program = f"head -c 50000000 /dev/urandom >/etc/{file}; sleep 600"
+    result = runner.run(RunSpec(image=BUSYBOX, network=network, entrypoint=program, timeout=120.0))
+    assert result.reason is Reason.DISK_LIMIT, result
+
+
 def test_closed_doors_are_no_fault(start_ordinary: Any) -> None:
     runner = start_ordinary(workspace_cap=5 << 20)
     program = "mkdir -m 700 d; head -c 1000000 /dev/urandom >d/f; sleep 3"

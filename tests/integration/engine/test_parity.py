@@ -125,7 +125,7 @@ def test_the_rest_is_as_promised(seen: dict[tuple[str, str], dict[str, Any]]) ->
         assert one["processes"] == [1], where
         assert one["cgroup"]["memory"] == str(512 * MIB), where
         assert one["cgroup"]["pids"] == "100", where
-        assert one["interfaces"] == ["eth0", "lo"], where
+        assert one["interfaces"] == ["lo"], where
         assert one["limits"]["RLIMIT_CORE"] == [0, 0], where
         assert one["status"]["NoNewPrivs"] == "1", where
         assert one["status"]["Seccomp"] == "2", where
@@ -261,6 +261,17 @@ def test_files_in_and_out(way: Way, tmp_path: Path) -> None:
         "x": 1,
     }
     assert (tmp_path / "artifacts" / "sub" / "copy").read_bytes() == data
+
+
+def test_the_loopback_interface_and_its_names(way: Way) -> None:
+    program = "import socket; print(*sorted({each[4][0] for each in socket.getaddrinfo('localhost', 80)}))"
+    script = f'python3 -c "{program}"; cut -s -d: -f1 /proc/net/dev; grep -w localhost /etc/hosts; '
+    script += "echo 127.0.0.2 own >>/etc/hosts; tail -1 /etc/hosts; ls -l /etc/hosts | cut -c1-10"
+    result = way.run(PYTHON, script)
+    addresses, *rest = (line.strip() for line in result.logs)
+    assert "127.0.0.1" in addresses.split()
+    names = ("127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback")
+    assert tuple(rest) == ("lo", *names, "127.0.0.2 own", "-rw-r--r--")
 
 
 def test_variables_that_a_shell_makes_its_own(way: Way) -> None:

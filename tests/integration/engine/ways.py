@@ -63,6 +63,8 @@ def ways(folder: Path, images: list[str]) -> Iterator[dict[str, Way]]:
                 server_id=f"test-{uuid.uuid4()}",
                 state_dir=folder / name,
                 workspace=workspace,
+                # Where they differ most: the engine has a part in it only where files go by archive.
+                default_network="none",
                 log_cap=LOG_CAP,
                 # Beside the pins, room for kinds that come to be parked by their use.
                 parked_max=16 if parked else 0,

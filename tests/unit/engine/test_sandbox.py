@@ -125,6 +125,27 @@ def test_tightened() -> None:
     }
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_without_a_network_the_engine_has_nothing_to_connect(read_only: bool) -> None:
+    asked = sandbox(network="none", source="/state/7/files", hosts="/state/7/hosts")
+    config = container_config(asked, RunnerConfig(read_only=read_only))
+    assert (config["NetworkDisabled"], config["HostConfig"]["NetworkMode"]) == (True, "none")
+    files, hosts = config["HostConfig"]["Mounts"]
+    assert (files["Source"], files["Target"], files["ReadOnly"]) == ("/state/7/files", "/app", False)
+    assert (hosts["Source"], hosts["Target"], hosts["ReadOnly"]) == (
+        "/state/7/hosts",
+        "/etc/hosts",
+        read_only,
+    )
+
+
+@pytest.mark.parametrize("fields", [{"hosts": "/state/7/hosts"}, {"network": "none"}])
+def test_a_network_and_hosts_of_the_engine_s_own_stay_the_engine_s(fields: dict[str, str]) -> None:
+    config = container_config(sandbox(**fields), RunnerConfig())
+    assert "NetworkDisabled" not in config
+    assert config["HostConfig"]["Mounts"] == []
+
+
 def test_without_a_place_for_files_nothing_is_mounted() -> None:
     assert container_config(sandbox(), RunnerConfig())["HostConfig"]["Mounts"] == []
 

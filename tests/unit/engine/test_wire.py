@@ -135,6 +135,15 @@ def test_a_connection_that_may_not_be_used_again_is_not(engine: Engine, wire: Wi
     assert engine.connections == 2
 
 
+@pytest.mark.parametrize("header", [b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b""])
+def test_an_answer_to_head_has_no_body(engine: Engine, wire: Wire, header: bytes) -> None:
+    engine.answers = [[OK + b"X-Stat: 1\r\n" + header + b"\r\n"]] * 2
+    for _ in range(2):
+        answer = wire.call("HEAD", "/x", {}, b"")
+        assert (answer.head.status, answer.head.headers["x-stat"], answer.body) == (200, "1", b"")
+    assert engine.connections == 1
+
+
 def test_an_answer_without_a_length_ends_with_its_connection() -> None:
     ours, theirs = socket.socketpair()
     with closing(ours), closing(theirs):
