@@ -463,9 +463,10 @@ def test_closing_twice_and_running_after_it(start_runner: StartRunner) -> None:
 def test_time_is_counted_from_the_start(runner: Runner) -> None:
     begun = time.monotonic()
     result = runner.run(spec("sleep 0.3"))
-    assert 0.3 <= result.duration <= time.monotonic() - begun
-    timings = result.timings
-    assert timings.run >= 300
+    elapsed, timings = time.monotonic() - begun, result.timings
+    # An engine that is busy says only later that it has started.
+    assert 0.3 - timings.start / 1000 <= result.duration <= elapsed
+    assert timings.run >= 300 - timings.start
     assert timings.start > 0
     total = timings.image + timings.start + timings.run + timings.extract
     assert total <= (time.monotonic() - begun) * 1000 + 1
