@@ -192,8 +192,6 @@ class Launch:
         own, spec = self._own, self._spec
         placement = self._house.mounts.placement(image.id, spec.workdir, self._house.runtime(spec))
         mounted = own.staged if placement is Placement.BIND else None
-        if mounted is not None:
-            mounted.write_hosts()
         sandbox = Sandbox(
             image=image.id,
             command=self._command(),

@@ -92,7 +92,7 @@ class Networks:
         return found[0] if found else None
 
     def _removed(self, network: dict[str, Any]) -> bool:
-        if (network["Labels"] or {}).get(_LABEL) is None:
+        if (network.get("Labels") or {}).get(_LABEL) is None:
             return False
         try:
             self._engine.remove_network(network["Id"])

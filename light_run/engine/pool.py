@@ -239,7 +239,6 @@ class Pool:
         try:
             if workspace is not None:
                 workspace.create()
-                workspace.write_hosts()
             sandbox = Sandbox(
                 image=key.image,
                 command=waiting_command(marker),

@@ -53,16 +53,17 @@ class Workspace:
         self.hosts = folder / "hosts"
 
     def create(self) -> None:
-        """Make the empty folder."""
+        """Make the folder with nothing of the run's in it. Raises OSError, and leaves nothing then."""
         self.folder.mkdir(mode=0o700)
-        self.files.mkdir()
-        self.files.chmod(ANY_USER)
-
-    def write_hosts(self) -> None:
-        """Write `hosts`, for a container that the engine makes none for."""
-        self.hosts.write_text(_HOSTS)
-        # A container has it as its own: root in it may write there, as ever, and others read it.
-        self.hosts.chmod(0o644)
+        try:
+            self.files.mkdir()
+            self.files.chmod(ANY_USER)
+            self.hosts.write_text(_HOSTS)
+            # Root in a container may write there, as ever, and others read it.
+            self.hosts.chmod(0o644)
+        except BaseException:
+            self.remove()
+            raise
 
     def write(self, files: Files) -> None:
         """Write `files`, relative path → content. Raises InvalidSpec for a path that leaves the folder, OSError."""

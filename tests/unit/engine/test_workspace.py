@@ -134,6 +134,7 @@ def test_everything_above_the_files_is_closed_and_they_are_open(tmp_path: Path, 
     )
     assert [mode(path) for path in (workspace.folder, workspace.folder.parent)] == [0o700, 0o700]
     assert {str(path.relative_to(workspace.folder)): mode(path) for path in workspace.folder.rglob("*")} == {
+        "hosts": 0o644,
         "files": 0o777,
         "files/f": 0o666,
         "files/d": 0o777,
@@ -182,6 +183,11 @@ def test_a_full_disk(workspace: Workspace) -> None:
     try:
         with pytest.raises(OSError, match="large"):
             workspace.write({"f": "x" * 5000})
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+        other = Workspace(workspace.folder.parent / "other")
+        with pytest.raises(OSError, match="large"):
+            other.create()
+        assert not other.folder.exists()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
@@ -197,12 +203,14 @@ def test_no_path_leaves_the_folder(tmp_path_factory: pytest.TempPathFactory, pat
     outer = tmp_path_factory.mktemp("outer")
     workspace = Workspace(outer / "run")
     workspace.create()
+    before = tree(outer)
     try:
         workspace.write({path: "x"})
     except (InvalidSpec, OSError):
-        assert tree(outer) == {}
+        assert tree(outer) == before
     else:
-        assert len(tree(workspace.files)) == len(tree(outer)) == 1
+        assert len(tree(workspace.files)) == 1
+        assert len(tree(outer)) == len(before) + 1
 
 
 # --- folders ----------------------------------------------------------------------------------------------
@@ -261,7 +269,7 @@ def test_a_tar_takes_no_disk_when_it_is_over(workspace: Workspace) -> None:
     workspace.write({"f": b"x" * (6 * MIB)})
     with workspace.tar("."):
         pass
-    assert os.listdir(workspace.folder) == ["files"]
+    assert sorted(os.listdir(workspace.folder)) == ["files", "hosts"]
 
 
 # --- moving and removing ----------------------------------------------------------------------------------
