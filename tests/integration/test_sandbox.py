@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -165,13 +164,19 @@ PORT = 8000
 @contextmanager
 def metadata_service() -> Iterator[None]:
     """Something that listens where clouds have their metadata: beyond this machine, as far as the engine can tell."""
-    name = f"lr{uuid.uuid4().hex[:8]}"
+    name = "light-run-meta"
     inside = ["ip", "netns", "exec", name]
+    # A test that was killed may have left its own, to which the connections would go.
+    remove = (["ip", "link", "delete", name], ["ip", "netns", "delete", name])
+    for command in remove:
+        subprocess.run(command, check=False, stderr=subprocess.DEVNULL)
     for command in (
         ["ip", "netns", "add", name],
         ["ip", "link", "add", name, "type", "veth", "peer", "name", "inside", "netns", name],
-        ["ip", "address", "add", "169.254.169.253/30", "dev", name],
+        ["ip", "address", "add", "169.254.169.253/32", "dev", name],
         ["ip", "link", "set", name, "up"],
+        # Whatever the machine itself has there, a route to the one address goes first.
+        ["ip", "route", "add", f"{METADATA}/32", "dev", name, "src", "169.254.169.253"],
         [*inside, "ip", "address", "add", f"{METADATA}/30", "dev", "inside"],
         [*inside, "ip", "link", "set", "inside", "up"],
     ):
@@ -185,8 +190,8 @@ def metadata_service() -> Iterator[None]:
     finally:
         process.kill()
         process.communicate()
-        subprocess.run(["ip", "link", "delete", name], check=True)
-        subprocess.run(["ip", "netns", "delete", name], check=True)
+        for command in remove:
+            subprocess.run(command, check=True)
 
 
 LISTEN = f"""

@@ -102,7 +102,7 @@ def test_an_archive(client: FlaskClient, runner: FakeRunner, archive: bytes) -> 
     (workspace,) = runner.engine.uploads.iterdir()
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (workspace / "files").rglob("*")}
     assert modes == {"a": 0o777, "d": 0o777, "b": 0o777}
-    assert [entry.name for entry in workspace.iterdir()] == ["files"]
+    assert sorted(entry.name for entry in workspace.iterdir()) == ["files", "hosts"]
 
 
 def test_an_archive_may_be_empty(client: FlaskClient, runner: FakeRunner) -> None:
