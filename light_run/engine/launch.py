@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,13 +160,15 @@ class Launch:
         if container_path("/", self._spec.workdir).split("/")[1] in _KERNEL_FOLDERS:
             raise StartFailed(f"workdir {self._spec.workdir!r} is the kernel's: files cannot be put there")
         network = self._house.network(self._spec)
-        script = self._take_parked(image, network)
+        runtime = self._house.runtime(self._spec)
+        placement = self._house.mounts.placement(image.id, self._spec.workdir, runtime)
+        script = self._take_parked(image, network, placement)
         if script is None:
-            self._start_cold(image, network)
+            self._start_cold(image, network, placement)
         # A kill before the start found nothing to kill; the execution looks again first of all.
         return (script or b"") + (self._spec.stdin or b"")
 
-    def _take_parked(self, image: Image, network: str) -> bytes | None:
+    def _take_parked(self, image: Image, network: str, placement: Placement) -> bytes | None:
         command = self._command()
         if command is None or not passes_through_shell(_environment_names(image)):
             return None
@@ -183,14 +184,13 @@ class Launch:
         if parked.workspace is not None:
             own.staged.move_into(parked.workspace)
         else:
-            self._put_files(image, parked.container)
+            self._put_files(image, parked.container, hosts=network == "none" and placement.takes_hosts)
         self._observer.assigned(parked.container, parked=True)
         self._cancel.check()
         return launch_script(command, spec.env, parked.marker)
 
-    def _start_cold(self, image: Image, network: str) -> None:
+    def _start_cold(self, image: Image, network: str, placement: Placement) -> None:
         own, spec = self._own, self._spec
-        placement = self._house.mounts.placement(image.id, spec.workdir, self._house.runtime(spec))
         mounted = own.staged if placement is Placement.BIND else None
         sandbox = Sandbox(
             image=image.id,
@@ -201,6 +201,7 @@ class Launch:
             env=spec.env,
             runtime=self._house.runtime(spec),
             source=str(mounted.files) if mounted else None,
+            own_hosts=placement.takes_hosts,
             hosts=str(mounted.hosts) if mounted else None,
             volume=placement is Placement.VOLUME,
             labels={**labels("run", self._house.config), "light-run.run": self._run_id},
@@ -210,7 +211,7 @@ class Launch:
             self._observer.assigned(own.container, parked=False)
             own.mounted = mounted
             if mounted is None:
-                self._put_files(image, own.container)
+                self._put_files(image, own.container, hosts=network == "none" and placement.takes_hosts)
             container = own.container
             self._house.networks.start_on(network, lambda: self._listen_and_start(container))
         except EngineRefused as error:
@@ -221,14 +222,14 @@ class Launch:
         self._cancel.check()
         self._engine.start(container)
 
-    def _put_files(self, image: Image, container: str) -> None:
+    def _put_files(self, image: Image, container: str, *, hosts: bool) -> None:
         workdir = container_path("/", self._spec.workdir)
-        parent, name = posixpath.split(workdir)
-        if not name or self._house.mounts.found(image.id, workdir) is Found.LINK:
-            parent, name = workdir, "."
-        # From above, so that the workdir itself is opened to whatever user the image runs as.
-        with self._own.staged.tar(name) as tar, self._writable(image, container) as target:
-            self._engine.put_archive(target, parent, tar)
+        # From the top, so that the workdir itself is opened to whatever user the image runs as. A link that is the
+        # workdir would be replaced by that.
+        opened = workdir != "/" and self._house.mounts.found(image.id, workdir) is not Found.LINK
+        tar = self._own.staged.tar(workdir.lstrip("/"), opened=opened, hosts=hosts)
+        with tar as stream, self._writable(image, container) as target:
+            self._engine.put_archive(target, "/", stream)
 
     @contextlib.contextmanager
     def _writable(self, image: Image, container: str) -> Iterator[str]:

@@ -35,6 +35,11 @@ class Placement(Enum):
     VOLUME = "an anonymous volume"
     LAYER = "the container's own writable layer"
 
+    @property
+    def takes_hosts(self) -> bool:
+        """Whether the workspace's hosts file gets to the container on the way that its files take."""
+        return self is not Placement.VOLUME
+
 
 class Found(Enum):
     """What an image has at a workdir."""

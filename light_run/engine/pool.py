@@ -247,6 +247,7 @@ class Pool:
                 workdir=key.workdir,
                 runtime=key.runtime,
                 source=str(workspace.files) if workspace else None,
+                own_hosts=placement.takes_hosts,
                 hosts=str(workspace.hosts) if workspace else None,
                 volume=placement is Placement.VOLUME,
                 labels=labels("parked", self._config),

@@ -30,7 +30,8 @@ class Sandbox:
 
     `command` None keeps the image's own entrypoint and command. `source` is the host folder that is
     mounted at `workdir`; None with `volume` mounts a fresh anonymous volume there, without it nothing.
-    `hosts` is the host file that is mounted as ``/etc/hosts`` where there is no network.
+    `own_hosts` says that ``/etc/hosts`` is ours to bring where the network is ``none``: the host file `hosts`
+    is mounted there or, without it, the file is put into the container before its command begins.
     """
 
     image: str
@@ -42,6 +43,7 @@ class Sandbox:
     runtime: str | None = None
     source: str | None = None
     volume: bool = False
+    own_hosts: bool = False
     hosts: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -111,7 +113,7 @@ def container_config(sandbox: Sandbox, config: RunnerConfig) -> dict[str, Any]:
 
 
 def _unconnected(sandbox: Sandbox) -> bool:
-    return sandbox.network == "none" and sandbox.hosts is not None
+    return sandbox.network == "none" and sandbox.own_hosts
 
 
 def _host_config(sandbox: Sandbox, config: RunnerConfig) -> dict[str, Any]:

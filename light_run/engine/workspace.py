@@ -125,11 +125,21 @@ class Workspace:
         (self.folder / _MOVED).unlink()
 
     @contextlib.contextmanager
-    def tar(self, name: str) -> Iterator[IO[bytes]]:
-        """An uncompressed tar of what was written: regular files and directories alone, in a folder `name`."""
+    def tar(self, name: str, *, opened: bool, hosts: bool) -> Iterator[IO[bytes]]:
+        """An uncompressed tar of what was written: regular files and directories alone, in a folder `name`.
+
+        `opened` says whether that folder is in it with a mode of its own, `hosts` whether ``etc/hosts`` is.
+        """
         with tempfile.SpooledTemporaryFile(max_size=_TAR_IN_MEMORY, dir=str(self.folder)) as spool:
             with tarfile.open(fileobj=spool, mode="w", format=tarfile.PAX_FORMAT) as tar:
-                tar.add(self.files, arcname=name, filter=_anonymous)
+                if hosts:
+                    # First: one that was posted to /etc takes its place.
+                    tar.add(self.hosts, arcname="etc/hosts", filter=_anonymous)
+                if opened:
+                    tar.add(self.files, arcname=name, filter=_anonymous)
+                else:
+                    for path in self.files.iterdir():
+                        tar.add(path, arcname=posixpath.join(name, path.name), filter=_anonymous)
             spool.seek(0)
             yield spool
 

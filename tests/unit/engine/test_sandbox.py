@@ -127,7 +127,8 @@ def test_tightened() -> None:
 
 @pytest.mark.parametrize("read_only", [False, True])
 def test_without_a_network_the_engine_has_nothing_to_connect(read_only: bool) -> None:
-    asked = sandbox(network="none", source="/state/7/files", hosts="/state/7/hosts")
+    own = {"own_hosts": True, "hosts": "/state/7/hosts"}
+    asked = sandbox(network="none", source="/state/7/files", **own)
     config = container_config(asked, RunnerConfig(read_only=read_only))
     assert (config["NetworkDisabled"], config["HostConfig"]["NetworkMode"]) == (True, "none")
     files, hosts = config["HostConfig"]["Mounts"]
@@ -139,8 +140,16 @@ def test_without_a_network_the_engine_has_nothing_to_connect(read_only: bool) ->
     )
 
 
-@pytest.mark.parametrize("fields", [{"hosts": "/state/7/hosts"}, {"network": "none"}])
-def test_a_network_and_hosts_of_the_engine_s_own_stay_the_engine_s(fields: dict[str, str]) -> None:
+def test_hosts_that_come_with_the_files_are_not_mounted() -> None:
+    config = container_config(sandbox(network="none", own_hosts=True), RunnerConfig())
+    assert config["NetworkDisabled"]
+    assert config["HostConfig"]["Mounts"] == []
+
+
+@pytest.mark.parametrize(
+    "fields", [{"own_hosts": True, "hosts": "/state/7/hosts"}, {"own_hosts": True}, {"network": "none"}]
+)
+def test_a_network_and_hosts_of_the_engine_s_own_stay_the_engine_s(fields: dict[str, Any]) -> None:
     config = container_config(sandbox(**fields), RunnerConfig())
     assert "NetworkDisabled" not in config
     assert config["HostConfig"]["Mounts"] == []

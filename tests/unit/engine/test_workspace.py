@@ -253,7 +253,8 @@ def test_a_folder_that_is_not_there(workspace: Workspace, tmp_path: Path) -> Non
 def test_a_tar_has_files_and_folders_and_nothing_else(workspace: Workspace, umask: int, size: int) -> None:
     long = "n" * 200 + "/" + "m" * 200
     workspace.write({"f": b"x" * size, "d/tool": File(b"y", 0o755), "ünï\n": "z", long: "l"})
-    with workspace.tar("app") as spool, tarfile.open(fileobj=spool, mode="r:") as tar:
+    packed = workspace.tar("app", opened=True, hosts=False)
+    with packed as spool, tarfile.open(fileobj=spool, mode="r:") as tar:
         members = {member.name: member for member in tar}
         contents = {name: tar.extractfile(member) for name, member in members.items()}
         found = {name: file.read() for name, file in contents.items() if file is not None}
@@ -265,9 +266,26 @@ def test_a_tar_has_files_and_folders_and_nothing_else(workspace: Workspace, umas
         assert member.mode == (0o777 if member.isdir() or member.name == "app/d/tool" else 0o666)
 
 
+@pytest.mark.parametrize(
+    ("name", "path"), [("srv/app", "srv/app/hosts"), ("", "hosts"), ("etc", "etc/hosts")]
+)
+def test_a_tar_into_a_folder_that_stays_as_it_is(workspace: Workspace, name: str, path: str) -> None:
+    workspace.write({"hosts": "posted"})
+    packed = workspace.tar(name, opened=False, hosts=True)
+    with packed as spool, tarfile.open(fileobj=spool, mode="r:") as tar:
+        members = list(tar)
+        # Of two with one name the later one stays.
+        found = {member.name: tar.extractfile(member) for member in members}
+        contents = {name: file.read() for name, file in found.items() if file is not None}
+    hosts = workspace.hosts.read_bytes()
+    assert contents == {"etc/hosts": hosts, path: b"posted"}
+    assert [(member.name, member.mode) for member in members] == [("etc/hosts", 0o644), (path, 0o666)]
+    assert all((member.uid, member.gid) == (0, 0) for member in members)
+
+
 def test_a_tar_takes_no_disk_when_it_is_over(workspace: Workspace) -> None:
     workspace.write({"f": b"x" * (6 * MIB)})
-    with workspace.tar("."):
+    with workspace.tar("", opened=False, hosts=True):
         pass
     assert sorted(os.listdir(workspace.folder)) == ["files", "hosts"]
 
