@@ -24,12 +24,17 @@ IMAGES = (BUSYBOX, PYTHON, NONROOT, NOSHELL, ENTRYPOINT, WORKDIR)
 
 Container = dict[str, Any]
 
+_versions: dict[str, str] = {}
+
 
 @contextmanager
 def engine_api(address: str | None = None) -> Iterator[docker.APIClient]:
     """An open low-level client to the engine at `address`, by default the one of DOCKER_HOST."""
     base_url = address or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
-    with closing(docker.APIClient(base_url=base_url, version="auto", timeout=60)) as api:
+    # Asked for once: to tell its version an engine executes three programs, and it is looked at several thousand times.
+    version = _versions.get(base_url, "auto")
+    with closing(docker.APIClient(base_url=base_url, version=version, timeout=60)) as api:
+        _versions[base_url] = api.api_version
         yield api
 
 

@@ -192,11 +192,15 @@ class Server:
 
     def containers(self) -> list[Container]:
         """Containers this server made, parked ones left out."""
+        return [found for found in self.all_containers() if not is_parked(found)]
+
+    def all_containers(self) -> list[Container]:
+        """Containers this server made."""
         try:
             server_id = self.server_id
         except FileNotFoundError:
             return []
-        return [found for found in containers_of(server_id, self.engine) if not is_parked(found)]
+        return containers_of(server_id, self.engine)
 
     def workspaces(self) -> list[str]:
         """Workspace folders that are there."""
@@ -205,9 +209,10 @@ class Server:
 
     def left_by_runs(self) -> list[str]:
         """What ended runs should not leave: containers, temporary files; workspaces only parked ones have."""
-        left = [f"container {found['Names']} {found['Status']}" for found in self.containers()]
+        containers = self.all_containers()
+        left = [f"container {each['Names']} {each['Status']}" for each in containers if not is_parked(each)]
         left += [f"temporary file {entry}" for entry in self.temporary_files()]
-        if not containers_of(self.server_id, self.engine):
+        if not containers:
             left += [f"workspace {name}" for name in self.workspaces()]
         return left
 
