@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import ipaddress
 import json
 import logging
@@ -118,7 +119,11 @@ class JsonWorker(ThreadWorker):  # type: ignore[misc,unused-ignore]
 
     def load_wsgi(self) -> None:
         """Have the application's own ``Connection: close`` hold, which gunicorn would leave out."""
+        # What is loaded here stays until the end: it is not worth looking for garbage in, now or ever.
+        gc.disable()
         super().load_wsgi()
+        gc.freeze()
+        gc.enable()
         self.wsgi: Any = _closing(self.wsgi)
 
     def handle(self, conn: Any) -> Any:
