@@ -17,6 +17,7 @@ from typing import IO, Any
 import docker
 
 from light_run.engine.cancel import CancelToken
+from light_run.engine.events import ACTIONS, ExitEvents, PendingExit
 from light_run.engine.stream import EngineStream
 from light_run.engine.transport import breakable, connect, opened, translated
 from light_run.engine.usage import written_bytes
@@ -24,6 +25,9 @@ from light_run.errors import EngineRefused
 
 # An engine under a few hundred starts at once takes its time over each; a hung one must not hold us for ever.
 CALL_TIMEOUT = 300
+_AUDIT_TIMEOUT = 5.0
+# Every container of ours has it, whichever server it belongs to.
+CONTAINER_LABEL = "light-run.kind"
 
 
 class Engine:
@@ -36,6 +40,7 @@ class Engine:
         self._clients: weakref.WeakSet[docker.APIClient] = weakref.WeakSet()
         self._version: str | None = None
         self._runtimes: tuple[str, ...] | None = None
+        self._exits = ExitEvents(self._events, self._exited, self._exit_code)
 
     def _connect(self) -> Any:
         client = connect(self._version, self._timeout)
@@ -53,7 +58,8 @@ class Engine:
         return client
 
     def close(self) -> None:
-        """Close the idle connections of every thread; the engine stays usable."""
+        """Close the event stream and the idle connections of every thread; the engine stays usable."""
+        self._exits.close()
         with self._lock:
             clients = list(self._clients)
         for client in clients:
@@ -178,14 +184,35 @@ class Engine:
         """What the engine kept of an ended container's output, in chunks of the multiplexed stream."""
         return self._chunks("/containers/{0}/logs", container, {"stdout": 1, "stderr": 1})
 
-    def wait(self, container: str, condition: str = "next-exit") -> EngineStream:
-        """A connection on which the exit will be told; returns once the engine has registered the wait.
+    def pending_exit(self, container: str, *, started: bool = False) -> PendingExit:
+        """The exit of a container, by the event stream; one that was `started` before may have exited already."""
+        pending = self._exits.watch(container)
+        if started:
+            try:
+                if not self.inspect(container)["State"].get("Running"):
+                    pending.resolve()
+            except BaseException:
+                pending.close()
+                raise
+        return pending
 
-        The engine sends its headers at once and the body at the exit, so one thread can poll this beside
-        the output and a cancel.
-        """
+    def _events(self, since: int) -> EngineStream:
+        filters = json.dumps({"type": ["container"], "event": list(ACTIONS)})
         with translated():
-            return self._open("POST", "/containers/{0}/wait", container, {"condition": condition})
+            api = self.api
+            return opened(api, "GET", api._url("/events"), {"since": since, "filters": filters})
+
+    def _exited(self) -> frozenset[str]:
+        filters = json.dumps({"label": [CONTAINER_LABEL], "status": ["exited", "dead"]})
+        with translated():
+            api = self.api
+            # Not as long as any call: events are not read meanwhile.
+            url, params = api._url("/containers/json"), {"all": 1, "filters": filters}
+            found = api._result(api._get(url, params=params, timeout=_AUDIT_TIMEOUT), True)
+            return frozenset(str(each["Id"]) for each in found)
+
+    def _exit_code(self, container: str) -> int:
+        return int(self.inspect(container)["State"]["ExitCode"])
 
     def put_archive(self, container: str, path: str, tar: IO[bytes]) -> None:
         """Unpack an uncompressed tar at `path` of a container that was not started yet."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from light_run.engine.cancel import Halt, Left
 from light_run.engine.client import Engine
+from light_run.engine.events import PendingExit
 from light_run.engine.output import Demultiplexer, Output
 from light_run.engine.spec import Reason
 from light_run.engine.stream import EngineStream
@@ -42,12 +43,12 @@ class Exit:
 
 
 class Streams:
-    """The two connections a run listens on: the container's stdio and the wait for its exit.
+    """What a run listens on: the container's stdio and its exit.
 
     `replay` says that the engine's copy of the output is read, so that nobody waits for it to be read.
     """
 
-    def __init__(self, stdio: EngineStream, ending: EngineStream, *, replay: bool) -> None:
+    def __init__(self, stdio: EngineStream, ending: PendingExit, *, replay: bool) -> None:
         self.stdio = stdio
         self.exit = ending
         self.replay = replay
@@ -65,8 +66,7 @@ class Streams:
     @classmethod
     def _both(cls, stdio: EngineStream, engine: Engine, container: str, *, replay: bool) -> Streams:
         try:
-            exited = engine.wait(container, "not-running" if replay else "next-exit")
-            return cls(stdio, exited, replay=replay)
+            return cls(stdio, engine.pending_exit(container, started=replay), replay=replay)
         except BaseException:
             stdio.close()
             raise
@@ -141,8 +141,8 @@ class Execution:
                 self._await_no_room(poll)
         if not self._output_ended and (self._stdio.buffered or self._stdio.fileno() in events):
             self._receive(poll)
-        if self._code is None and (self._exit.buffered or self._exit.fileno() in events):
-            self._code = _exit_code(self._exit.json())
+        if self._code is None and self._exit.fileno() in events:
+            self._code = self._exit.code()
             poll.unregister(self._exit)
             self._give_up = time.monotonic() + _DRAIN
         if halted in events:
@@ -171,7 +171,7 @@ class Execution:
 
     def _patience(self) -> float:
         # Milliseconds until something must be done though nothing comes.
-        if self._stdio.buffered or self._exit.buffered:
+        if self._stdio.buffered:
             return 0
         until = self._give_up if self._give_up is not None else self._deadline
         return max(0.0, until - time.monotonic()) * 1000 + 1
@@ -212,12 +212,6 @@ class Execution:
                 self._log.write(stream, payload)
             if self._code is not None:
                 self._give_up = time.monotonic() + _DRAIN
-
-
-def _exit_code(answer: object) -> int:
-    if isinstance(answer, dict) and isinstance(answer.get("StatusCode"), int):
-        return int(answer["StatusCode"])
-    raise EngineUnavailable(f"the container engine broke off the wait for an exit: {answer}")
 
 
 def inspected(engine: Engine, container: str) -> dict[str, Any]:

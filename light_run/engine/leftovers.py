@@ -107,10 +107,10 @@ class Leftovers:
             runtime = runtime or usual_runtime(self._engine, self._config)
             container = self._engine.create(emptying(workspace, image, runtime, self._config))
             try:
-                exited = self._engine.wait(container)
+                exited = self._engine.pending_exit(container)
                 try:
                     self._engine.start(container)
-                    exited.json(timeout=_EMPTYING)
+                    exited.wait(_EMPTYING)
                 finally:
                     exited.close()
             finally:

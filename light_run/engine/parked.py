@@ -51,7 +51,7 @@ class Parked:
         poll = select.poll()
         poll.register(self.streams.stdio, select.POLLIN)
         poll.register(self.streams.exit, select.POLLIN)
-        return not poll.poll(0) and not self.streams.stdio.buffered and not self.streams.exit.buffered
+        return not poll.poll(0) and not self.streams.stdio.buffered
 
 
 @dataclass(slots=True)

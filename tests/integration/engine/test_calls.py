@@ -106,13 +106,12 @@ COLD = [
     "GET /images/light-run-test/busybox:latest/json",
     "POST /containers/create",
     "POST /containers/ID/attach",
-    "POST /containers/ID/wait",
     "POST /containers/ID/start",
     "DELETE /containers/ID",
 ]
 
 
-def test_a_cold_run_asks_six_times(tap: Tap, tmp_path: Path, config: RunnerConfig) -> None:
+def test_a_cold_run_asks_five_times(tap: Tap, tmp_path: Path, config: RunnerConfig) -> None:
     with Runner(config) as runner:
         run_once(runner, tmp_path)
         with tap.noting() as noted:
@@ -135,7 +134,7 @@ def test_archives_are_two_more(tap: Tap, tmp_path: Path, config: RunnerConfig) -
         with tap.noting() as noted:
             run_once(runner, tmp_path)
     put, get = "PUT /containers/ID/archive", "GET /containers/ID/archive"
-    assert noted == [*COLD[:2], put, *COLD[2:5], get, COLD[5]]
+    assert noted == [*COLD[:2], put, *COLD[2:4], get, COLD[4]]
 
 
 def test_a_parked_run_asks_twice(tap: Tap, config: RunnerConfig) -> None:
@@ -147,6 +146,6 @@ def test_a_parked_run_asks_twice(tap: Tap, config: RunnerConfig) -> None:
             assert runner.run(spec).parked
             eventually(lambda: runner.parked == 1, "one container is parked")
     # Its successor is parked beside it and after it.
-    own = [line for line in noted if line in (COLD[0], COLD[5])]
-    assert own == [COLD[0], COLD[5]]
-    assert sorted(line for line in noted if line not in own) == sorted(COLD[1:5])
+    own = [line for line in noted if line in (COLD[0], COLD[4])]
+    assert own == [COLD[0], COLD[4]]
+    assert sorted(line for line in noted if line not in own) == sorted(COLD[1:4])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -78,13 +79,19 @@ def test_what_needs_no_telling(play: Callable[[Answer], PlayedEngine], ended: Ex
 # --- a command that is to be killed -----------------------------------------------------------------------
 
 
+def exit_event(container: str, code: int) -> bytes:
+    """An event stream that ends behind one exit."""
+    event = {"Action": "die", "Actor": {"ID": container, "Attributes": {"exitCode": str(code)}}}
+    return answer(json.dumps(event).encode() + b"\n")
+
+
 def executed(play: Callable[[Answer], PlayedEngine], code: int, kill_takes: float, deadline: float) -> Exit:
     """Execute a command that ends with `code` once a kill, which takes so many seconds, has been answered."""
     killed = threading.Event()
 
     def exit_code() -> Iterator[bytes]:
         # The head comes at once, as it does of an engine.
-        said = answer({"StatusCode": code})
+        said = exit_event("x", code)
         body = said.index(b"{")
         yield said[:body]
         killed.wait(10)
@@ -93,7 +100,7 @@ def executed(play: Callable[[Answer], PlayedEngine], code: int, kill_takes: floa
     def answers(line: str) -> bytes | Iterator[bytes]:
         if "/attach" in line:
             return b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n" + HANG_UP
-        if "/wait" in line:
+        if "/events" in line:
             return exit_code()
         time.sleep(kill_takes)
         killed.set()

@@ -14,6 +14,7 @@ import pytest
 from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
 from light_run.engine.disk import DiskWatch
+from light_run.engine.events import PendingExit
 from light_run.engine.leftovers import Leftovers
 from light_run.engine.mounts import Mounts, Placement
 from light_run.engine.network import Networks
@@ -87,9 +88,9 @@ class Stage(Engine):
         self._may_fail("attach")
         return self._line(container)
 
-    def wait(self, container: str, condition: str = "next-exit") -> EngineStream:
+    def pending_exit(self, container: str, *, started: bool = False) -> PendingExit:
         self._may_fail("wait")
-        return self._line(container)
+        return cast("PendingExit", self._line(container))
 
     def start(self, container: str) -> None:
         self._may_fail("start")
