@@ -13,6 +13,8 @@ from docutils.core import publish_doctree
 
 Table = list[list[str]]
 
+_REPEATED = re.compile(r"^\S*CHANGELOG\.rst:\d+: \(INFO/1\) Duplicate implicit target name")
+
 
 @dataclass(frozen=True)
 class Block:
@@ -46,7 +48,9 @@ def document(path: Path) -> nodes.document:
         "syntax_highlight": "none",
     }
     found = publish_doctree(path.read_text(), source_path=str(path), settings_overrides=settings)
-    assert not complaints.getvalue(), complaints.getvalue()
+    # A changelog has the same headings for each version.
+    said = [line for line in complaints.getvalue().splitlines() if line and not _REPEATED.search(line)]
+    assert not said, complaints.getvalue()
     return found
 
 

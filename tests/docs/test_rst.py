@@ -31,7 +31,10 @@ def test_renders_without_a_warning(path: Path) -> None:
 @pytest.mark.parametrize("path", [README, CHANGELOG], ids=lambda path: path.name)
 def test_renders_by_the_command(path: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    command = [sys.executable, "-m", "docutils", "--report=1", "--exit-status=1", str(path), str(page)]
+    # The changelog repeats its headings for each version, which is worth a notice to docutils.
+    level = 2 if path is CHANGELOG else 1
+    options = [f"--report={level}", f"--exit-status={level}"]
+    command = [sys.executable, "-m", "docutils", *options, str(path), str(page)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "<h1" in page.read_text()

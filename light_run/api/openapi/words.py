@@ -77,7 +77,7 @@ FOLDER = [{"path": "plots", "type": "directory"}, {"path": "greetings.txt", "typ
 HEALTH = {"status": "ok", "docker": True, "workspace": "bind"}
 
 INFO = {
-    "version": "0.3.0",
+    "version": "0.4.0",
     "docker": True,
     "engine": {"name": "Docker Engine 29.0.1", "runtimes": ["runc"]},
     "workspace": "bind",
