@@ -15,7 +15,7 @@ help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s%s\n", $$1, $$2}' Makefile
 
 demo: .venv/installed engine ## run one container by HTTP, from start to artifact, and clean up
-	@image=$$(scripts/ensure-images --demo); $(BIN)/python scripts/demo.py "$$image"
+	@image=$$($(BIN)/python scripts/ensure_images.py --demo); $(BIN)/python scripts/demo.py "$$image"
 
 serve: .venv/installed engine ## start the server here (ARGS="--port 3000 --token ...")
 	$(BIN)/light-run serve $(ARGS)
@@ -62,7 +62,7 @@ engine:
 test-engine:
 	@scripts/ensure-engine --with-runsc
 	@scripts/ensure-test-tools
-	@scripts/ensure-images --test
+	@$(BIN)/python scripts/ensure_images.py --test
 
 # One environment; a stamp each for the package and for the tools to work on it. Made anew when setup.cfg changes.
 .venv/bin/python:

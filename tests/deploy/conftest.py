@@ -30,7 +30,7 @@ SLOW_SECONDS = 63
 def engine() -> None:
     """Fail everything where there is no engine, or where it lacks an image."""
     missing = missing_images()
-    assert not missing, f"run scripts/ensure-images --test first; missing: {', '.join(missing)}"
+    assert not missing, f"run make test-engine first; missing: {', '.join(missing)}"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -12,7 +11,8 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from configparser import ConfigParser
-from ipaddress import ip_address
+from contextlib import contextmanager
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import requests
 import yaml
 
 from light_run import parse
-from tests.support.engine import PYTHON, containers_of, engine_api, inspect_container
+from tests.support.engine import PYTHON, containers_of, engine_api, inspect_container, inspect_image
 from tests.support.poll import eventually, until_nothing
 from tests.support.server import REPOSITORY, TOKEN, free_port, run_request
 
@@ -34,19 +34,59 @@ NAME = "light-run-test/light-run"
 BASE = "light-run-test/with-pip"
 LABEL = "light-run-test.with-pip"
 UID = 10001
+# Of the engine that the tests use.
+SOCKET = Path(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://"))
 
 
-def docker(*arguments: str, **options: Any) -> str:
-    """What the docker command printed; fails where it fails."""
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False, **options)
-    assert done.returncode == 0, f"docker {arguments[0]}: {done.stdout[-3000:]} {done.stderr[-3000:]}"
-    printed: str = done.stdout.strip()
+def build(folder: Path, tag: str, dockerfile: str = "Dockerfile", **arguments: str) -> None:
+    """Build an image by the engine's own builder, which every engine has; fails where that fails."""
+    with engine_api() as api:
+        messages = api.build(
+            path=str(folder),
+            dockerfile=dockerfile,
+            tag=tag,
+            buildargs=arguments,
+            network_mode="none",
+            rm=True,
+            decode=True,
+        )
+        said = list(messages)
+    assert not any("error" in message for message in said), said[-20:]
+
+
+def remove_image(name: str) -> None:
+    """Remove an image, which nothing uses any more."""
+    with engine_api() as api:
+        api.remove_image(name)
+
+
+def output(image: str, *command: str) -> str:
+    """What a container of `image` without a network prints; fails where it fails."""
+    with engine_api() as api, container(api, image, list(command), {"NetworkMode": "none"}) as name:
+        code = api.wait(name, timeout=60)["StatusCode"]
+        printed: str = api.logs(name).decode().strip()
+    assert code == 0, printed
     return printed
+
+
+@contextmanager
+def container(
+    api: Any, image: str, command: list[str] | None, host: dict[str, Any], **config: Any
+) -> Iterator[str]:
+    """The name of a started container; removed when this leaves."""
+    name = f"light-run-test-{uuid.uuid4().hex[:8]}"
+    api.create_container(image, command, name=name, host_config=host, **config)
+    try:
+        api.start(name)
+        yield name
+    finally:
+        api.remove_container(name, force=True, v=True)
 
 
 def server_log(name: str) -> str:
     """What the server in the container `name` has written, which is on stderr."""
-    return subprocess.run(["docker", "logs", name], capture_output=True, text=True, check=True).stderr
+    with engine_api() as api:
+        return str(api.logs(name, stdout=False).decode())
 
 
 def download_wheels(folder: Path, python: str) -> None:
@@ -82,16 +122,7 @@ def download_wheels(folder: Path, python: str) -> None:
 @pytest.fixture(scope="module")
 def base() -> Iterator[str]:
     """A stand-in for python:3.12-slim: our Python image with pip, which finds what it installs in a folder."""
-    version = docker(
-        "run",
-        "--rm",
-        "--network",
-        "none",
-        PYTHON,
-        "python3",
-        "-c",
-        "import sys; print(*sys.version_info[:2], sep='.')",
-    )
+    version = output(PYTHON, "python3", "-c", "import sys; print(*sys.version_info[:2], sep='.')")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         download_wheels(folder / "wheels", version)
@@ -106,34 +137,20 @@ def base() -> Iterator[str]:
             "ENV PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels PIP_DISABLE_PIP_VERSION_CHECK=1",
         ]
         (folder / "Dockerfile").write_text("\n".join(lines))
-        docker("build", "--quiet", "--network", "none", "--tag", BASE, str(folder), env=classic())
+        build(folder, BASE)
     yield BASE
-    docker("rmi", BASE)
-
-
-def classic() -> dict[str, str]:
-    """The environment for the engine's own builder, which every engine has."""
-    return {**os.environ, "DOCKER_BUILDKIT": "0"}
+    remove_image(BASE)
 
 
 @pytest.fixture(scope="module")
 def image(base: str) -> Iterator[str]:
     """The Dockerfile's image."""
-    command = [
-        "build",
-        "--quiet",
-        "--network",
-        "none",
-        "--build-arg",
-        f"BASE={base}",
-        "--build-arg",
-        f"UID={UID}",
-    ]
-    docker(*command, "--file", str(DOCKERFILE), "--tag", NAME, str(REPOSITORY), env=classic())
+    build(REPOSITORY, NAME, str(DOCKERFILE.relative_to(REPOSITORY)), BASE=base, UID=str(UID))
     yield NAME
-    docker("rmi", NAME)
+    remove_image(NAME)
     # The first stage has no name; it has the base's label.
-    docker("image", "prune", "--force", "--filter", f"label={LABEL}")
+    with engine_api() as api:
+        api.prune_images({"dangling": True, "label": LABEL})  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture
@@ -148,11 +165,11 @@ def state() -> Iterator[Path]:
 
 
 def test_the_image_is_small_in_rights(image: str) -> None:
-    config = json.loads(docker("inspect", "--format", "{{json .Config}}", image))
+    config = inspect_image(image)["Config"]
     assert config["User"] == f"{UID}:{UID}"
     assert config["Healthcheck"]["Test"][0] == "CMD"
     assert config["ExposedPorts"] == {"3001/tcp": {}}
-    assert docker("run", "--rm", "--network", "none", image, "--version")
+    assert output(image, "--version")
 
 
 @pytest.mark.parametrize("workspace", ["bind", "archive"])
@@ -160,33 +177,28 @@ def test_it_serves_beside_the_engine(image: str, state: Path, workspace: str) ->
     # By another name than the host has for it, the engine does not find the folder.
     inside = f"{state}/state" if workspace == "bind" else "/elsewhere"
     port = free_port()
-    group = Path("/var/run/docker.sock").stat().st_gid
-    name = f"light-run-test-{uuid.uuid4().hex[:8]}"
-    arguments = [
-        "run",
-        "--detach",
-        "--name",
-        name,
-        "--network",
-        "host",
-        "--init",
-        "--read-only",
-        "--tmpfs",
-        "/tmp",
-    ]
-    arguments += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges:true", "--group-add", str(group)]
-    arguments += ["--volume", "/var/run/docker.sock:/var/run/docker.sock"]
-    arguments += ["--health-interval", "1s", "--health-timeout", "30s"]
-    arguments += ["--volume", f"{state}/state:{inside}", "--volume", f"{state}/artifacts:/artifacts"]
-    for variable, value in {
-        "HOST": "127.0.0.1",
-        "PORT": str(port),
-        "TOKEN": TOKEN,
-        "STATE_DIR": inside,
-    }.items():
-        arguments += ["--env", f"LIGHT_RUN_{variable}={value}"]
-    docker(*arguments, image)
-    try:
+    host = {
+        "NetworkMode": "host",
+        "Init": True,
+        "ReadonlyRootfs": True,
+        "Tmpfs": {"/tmp": ""},
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges:true"],
+        "GroupAdd": [str(SOCKET.stat().st_gid)],
+        "Binds": [
+            f"{SOCKET}:/var/run/docker.sock",
+            f"{state}/state:{inside}",
+            f"{state}/artifacts:/artifacts",
+        ],
+    }
+    settings = {"HOST": "127.0.0.1", "PORT": str(port), "TOKEN": TOKEN, "STATE_DIR": inside}
+    environment = {f"LIGHT_RUN_{name}": value for name, value in settings.items()}
+    # Of the image's health check, only these two.
+    often = {"interval": 10**9, "timeout": 30 * 10**9}
+    with (
+        engine_api() as api,
+        container(api, image, None, host, environment=environment, healthcheck=often) as name,
+    ):
         eventually(
             lambda: inspect_container(name)["State"]["Health"]["Status"] == "healthy",
             "the container is healthy",
@@ -211,11 +223,9 @@ def test_it_serves_beside_the_engine(image: str, state: Path, workspace: str) ->
             f"the workspace is by {workspace}",
         )
         assert ("does not see the folders" in server_log(name)) is (workspace == "archive")
-        docker("stop", "--time", "40", name)
+        api.stop(name, timeout=40)
         assert inspect_container(name)["State"]["ExitCode"] == 0
         until_nothing(lambda: containers_of(server_id), "no container is left")
-    finally:
-        docker("rm", "--force", name)
 
 
 # --- docker-compose.yml ---------------------------------------------------------------------------------
@@ -260,7 +270,9 @@ def test_compose_trusts_the_gateway_that_nginx_comes_by(service: dict[str, Any])
     trusted = parse.networks(service["environment"]["LIGHT_RUN_TRUSTED_PROXIES"])
     with engine_api() as api:
         (bridge,) = api.networks(names=["^bridge$"])
-    gateway = ip_address(bridge["IPAM"]["Config"][0]["Gateway"])
+    (config,) = (each for each in bridge["IPAM"]["Config"] if ":" not in each["Subnet"])
+    # An engine that started for the first time names no gateway: it is the first address.
+    gateway = ip_address(config.get("Gateway") or str(ip_network(config["Subnet"])[1]))
     assert any(gateway in network for network in trusted)
 
 

@@ -63,7 +63,7 @@ class Place:
 def images() -> None:
     """Fail everything where there is no engine, or where it lacks an image."""
     missing = missing_images()
-    assert not missing, f"run scripts/ensure-images --test first; missing: {', '.join(missing)}"
+    assert not missing, f"run make test-engine first; missing: {', '.join(missing)}"
 
 
 def named(name: str) -> rst.Block:

@@ -75,7 +75,7 @@ def test_what_the_readme_says_of_each_target() -> None:
         return make("--dry-run", target).stdout
 
     assert "scripts/ensure-engine" in recipe("demo")
-    assert "scripts/ensure-images --demo" in recipe("demo")
+    assert "scripts/ensure_images.py --demo" in recipe("demo")
     assert "scripts/ensure-test-tools" in recipe("test")
     assert all(tool in recipe("check") for tool in ("ruff format", "ruff check", "mypy", "lint-imports"))
     assert "help" not in make().stderr

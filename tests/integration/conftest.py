@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import FAILED
 from tests.support.engine import missing_images
 from tests.support.receiver import Receiver, receiving
 from tests.support.server import Server, running_server
@@ -19,7 +20,7 @@ StartServer = Callable[..., Server]
 def engine() -> None:
     """Fail everything where there is no engine, or where it lacks an image."""
     missing = missing_images()
-    assert not missing, f"run scripts/ensure-images --test first; missing: {', '.join(missing)}"
+    assert not missing, f"run make test-engine first; missing: {', '.join(missing)}"
 
 
 @pytest.fixture(scope="session")
@@ -38,11 +39,14 @@ def server(tmp_path_factory: pytest.TempPathFactory, shared_servers: list[Server
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_by_runs(shared_servers: list[Server]) -> Iterator[None]:
+def nothing_left_by_runs(request: pytest.FixtureRequest, shared_servers: list[Server]) -> Iterator[None]:
     """Fail a test whose runs leave a container, a workspace or a temporary file; parked ones may stay."""
     yield
     for server in shared_servers:
         if not server.stopped:
+            if FAILED in request.node.stash:
+                # It may have stopped before it ended its runs, for which no other test is to fail.
+                server.cancel_all()
             server.wait_clean()
 
 

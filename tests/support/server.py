@@ -182,6 +182,12 @@ class Server:
         """POST /runs/ID/cancel."""
         return self.request("POST", f"/runs/{run_id}/cancel")
 
+    def cancel_all(self) -> None:
+        """Cancel every run that has not ended."""
+        for status in ("running", "queued"):
+            for run in self.get(f"/runs?status={status}").json():
+                self.cancel(run["id"])
+
     def artifact(self, run_id: str, path: str, **arguments: Any) -> requests.Response:
         """GET one artifact; `path` is sent as it is."""
         return self.get(f"/runs/{run_id}/artifacts/{path}", **arguments)
