@@ -11,7 +11,7 @@ from typing import Any
 from flask import Flask
 
 from light_run import __version__, log, statedir, worker
-from light_run.api import Policy, create_api
+from light_run.api import Browsers, Policy, create_api
 from light_run.artifacts.store import ArtifactStore
 from light_run.engine import DROPPED_CAPABILITIES, Limits, Runner, RunnerConfig, failures
 from light_run.errors import JournalError, SettingsError
@@ -109,6 +109,7 @@ def _begin(settings: Settings, host: worker.Worker | None, parts: _Parts) -> Fla
         accel=settings.accel,
         named=named,
         trusted=settings.trusted_proxies,
+        browsers=Browsers(settings.origins, settings.hosts),
         body_timeout=settings.body_timeout,
         send_timeout=settings.send_timeout,
         page=metrics.page,

@@ -18,6 +18,8 @@ _SIZE = re.compile(r"([0-9]{1,18})\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _FACTORS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 _TIME = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*(ms|s|m|h|d)?")
 _SECONDS: dict[str, Fraction | int] = {"ms": Fraction(1, 1000), "s": 1, "m": 60, "h": 3600, "d": 86400}
+_HOST = re.compile(r"[a-z0-9_*?](?:[a-z0-9_.*?-]*[a-z0-9_*?])?")
+_ORIGIN = re.compile(r"[a-z*][a-z0-9+.*-]*://(?:\[[0-9a-f:.]+\]|[a-z0-9_.*?-]+)(?::(?:[0-9]{1,5}|\*))?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _USER = re.compile(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)?")
 _PRINTABLE = re.compile(r"[!-~]+")
@@ -175,6 +177,32 @@ def networks(value: object) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Netwo
         return tuple(ipaddress.ip_network(item) for item in patterns(value))
     except ValueError:
         raise ValueError("give addresses or networks, such as 127.0.0.1,10.0.0.0/8") from None
+
+
+def origins(value: object) -> tuple[str, ...]:
+    """Patterns of web origins with commas between them; none at all is fine."""
+    if not isinstance(value, str) and not _strings(value):
+        return ()
+    found = tuple(item.lower() for item in patterns(value))
+    for item in found:
+        if item not in {"*", "null"} and not _ORIGIN.fullmatch(item):
+            raise ValueError(
+                f"{item} is no origin: give scheme, name and port, without a path, such as https://app.example.com"
+            )
+    return found
+
+
+def hosts(value: object) -> tuple[str, ...]:
+    """Patterns of host names with commas between them; none at all is fine."""
+    if not isinstance(value, str) and not _strings(value):
+        return ()
+    found = tuple(item.lower() for item in patterns(value))
+    for item in found:
+        if not _HOST.fullmatch(item):
+            raise ValueError(
+                f"{item} is no host name: give names without a port, such as light-run.example.com"
+            )
+    return found
 
 
 def pins(value: object) -> tuple[tuple[str, int], ...]:

@@ -61,6 +61,18 @@ class Settings:
         "addresses of proxies whose X-Forwarded-For says who guesses tokens, such as 127.0.0.1",
         shown="none",
     )
+    origins: tuple[str, ...] = setting(
+        _NOTHING,
+        parse.origins,
+        "origins whose web pages may use the server, such as https://*.example.com; * for all",
+        shown="none but the server's own",
+    )
+    hosts: tuple[str, ...] = setting(
+        _NOTHING,
+        parse.hosts,
+        "patterns of names that clients may use for a server without a token, beside localhost and addresses",
+        shown="none",
+    )
     body_limit: int = setting(10 * MIB, parse.size(1), "most bytes of a request body", option="--body-limit")
     upload_limit: int = setting(
         1024 * MIB,

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from flask import Flask, Response
 from werkzeug.routing import BaseConverter
 
-from light_run.api import artifacts, auth, body, errors, health, info, metrics, openapi, sending
+from light_run.api import artifacts, auth, body, errors, health, info, metrics, openapi, origins, sending
 from light_run.api.guessing import Network
 from light_run.api.logs import Logs
+from light_run.api.origins import Browsers
 from light_run.api.policy import Policy
 from light_run.api.requestlog import RequestLog
 from light_run.api.runs import Runs
@@ -18,7 +19,7 @@ from light_run.engine.spec import MIB
 from light_run.runs.service import RunService
 from light_run.tokens import TokenFile
 
-__all__ = ["Policy", "create_api"]
+__all__ = ["Browsers", "Policy", "create_api"]
 
 
 class _Anything(BaseConverter):
@@ -41,6 +42,7 @@ def create_api(
     body_timeout: float = body.TIMEOUT,
     send_timeout: float = sending.TIMEOUT,
     followers: int = 16,
+    browsers: Browsers | None = None,
     page: metrics.Page = metrics.empty,
 ) -> Flask:
     """The Flask application in front of `service`.
@@ -50,7 +52,8 @@ def create_api(
     internal location for the artifacts. `named` are tokens beside `token`, `trusted` the proxies whose
     X-Forwarded-For is believed; a body that takes longer than `body_timeout` seconds to arrive is refused,
     a client that takes nothing of an answer for `send_timeout` seconds is dropped. Up to `followers`
-    requests, beyond `threads`, follow the log of a run.
+    requests, beyond `threads`, follow the log of a run. `browsers` says which web pages may use the server; none is
+    the default.
     `page` makes what ``/metrics`` answers.
     """
     app = Flask("light_run", static_folder=None)
@@ -58,7 +61,9 @@ def create_api(
     # A redirect to another spelling of a path helps no API client, and loses the body of a POST.
     app.url_map.merge_slashes = False
     app.url_map.converters["anything"] = _Anything
+    secured = token is not None or named is not None
     errors.register(app)
+    origins.register(app, browsers or Browsers(), secured=secured)
     auth.register(app, service, token, named, trusted)
     app.register_blueprint(health.blueprint(service))
     app.register_blueprint(metrics.blueprint(page))
@@ -74,7 +79,6 @@ def create_api(
     app.register_blueprint(routes.blueprint())
     app.register_blueprint(Logs(service, followers).blueprint())
     app.register_blueprint(artifacts.blueprint(service, accel=accel))
-    secured = token is not None or named is not None
     app.register_blueprint(openapi.blueprint(policy, body_limit=body_limit, secured=secured))
     app.after_request(_no_sniffing)
     app.wsgi_app = RequestLog(SendLimit(app.wsgi_app, send_timeout))  # type: ignore[method-assign]

@@ -353,6 +353,14 @@ def too_slow(server: Server, state: dict[str, Any]) -> Answer:
         return response.status_code, json.loads(response.data)
 
 
+def misdirected(server: Server, state: dict[str, Any]) -> Answer:
+    """What a server without a token answers to a name that is not its own."""
+    service = cast("RunService", FailingService(RuntimeError()))
+    client = create_api(service, token=None, body_limit=1000, policy=Policy()).test_client()
+    response = client.get("/runs", headers={"Host": "evil.example"})
+    return response.status_code, json.loads(response.data)
+
+
 def guessing(server: Server, state: dict[str, Any]) -> Answer:
     """What is answered to one who has guessed often."""
     service = cast("RunService", FailingService(RuntimeError()))
@@ -368,6 +376,7 @@ PROVOKED: dict[tuple[int, str], Callable[[Server, dict[str, Any]], Answer]] = {
     (400, "invalid_path"): asking("GET", "/runs/ID/artifacts/..%2fkept"),
     (401, "unauthorized"): asking("GET", "/runs", token="another"),
     (403, "forbidden"): lacking_scope,
+    (403, "origin_not_allowed"): asking("GET", "/runs", headers={"Origin": "https://evil.example"}),
     (404, "not_found"): asking("GET", f"/runs/{UNKNOWN}"),
     (404, "not_found_or_done"): asking("POST", "/runs/ID/cancel"),
     (404, "not_found_or_running"): asking("DELETE", f"/runs/{UNKNOWN}"),
@@ -378,6 +387,7 @@ PROVOKED: dict[tuple[int, str], Callable[[Server, dict[str, Any]], Answer]] = {
     (413, "payload_too_large"): asking("POST", "/run", data=bytes(10 * MIB + 1)),
     (414, "uri_too_long"): asking_raw(b"/run?" + 8200 * b"x", b"Content-Length: 0\r\n"),
     (416, "range_not_satisfiable"): asking("GET", "/runs/ID/artifacts/kept", headers={"Range": "bytes=99-"}),
+    (421, "misdirected_request"): misdirected,
     (429, "too_many_requests"): guessing,
     (431, "headers_too_large"): asking_raw(b"/run", b"X-Long: " + 9000 * b"x" + b"\r\n"),
     (500, "internal_error"): failing(RuntimeError("unforeseen")),

@@ -101,7 +101,8 @@ def test_the_token(make_client: MakeClient, header: str) -> None:
     "path", ["/", "/nothing", "//runs", "/runs/", "/run/", "/runs/a/b", "/static/x", "/RUNS", "/%00"]
 )
 def test_unknown_routes(client: FlaskClient, path: str) -> None:
-    assert_error(client.get(path), 404, "not_found")
+    # Of "//runs", the test client makes a host.
+    assert_error(client.get(path, headers={"Host": "localhost"}), 404, "not_found")
 
 
 @pytest.mark.parametrize(

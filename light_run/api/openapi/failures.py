@@ -14,6 +14,7 @@ WORDS: dict[str, tuple[int, str]] = {
     "invalid_path": (400, "The path leads outside, in whatever spelling."),
     "unauthorized": (401, "No token, or one that is not known."),
     "forbidden": (403, "The token lacks the scope for this."),
+    "origin_not_allowed": (403, "The request is that of a web page whose origin is not allowed."),
     "not_found": (404, "There is no such run."),
     "not_found_or_done": (404, "There is no such run, or it has ended."),
     "not_found_or_running": (404, "There is no such run, or it has not ended."),
@@ -24,6 +25,7 @@ WORDS: dict[str, tuple[int, str]] = {
     "payload_too_large": (413, "The body is longer than the server takes."),
     "uri_too_long": (414, "The request line is longer than 8190 bytes."),
     "range_not_satisfiable": (416, "`Range` begins behind the end of the file."),
+    "misdirected_request": (421, "A server without a token does not go by that name (`Host`)."),
     "too_many_requests": (429, "Too many wrong tokens came from this address."),
     "headers_too_large": (431, "Too many headers, or too long ones."),
     "internal_error": (500, "A fault of light-run; its log has the rest."),
@@ -35,7 +37,7 @@ WORDS: dict[str, tuple[int, str]] = {
 # What may be answered before any route is looked at, and by every one.
 EVERYWHERE = (
     *("bad_request", "request_timeout", "uri_too_long", "headers_too_large", "internal_error"),
-    "not_implemented",
+    *("not_implemented", "origin_not_allowed", "misdirected_request"),
 )
 GUARDED = ("unauthorized", "forbidden", "too_many_requests")
 
