@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -295,7 +296,8 @@ def test_health(runner: Runner) -> None:
 
 
 def test_a_runner_with_nothing_said_leaves_nothing(tmp_path: Path) -> None:
-    # As in a person's script: a process of its own, with no settings at all.
+    # As in a person's script: a process of its own, with no settings at all but where the engine is.
+    engine = {name: os.environ[name] for name in ("DOCKER_HOST",) if name in os.environ}
     script = (
         "from light_run import Runner, RunSpec\n"
         "with Runner() as runner:\n"
@@ -309,7 +311,7 @@ def test_a_runner_with_nothing_said_leaves_nothing(tmp_path: Path) -> None:
         text=True,
         timeout=60,
         cwd=tmp_path,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path)},
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path), **engine},
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "0 ('hi',)\n", "")
