@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from light_run.engine.references import is_id
 from light_run.engine.spec import Limits, Pull
 
 _HUB = ("docker.io/", "index.docker.io/")
@@ -30,8 +31,18 @@ class Policy:
     pull: Pull = "missing"
 
     def allows_image(self, image: str) -> bool:
-        """True where a pattern fits `image`, in whichever way it may be written."""
-        return self.images is None or any(matches(self.images, each) for each in spellings(image))
+        """True where a pattern fits `image`, in whichever way it may be written.
+
+        An id and a digest are allowed only by patterns that are about such: ``sha256:...``, or with an ``@``.
+        """
+        if self.images is None:
+            return True
+        if is_id(image):
+            # As a name, it would be one of Docker Hub's.
+            patterns = [pattern for pattern in self.images if pattern.startswith("sha256:")]
+            return matches(patterns, f"sha256:{image.removeprefix('sha256:')}")
+        patterns = [pattern for pattern in self.images if "@" in pattern or "@" not in image]
+        return any(matches(patterns, each) for each in spellings(image))
 
     def allows_network(self, network: str) -> bool:
         """True where a pattern fits `network`."""

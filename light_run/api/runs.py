@@ -16,6 +16,7 @@ from light_run.api import auth, body, schemas, upload
 from light_run.api.policy import Policy
 from light_run.api.requestlog import RUN
 from light_run.api.responses import error_response, json_response, no_content, streamed_json
+from light_run.engine.references import is_id
 from light_run.errors import Fault, InvalidSpec, Overloaded, RunActive, RunNotActive, RunNotFound
 from light_run.runs.model import Run, RunRequest, Status
 from light_run.runs.service import RunService
@@ -24,6 +25,9 @@ from light_run.runs.state import run_state, server_timing, stream_state
 MOST_LISTED = 1000
 MOST_WAIT = 3600.0
 
+_NO_ID = Fault(
+    ("image",), "not_allowed", "image is an id; this token has to give a name, such as alpine:3.19"
+)
 _NUMBER = re.compile(r"[0-9]+(?:[.][0-9]+)?(?:[eE][+-]?[0-9]{1,3})?")
 
 
@@ -180,8 +184,10 @@ class Runs:
 
     def _request(self, loaded: Mapping[str, Any], digest: str) -> RunRequest:
         asking = auth.caller()
+        if auth.owner() is not None and is_id(loaded["image"]):
+            raise InvalidSpec([_NO_ID])
         return RunRequest(
-            spec=schemas.run_spec(loaded, self._policy),
+            spec=schemas.run_spec(loaded, self._policy, asking.name or ""),
             detached=loaded.get("detached", False),
             callback_url=loaded.get("callbackUrl"),
             callback_secret=loaded.get("callbackSecret"),

@@ -168,8 +168,8 @@ def load(schema: Schema, body: bytes, optional: Sequence[str] = ()) -> dict[str,
     return dict(loaded)
 
 
-def run_spec(loaded: Mapping[str, Any], policy: Policy) -> RunSpec:
-    """The run that the fields `loaded` ask for."""
+def run_spec(loaded: Mapping[str, Any], policy: Policy, owner: str = "") -> RunSpec:
+    """The run that the fields `loaded` ask for, as `owner`'s."""
     return RunSpec(
         image=loaded["image"],
         files=loaded.get("files", {}),
@@ -184,6 +184,7 @@ def run_spec(loaded: Mapping[str, Any], policy: Policy) -> RunSpec:
         limits=_limits(loaded.get("limits", {}), policy.limits),
         runtime=loaded.get("runtime"),
         pull=loaded.get("pull", policy.pull),
+        owner=owner,
     )
 
 

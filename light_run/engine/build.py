@@ -18,11 +18,11 @@ from light_run.engine.images import Image, Images, step_keys
 from light_run.engine.leftovers import Leftover, Leftovers
 from light_run.engine.network import Networks
 from light_run.engine.output import Tail
+from light_run.engine.references import STEP_REPOSITORY
 from light_run.engine.sandbox import Sandbox, container_config, labels
 from light_run.engine.spec import Limits, Progress, Reason
 from light_run.errors import BuildFailed, Cancelled, EngineRefused
 
-REPOSITORY = "light-run-cache"
 _KILLED: dict[Reason | None, str] = {Reason.TIMEOUT: "ran out of time", Reason.DISK_LIMIT: "filled the disk"}
 # How much of a failed step's output its error has.
 _LAST_LINES, _LAST_BYTES = 10, 8192
@@ -55,9 +55,27 @@ class Builder:
         """Wait for steps that were given up to remove their containers."""
         self._builds.close(_CLOSE)
 
-    def find(self, base: Image, steps: tuple[str, ...]) -> Image | None:
-        """The cached image of all `steps` on `base`."""
-        return self._images.find(f"{REPOSITORY}:{step_keys(base.id, steps)[-1]}")
+    def find(
+        self, base: Image, steps: tuple[str, ...], *, limits: Limits, runtime: str | None, owner: str
+    ) -> Image | None:
+        """The cached image of all `steps` on `base`, as `owner` has had them built."""
+        return self._images.find_steps(self._keys(base, steps, limits, runtime, owner)[-1])
+
+    def _keys(
+        self, base: Image, steps: tuple[str, ...], limits: Limits, runtime: str | None, owner: str
+    ) -> list[str]:
+        # A step that fails inside and goes on has another result under other limits; and whoever else asks for the
+        # same steps must not get what another owner's have fetched.
+        config = self._config
+        fixed = (
+            repr(limits),
+            runtime,
+            config.user,
+            sorted(config.cap_drop),
+            config.network,
+            config.server_id,
+        )
+        return step_keys(base.id, steps, [owner, *map(repr, fixed)])
 
     def build(
         self,
@@ -66,15 +84,16 @@ class Builder:
         *,
         limits: Limits,
         runtime: str | None,
+        owner: str,
         cancel: CancelToken,
         report: Report,
     ) -> Image:
         """The image of `steps` on `base`, from the longest prefix there is. Raises BuildFailed, Cancelled."""
-        keys = step_keys(base.id, steps)
+        keys = self._keys(base, steps, limits, runtime, owner)
         image = base
         first = 0
         for index in range(len(steps), 0, -1):
-            found = self._images.find(f"{REPOSITORY}:{keys[index - 1]}")
+            found = self._images.find_steps(keys[index - 1])
             if found is not None:
                 image, first = found, index
                 break
@@ -90,7 +109,7 @@ class Builder:
     ) -> Callable[[CancelToken, Report], Image]:
         def work(abandoned: CancelToken, _report: Report) -> Image:
             # Another flight may have landed between our look at the cache and this take-off.
-            found = self._images.find(f"{REPOSITORY}:{step.tag}")
+            found = self._images.find_steps(step.tag)
             return found or self._bake(step, limits, runtime, abandoned)
 
         return work
@@ -119,12 +138,14 @@ class Builder:
             streams = self._networks.start_on(sandbox.network, start)
             with contextlib.closing(streams):
                 self._execute(step, container, streams, cancel)
-            self._engine.commit(container, REPOSITORY, step.tag, step.image_config(self._config.server_id))
+            self._engine.commit(
+                container, STEP_REPOSITORY, step.tag, step.image_config(self._config.server_id)
+            )
         except EngineRefused as error:
             raise BuildFailed(f"step {step.number} ({step.command!r}) failed: {error}") from error
         finally:
             self._leftovers.remove(Leftover(container, ()))
-        built = self._images.find(f"{REPOSITORY}:{step.tag}")
+        built = self._images.find_steps(step.tag)
         if built is None:
             raise BuildFailed(f"the image of step {step.number} is gone again")
         return built

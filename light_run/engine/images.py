@@ -5,27 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from docker.utils import parse_repository_tag
 
+from light_run.engine import references
 from light_run.engine.cancel import CancelToken
 from light_run.engine.client import Engine
 from light_run.engine.credentials import credentials
 from light_run.engine.flight import Report, SingleFlight
 from light_run.engine.layers import Layers
 from light_run.errors import EngineRefused, EngineUnavailable, ImageNotFound, PullFailed
-
-# The reference grammar of the distribution project, to the extent that keeps a name from being a path of the
-# engine's API: [registry[:port]/]name[/name...][:tag][@digest].
-_REFERENCE = re.compile(
-    r"(?:[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]+)?/|\[[0-9a-fA-F:]+\](?::[0-9]+)?/)?"
-    r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*)*"
-    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@[A-Za-z][A-Za-z0-9.+_-]*:[0-9a-fA-F]{32,})?"
-)
 
 # How engines and registries word that there is no such image, as against one that could not be fetched.
 _NO_SUCH_IMAGE = re.compile(
@@ -49,19 +42,42 @@ class Images:
         self._pulls: SingleFlight[None] = SingleFlight("pull")
 
     def find(self, name: str) -> Image | None:
-        """The image called `name` if the engine has it. Raises ImageNotFound where that is no image's name."""
-        _check(name)
+        """The image called `name`, or with that id, if the engine has it. Raises ImageNotFound for no reference.
+
+        The engine also takes the beginning of an id for a name; an image is found here by its whole id or by a name
+        that it has. Images of steps are not found by name.
+        """
+        wanted = None if references.is_id(name) else _parsed(name)
+        found = self._inspect(name)
+        if found is None:
+            return None
+        if wanted is None:
+            named = found["Id"].removeprefix("sha256:") == name.removeprefix("sha256:")
+        else:
+            names = [*(found.get("RepoTags") or ()), *(found.get("RepoDigests") or ())]
+            named = references.is_named(wanted, names)
+        return _image(found) if named else None
+
+    def find_steps(self, key: str) -> Image | None:
+        """The cached image of steps with that key."""
+        found = self._inspect(f"{references.STEP_REPOSITORY}:{key}")
+        return None if found is None else _image(found)
+
+    def _inspect(self, name: str) -> dict[str, Any] | None:
         try:
-            found = self._engine.inspect_image(name)
+            return self._engine.inspect_image(name)
         except EngineRefused as error:
             if error.not_found:
                 return None
             raise
-        return Image(found["Id"], found.get("Config") or {})
 
     def pull(self, name: str, cancel: CancelToken, report: Report) -> Image:
         """Pull `name`, together with whoever else is pulling it. Raises ImageNotFound, PullFailed, Cancelled."""
-        _check(name)
+        if references.is_id(name):
+            raise ImageNotFound(
+                f"image {name!r} is not at the engine, and an id cannot be pulled: give a name"
+            )
+        _parsed(name)
         self._pulls.run(name, partial(self._pull, name), cancel, report)
         image = self.find(name)
         if image is None:
@@ -88,9 +104,18 @@ class Images:
             ) from error
 
 
-def _check(name: str) -> None:
-    if not _REFERENCE.fullmatch(name):
-        raise ImageNotFound(f"image {name!r}: invalid reference format")
+def _image(found: Mapping[str, Any]) -> Image:
+    return Image(found["Id"], found.get("Config") or {})
+
+
+def _parsed(name: str) -> references.Reference:
+    try:
+        reference = references.parse(name)
+    except ValueError as error:
+        raise ImageNotFound(f"image {name!r}: invalid reference: {error}") from None
+    if reference.of_steps:
+        raise ImageNotFound(f"image {name!r} is one of cached steps, which has no name for requests")
+    return reference
 
 
 def _pull_error(name: str, words: str) -> ImageNotFound | PullFailed:
@@ -98,11 +123,14 @@ def _pull_error(name: str, words: str) -> ImageNotFound | PullFailed:
     return kind(f"image {name!r} cannot be had: {words}")
 
 
-def step_keys(base: str, steps: Iterable[str]) -> list[str]:
-    """The cache key after each of `steps` on the image with id `base`: sha256, in hex, of both."""
+def step_keys(base: str, steps: Iterable[str], scope: Sequence[str] = ()) -> list[str]:
+    """The cache key after each of `steps` on the image with id `base`: sha256, in hex, of these and `scope`.
+
+    `scope` is whatever else the result depends on, and who may have it.
+    """
     done: list[str] = []
     keys = []
     for step in steps:
         done.append(step)
-        keys.append(hashlib.sha256(json.dumps([base, done]).encode()).hexdigest())
+        keys.append(hashlib.sha256(json.dumps([base, done, *scope]).encode()).hexdigest())
     return keys

@@ -106,15 +106,17 @@ def prepare_image(house: House, spec: RunSpec, cancel: CancelToken, observer: Ob
     image = _base_image(house, spec, cancel, observer)
     if not spec.steps:
         return image
-    cached = house.builder.find(image, spec.steps)
+    limits, runtime = house.limits(spec), house.runtime(spec)
+    cached = house.builder.find(image, spec.steps, limits=limits, runtime=runtime, owner=spec.owner)
     if cached is not None:
         return cached
     observer.phase(Phase.BUILDING)
     return house.builder.build(
         image,
         spec.steps,
-        limits=house.limits(spec),
-        runtime=house.runtime(spec),
+        limits=limits,
+        runtime=runtime,
+        owner=spec.owner,
         cancel=cancel,
         report=observer.progress,
     )

@@ -46,7 +46,7 @@ class RunSpec:
     or an existing network's name. `extract` lists container paths, absolute or relative to `workdir`, or
     patterns of such (`globs`). `limits` and `runtime` None are the runner's own. `pull` says when the
     registry is asked for the image: where the engine lacks it (``missing``), for each run (``always``), or
-    ``never``.
+    ``never``. Cached steps are shared between the runs of one `owner`.
     """
 
     image: str
@@ -62,6 +62,7 @@ class RunSpec:
     limits: Limits | None = None
     runtime: str | None = None
     pull: Pull = "missing"
+    owner: str = ""
 
 
 class Reason(str, Enum):

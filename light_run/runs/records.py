@@ -88,6 +88,7 @@ def encode_spec(spec: RunSpec) -> str:
             "limits": limits and (limits.memory, limits.cpus, limits.pids),
             "runtime": spec.runtime,
             "pull": spec.pull,
+            "owner": spec.owner,
         }
     )
 

@@ -8,11 +8,15 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from light_run import tokens
 from tests.integration.conftest import StartServer
-from tests.support.engine import BUSYBOX, engine_api
+from tests.support.engine import BUSYBOX, engine_api, step_images
 from tests.support.registry import PASSWORD, USER, has_image, pulls_of, pushed, registry, write_login
-from tests.support.server import Server, free_port
+from tests.support.server import Server, free_port, run_request
 
 
 def test_a_missing_image_is_pulled_from_a_registry_without_password(server: Server, tmp_path: Path) -> None:
@@ -107,7 +111,42 @@ def test_an_image_given_by_its_id(server: Server) -> None:
     with engine_api() as api:
         image_id = next(image["Id"] for image in api.images(BUSYBOX))
     assert server.run(image=image_id)["status"] == "succeeded"
-    assert server.run(image=image_id.removeprefix("sha256:")[:12])["status"] == "succeeded"
+    assert server.run(image=image_id.removeprefix("sha256:"))["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("length", [2, 4, 12, 63])
+def test_no_image_is_found_by_the_beginning_of_its_id(server: Server, length: int) -> None:
+    with engine_api() as api:
+        image_id = next(image["Id"] for image in api.images(BUSYBOX)).removeprefix("sha256:")
+    state = server.run(image=image_id[:length], pull="never")
+    assert (state["status"], state["reason"]) == ("failed", "image_not_found")
+
+
+def test_tenants_share_no_steps_and_give_no_ids(start_server: StartServer, tmp_path: Path) -> None:
+    file = tmp_path / "tokens.json"
+    alice, bob = (tokens.create(file, name, ["read", "run"]) for name in ("alice", "bob"))
+    server = start_server(settings={"LIGHT_RUN_TOKENS_FILE": str(file)})
+
+    def post(token: str, **fields: Any) -> Any:
+        return server.request("POST", "/run", json=run_request(**fields), token=token)
+
+    # As each of them sees it: the second one to ask does not get what the first one's step has made.
+    steps = ["head -c 16 /dev/urandom | od -An -tx1 > /root/secret"]
+    secrets = [
+        post(token, run=steps, entrypoint="cat /root/secret").json()["logs"] for token in (alice, alice, bob)
+    ]
+    assert secrets[0] == secrets[1] != secrets[2]
+    limited = post(alice, run=steps, entrypoint="cat /root/secret", limits={"pids": 50}).json()["logs"]
+    assert limited not in secrets
+    for made in step_images(server.server_id):
+        with engine_api() as api:
+            names = api.inspect_image(made)["RepoTags"]  # type: ignore[no-untyped-call]
+        for name in [*names, made.removeprefix("sha256:")[:8]]:
+            state = post(bob, image=name, pull="never", entrypoint="cat /root/secret").json()
+            assert state["reason"] == "image_not_found", name
+        refused = post(bob, image=made, entrypoint="cat /root/secret")
+        assert refused.status_code == 400
+        assert refused.json()["details"][0]["path"] == ["image"]
 
 
 def test_an_image_name_without_a_tag_is_the_latest(server: Server) -> None:

@@ -6,6 +6,8 @@ import pytest
 
 from light_run.api.policy import Policy, matches, spellings
 
+DIGEST = "sha256:" + "ab" * 32
+
 
 @pytest.mark.parametrize(
     ("pattern", "image", "allowed"),
@@ -28,6 +30,14 @@ from light_run.api.policy import Policy, matches, spellings
         ("alpine@sha256:*", "alpine@sha256:00ff", True),
         ("alpine:*", "sha256:00ff", False),
         ("alpine:*", "alpine:3\nx", True),
+        ("tool:3.*", f"tool:3.1@{DIGEST}", False),
+        ("tool:3.*@*", f"tool:3.1@{DIGEST}", True),
+        ("tool@*", f"tool@{DIGEST}", True),
+        ("*", "ab" * 32, False),
+        ("library/*", "ab" * 32, False),
+        ("**", DIGEST, False),
+        ("sha256:*", DIGEST, True),
+        ("sha256:*", "ab" * 32, True),
     ],
 )
 def test_images(pattern: str, image: str, allowed: bool) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from light_run.engine.client import Engine
 from light_run.engine.images import Image, Images, step_keys
+from light_run.engine.references import is_id, parse
 from light_run.errors import EngineRefused, ImageNotFound
 
 DIGEST = "sha256:" + "ab" * 32
@@ -29,7 +30,8 @@ class Listening(Engine):
         self.asked.append(name)
         if self._refusal is not None:
             raise self._refusal
-        return {"Id": DIGEST, "Config": {"Env": ["A=1"]}}
+        reference = DIGEST if is_id(name) else parse(name).canonical
+        return {"Id": DIGEST, "Config": {"Env": ["A=1"]}, "RepoTags": [reference]}
 
 
 @pytest.mark.parametrize(
@@ -44,8 +46,6 @@ class Listening(Engine):
         "localhost/a",
         "localhost:5000/a",
         "127.0.0.1:5000/a",
-        "[::1]:5000/a",
-        "[fe80::1]/a",
         "REGISTRY.example/a",
         "a_b",
         "a__b",
@@ -61,7 +61,6 @@ class Listening(Engine):
         DIGEST,
         "ab" * 32,
         "abcdef012345",
-        "light-run-cache:" + "ab" * 32,
     ],
 )
 def test_names_of_images(name: str) -> None:
@@ -122,6 +121,8 @@ def test_names_of_images(name: str) -> None:
         "http://a",
         "https://registry/a",
         "user@registry/a",
+        "[::1]:5000/a:1",
+        "[fe80::1]/a",
         "[::1/a",
         "[::1]",
         "[../..]/a",
@@ -161,11 +162,43 @@ def test_an_engine_that_fails() -> None:
 def test_an_image_without_a_configuration() -> None:
     class Bare(Listening):
         def inspect_image(self, name: str) -> dict[str, Any]:
-            return {"Id": DIGEST, "Config": None}
+            return {"Id": DIGEST, "Config": None, "RepoTags": ["a:latest"]}
 
     image = Images(Bare()).find("a")
     assert image is not None
     assert image.config == {}
+
+
+# An engine takes the beginning of an id for a name, and finds whatever image has it.
+@pytest.mark.parametrize("name", ["ab", "abab", "ab" * 6, "ab" * 31, "abab:latest", "other:1", f"b@{DIGEST}"])
+def test_what_is_not_called_that_is_not_found(name: str) -> None:
+    class Guessed(Listening):
+        def inspect_image(self, name: str) -> dict[str, Any]:
+            return {"Id": DIGEST, "Config": {}, "RepoTags": ["secret:1"], "RepoDigests": [f"secret@{DIGEST}"]}
+
+    assert Images(Guessed()).find(name) is None
+    assert Images(Guessed()).find("docker.io/library/secret:1") is not None
+    assert Images(Guessed()).find(f"secret@{DIGEST}") is not None
+
+
+@pytest.mark.parametrize("name", ["cd" * 32, "sha256:" + "cd" * 32])
+def test_an_id_is_the_image_s_own(name: str) -> None:
+    class Other(Listening):
+        def inspect_image(self, name: str) -> dict[str, Any]:
+            return {"Id": DIGEST, "Config": {}, "RepoTags": [f"{name}:latest"]}
+
+    assert Images(Other()).find(name) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["light-run-cache:" + "ab" * 32, "docker.io/library/light-run-cache", "x/light-run-cache:1"]
+)
+def test_images_of_steps_have_no_name(name: str) -> None:
+    engine = Listening()
+    with pytest.raises(ImageNotFound, match="cached steps"):
+        Images(engine).find(name)
+    assert engine.asked == []
+    assert Images(engine).find_steps("ab") is not None
 
 
 # --- keys of steps ----------------------------------------------------------------------------------------
@@ -189,6 +222,11 @@ def test_other_steps_are_other_keys(one: list[str], other: list[str]) -> None:
     assert (step_keys(DIGEST, one)[-1] == step_keys(DIGEST, other)[-1]) == (one == other)
 
 
+def test_another_scope_is_another_key() -> None:
+    keys = {step_keys(DIGEST, ["a"], scope)[0] for scope in ([], [""], ["alice"], ["bob"], ["alice", "64m"])}
+    assert len(keys) == 5
+
+
 def test_how_steps_are_cut_makes_a_difference() -> None:
     keys = {step_keys(DIGEST, steps)[-1] for steps in (["ab"], ["a", "b"], ["a\nb"], ["", "ab"], ["ab", ""])}
     assert len(keys) == 5
@@ -200,4 +238,5 @@ def test_another_base_is_another_key() -> None:
 
 def test_a_key_is_a_tag() -> None:
     engine = Listening()
-    assert Images(engine).find(f"light-run-cache:{step_keys(DIGEST, ['ünï'])[-1]}")
+    assert Images(engine).find_steps(step_keys(DIGEST, ["ünï"])[-1])
+    assert parse(engine.asked[0]).of_steps
