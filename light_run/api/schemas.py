@@ -32,6 +32,12 @@ from light_run.engine.spec import MIB, Limits, Pull, RunSpec
 from light_run.errors import InvalidSpec
 from light_run.runs.targets import TargetRefused, parse
 
+# The kernel executes nothing with a longer variable (MAX_ARG_STRLEN, its final NUL included), nor with more than a
+# quarter of its stack's limit of 8 MiB for arguments and environment; the image and the engine add some of their own.
+_LONGEST_VARIABLE = 128 * 1024 - 1
+_LONGEST_EXEC = 3 * MIB // 2
+# A NUL and a pointer.
+_EACH_VARIABLE = 9
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SEPARATORS = re.compile(r"[/\\]")
@@ -75,14 +81,30 @@ class RunRequestBase(Strict):
     }
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
-    def _one_of_two(self, data: Any, original: Mapping[str, Any], **kwargs: Any) -> None:
+    def _together(self, data: Any, original: Mapping[str, Any], **kwargs: Any) -> None:
         problems = {}
         if "run" in original and "setup" in original:
             problems["setup"] = [Problem("conflict", "is the same as run; give one of them")]
+        if "env" in data and (size := _exec_size(data)) > _LONGEST_EXEC:
+            right = (
+                f"has {size} bytes with the command, {_EACH_VARIABLE} a variable included; "
+                f"all of it may have {_LONGEST_EXEC}, use files"
+            )
+            problems["env"] = [Problem("too_long", right)]
         if "input" in original and "stdin" in original:
             problems["stdin"] = [Problem("conflict", "is given beside input; give one of them")]
         if problems:
             raise ValidationError(problems)
+
+
+def _env_size(name: str, value: str) -> int:
+    return len(f"{name}={value}".encode("utf-8", "surrogatepass"))
+
+
+def _exec_size(data: Mapping[str, Any]) -> int:
+    # What the kernel counts against its limit of a program's arguments and environment.
+    command = (data.get("entrypoint") or "").encode("utf-8", "surrogatepass")
+    return len(command) + sum(_env_size(name, value) + _EACH_VARIABLE for name, value in data["env"].items())
 
 
 class Env(fields.Dict):
@@ -105,6 +127,9 @@ class Env(fields.Dict):
                 problems[name] = [Problem("invalid_type", f"is {kind(item)}; it must be a string")]
             elif "\0" in item:
                 problems[name] = [Problem("invalid_text", "has a NUL character")]
+            elif (size := _env_size(name, item)) > _LONGEST_VARIABLE:
+                right = f"has {size} bytes with its name; a variable may have {_LONGEST_VARIABLE}, use a file"
+                problems[name] = [Problem("too_long", right)]
         if problems:
             raise ValidationError(problems)
         return value

@@ -369,3 +369,19 @@ def test_a_request_is_refused_before_anything_happens(server: Server) -> None:
 def test_the_helper_makes_a_valid_request(server: Server) -> None:
     response = server.request("POST", "/run", json=run_request())
     assert response.status_code == 200
+
+
+def test_the_largest_environment(server: Server) -> None:
+    # As much as a request may have: twelve variables of the longest kind are 1.5 MiB less what each counts more.
+    env = {f"A{number:02}": "x" * (131_071 - 4) for number in range(11)}
+    left = 3 * 512 * 1024 - 11 * (131_071 + 9) - len("B=") - 9
+    command = "env | wc -c; echo ${#A00} ${#B}"
+    env["B"] = "y" * (left - len(command))
+    for _ in range(3):
+        # Cold at first, parked in the end.
+        state = server.run(entrypoint=command, env=env)
+        assert state["status"] == "succeeded", state
+        assert state["logs"][1] == f"{131_071 - 4} {left - len(command)}"
+    refused = server.post_run(entrypoint=command + " ", env=env)
+    assert refused.status_code == 400
+    assert [(each["path"], each["code"]) for each in refused.json()["details"]] == [(["env"], "too_long")]

@@ -168,6 +168,11 @@ def test_setup_is_run() -> None:
         ({"env": {"A\n": ""}}, ("env", "A\n"), "invalid_name"),
         ({"env": {"A": 1}}, ("env", "A"), "invalid_type"),
         ({"env": {"A": "\0"}}, ("env", "A"), "invalid_text"),
+        ({"env": {"A": "x" * (128 * 1024 - 2)}}, ("env", "A"), "too_long"),
+        # In bytes, not in characters.
+        ({"env": {"A": "\u20ac" * 44_000}}, ("env", "A"), "too_long"),
+        ({"env": {f"A{number}": "x" * 65_000 for number in range(25)}}, ("env",), "too_long"),
+        ({"env": {f"A{number}": "" for number in range(120_000)}}, ("env",), "too_long"),
         ({"extract": ["a"] * 21}, ("extract",), "too_long"),
         ({"extract": ["a/../b"]}, ("extract", 0), "invalid_path"),
         ({"extract": [""]}, ("extract", 0), "too_short"),

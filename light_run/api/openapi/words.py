@@ -14,7 +14,9 @@ FIELDS = {
     "timeout": "Milliseconds from the start of the container, written without a fraction.",
     "network": "`none`, `bridge` or the name of a network that exists. Left out: the isolated network.",
     "workdir": "Files land here, and the command starts here.",
-    "env": "Environment variables, passed as they are.",
+    "env": (
+        "Environment variables, passed as they are: 131071 bytes each at most, with name and `=`, and 1.5 MiB in all."
+    ),
     "extract": "Paths in the container to keep as artifacts, absolute or relative to `workdir`. `*`, `?` and `[...]` "
     "match within a name, `**` any number of folders.",
     "detached": "Answer when the run is accepted, not when it has ended.",
