@@ -173,6 +173,7 @@ def runner_config(settings: Settings) -> RunnerConfig:
         user=settings.user,
         runtime=settings.runtime,
         prefer_runtime=settings.prefer_runtime,
+        allow_unlimited=settings.allow_unlimited,
         default_network=settings.network,
         log_cap=settings.log_limit,
         extract_cap=settings.extract_limit,

@@ -64,7 +64,7 @@ class Settings:
     origins: tuple[str, ...] = setting(
         _NOTHING,
         parse.origins,
-        "origins whose web pages may use the server, such as https://*.example.com; * for all",
+        "origins whose web pages may use the server, such as https://*.example.com, or * for all",
         shown="none but the server's own",
     )
     hosts: tuple[str, ...] = setting(
@@ -128,6 +128,11 @@ class Settings:
     cpus: float = setting(1.0, parse.number(0.01, 1024), "CPUs of a run that asks for none")
     max_cpus: float | None = setting(
         None, parse.number(0.01, 1024), "most CPUs a run may ask for", shown="as LIGHT_RUN_CPUS"
+    )
+    allow_unlimited: bool = setting(
+        False,
+        parse.boolean,
+        "start runs on an engine that cannot limit memory, CPUs, processes or system calls",
     )
     pids: int = setting(100, parse.integer(1, 4_194_304), "processes and threads of a run that asks for none")
     max_pids: int | None = setting(

@@ -17,6 +17,9 @@ def blueprint(service: RunService) -> Blueprint:
         found = service.health()
         if not found.docker:
             return json_response({"status": "degraded", "docker": False}, 503)
+        if found.missing_limits:
+            message = f"no run is started: the engine cannot limit {', '.join(found.missing_limits)}"
+            return json_response({"status": "degraded", "docker": True, "message": message}, 503)
         body = {"status": "ok", "docker": True}
         return json_response({**body, "workspace": found.workspace} if found.workspace else body)
 

@@ -24,7 +24,7 @@ def blueprint(service: RunService, policy: Policy) -> Blueprint:
             {
                 "version": __version__,
                 "docker": found.docker,
-                "engine": {"name": found.engine, "runtimes": allowed},
+                "engine": {"name": found.engine, "runtimes": allowed, "missingLimits": found.missing_limits},
                 "workspace": found.workspace,
                 "disk": {"freeBytes": free, "totalBytes": total},
                 "token": {

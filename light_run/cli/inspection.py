@@ -23,6 +23,9 @@ _LITTLE, _NEXT_TO_NOTHING = 5_000_000_000, 500_000_000
 _START = "start one with `light-run serve`, or say by LIGHT_RUN_URL where it is"
 _SET_TOKEN = "set LIGHT_RUN_TOKEN to the token of the server, or to one of `light-run token new`"  # noqa: S105
 _ENGINE = "see that `docker info` works for the user of the server, with its DOCKER_HOST"
+_LIMITS = (
+    "give the engine cgroups of its own, or set LIGHT_RUN_ALLOW_UNLIMITED=true to start runs all the same"
+)
 _BIND = "faster: give the server a LIGHT_RUN_STATE_DIR that the engine sees by the same path"
 _DISK = "make room: remove runs with `light-run rm`, or lower LIGHT_RUN_MAX_ARTIFACTS_BYTES"
 _OPEN = "anybody who reaches the server may run containers: set its LIGHT_RUN_TOKEN"
@@ -77,6 +80,10 @@ def _engine(info: Info) -> Iterator[Finding]:
         yield Finding(FAIL, "engine: does not answer", _ENGINE)
         return
     yield Finding(OK, f"engine: {info.engine}")
+    if info.missing_limits:
+        yield Finding(
+            FAIL, f"limits: the engine cannot hold runs to {', '.join(info.missing_limits)}", _LIMITS
+        )
     if info.runtimes:
         yield Finding(OK, f"runtimes: {', '.join(info.runtimes)}")
     else:

@@ -51,7 +51,8 @@ class Info:
     """What a server is like.
 
     `docker` is True where its engine answers, `engine` what that calls itself. `workspace` is ``bind`` or
-    ``archive``, None until it is known. `runtimes` are those that a run may ask for, `disk_free` and
+    ``archive``, None until it is known. `runtimes` are those that a run may ask for,
+    `missing_limits` what the engine cannot hold runs to, for which it starts none, `disk_free` and
     `disk_total` bytes where it keeps what it keeps, `scopes` what the token at hand may do;
     `open` says that everybody may do everything, without one.
     """
@@ -61,6 +62,7 @@ class Info:
     engine: str | None = None
     workspace: str | None = None
     runtimes: tuple[str, ...] = ()
+    missing_limits: tuple[str, ...] = ()
     disk_free: int = 0
     disk_total: int = 0
     token: str | None = None
@@ -174,6 +176,7 @@ def _info(found: Mapping[str, Any]) -> Info:
         engine=engine.get("name"),
         workspace=found.get("workspace"),
         runtimes=tuple(engine.get("runtimes", ())),
+        missing_limits=tuple(engine.get("missingLimits", ())),
         disk_free=int(disk["freeBytes"]),
         disk_total=int(disk["totalBytes"]),
         token=token.get("name"),

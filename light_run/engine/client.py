@@ -26,6 +26,9 @@ from light_run.errors import EngineRefused
 # An engine under a few hundred starts at once takes its time over each; a hung one must not hold us for ever.
 CALL_TIMEOUT = 300
 _AUDIT_TIMEOUT = 5.0
+# By which words of its description an engine without delegated cgroups, such as a rootless one, says that a limit is
+# not held. It takes the limit without a word.
+_LIMITS = {"memory": "MemoryLimit", "cpus": "CpuCfsQuota", "pids": "PidsLimit"}
 # Every container of ours has it, whichever server it belongs to.
 CONTAINER_LABEL = "light-run.kind"
 
@@ -39,7 +42,7 @@ class Engine:
         self._lock = threading.Lock()
         self._clients: weakref.WeakSet[docker.APIClient] = weakref.WeakSet()
         self._version: str | None = None
-        self._runtimes: tuple[str, ...] | None = None
+        self._description: dict[str, Any] | None = None
         self._exits = ExitEvents(self._events, self._exited, self._exit_code)
 
     def _connect(self) -> Any:
@@ -82,9 +85,21 @@ class Engine:
 
     def runtimes(self) -> tuple[str, ...]:
         """The names of the runtimes the engine has; asked once."""
-        if self._runtimes is None:
-            self._runtimes = tuple(sorted(self.info().get("Runtimes") or {}))
-        return self._runtimes
+        return tuple(sorted(self._described().get("Runtimes") or {}))
+
+    def missing_limits(self) -> tuple[str, ...]:
+        """What the engine cannot hold containers to, of ``memory``, ``cpus``, ``pids`` and ``seccomp``; asked once."""
+        found = self._described()
+        missing = [name for name, key in _LIMITS.items() if found.get(key) is False]
+        options = found.get("SecurityOptions")
+        if options is not None and not any("seccomp" in option for option in options):
+            missing.append("seccomp")
+        return tuple(missing)
+
+    def _described(self) -> dict[str, Any]:
+        if self._description is None:
+            self._description = self.info()
+        return self._description
 
     # -- containers
 

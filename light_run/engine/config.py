@@ -24,6 +24,7 @@ class RunnerConfig:
     isolated bridge, `default_network` what runs get that name none (None is that bridge). `prefer_runtime`
     is used where the engine has it and neither a run nor `runtime` names another. Caps are in bytes, times
     in seconds; `engine_patience` is how long a run whose engine went away waits for it to come back.
+    `allow_unlimited` has runs started on an engine that cannot limit them.
     `parked_max` 0 turns parking off; `parked_pins` maps an image to how many containers of it are kept parked.
     """
 
@@ -37,6 +38,7 @@ class RunnerConfig:
     user: str | None = None
     runtime: str | None = None
     prefer_runtime: str | None = None
+    allow_unlimited: bool = False
     network: str = "light-run"
     default_network: str | None = None
     log_cap: int = 10 * MIB

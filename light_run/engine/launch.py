@@ -52,9 +52,26 @@ class House:
         """The engine's runtime for `spec`; None is the engine's own default. Raises EngineError."""
         return spec.runtime or usual_runtime(self.engine, self.config)
 
+    def missing_limits(self) -> tuple[str, ...]:
+        """What the engine cannot hold runs to, unless that is allowed. Raises EngineError."""
+        return () if self.config.allow_unlimited else self.engine.missing_limits()
+
+    def require_limits(self) -> None:
+        """Raise StartFailed where the engine would silently leave runs without a limit."""
+        if missing := self.missing_limits():
+            raise StartFailed(unlimited(missing))
+
     def network(self, spec: RunSpec) -> str:
         """The network mode for `spec`. Raises StartFailed where there is no such network."""
         return self.networks.ensure(spec.network or self.config.default_network)
+
+
+def unlimited(missing: Sequence[str]) -> str:
+    """The sentence for an engine that lacks limits."""
+    return (
+        f"the container engine cannot limit {', '.join(missing)}: give it cgroups of its own (rootless engines need "
+        "cgroup v2 with delegation), or set LIGHT_RUN_ALLOW_UNLIMITED=true to start runs all the same"
+    )
 
 
 @dataclass(slots=True)

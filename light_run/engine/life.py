@@ -121,6 +121,7 @@ class Life:
         return self._cancelled() if self._cancel.cancelled else result
 
     def _live(self) -> RunResult:
+        self._house.require_limits()
         with self._watch.step("image"):
             image = prepare_image(self._house, self._spec, self._halt, self._observer)
         self._observer.phase(Phase.STARTING)

@@ -246,6 +246,8 @@ class Runner:
         pins: dict[ParkKey, int] = {}
         for name, count in self.config.parked_pins.items():
             with contextlib.suppress(EngineError):
+                # Nothing is parked on an engine on which nothing may run.
+                self._house.require_limits()
                 image = self._house.images.find(name)
                 if image is not None:
                     spec = RunSpec(image=name)
@@ -266,7 +268,8 @@ class Runner:
             return known[1]
         try:
             engine = self._engine.ping()
-            health = Health(True, self._house.mounts.mode, self._engine.runtimes(), engine)
+            missing = self._house.missing_limits()
+            health = Health(True, self._house.mounts.mode, self._engine.runtimes(), engine, missing)
         except EngineError:
             health = Health(False, self._house.mounts.mode)
         self._health = (now, health)

@@ -218,9 +218,13 @@ class Destinations:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether an engine answers (`docker`), how files get there (None until known), its runtimes, its own name."""
+    """Whether an engine answers (`docker`), how files get there (None until known), its runtimes, its own name.
+
+    `missing_limits` is what it cannot hold runs to, for which none is started.
+    """
 
     docker: bool
     workspace: str | None
     runtimes: tuple[str, ...] = ()
     engine: str = ""
+    missing_limits: tuple[str, ...] = ()

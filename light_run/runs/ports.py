@@ -43,6 +43,10 @@ class Health(Protocol):
         """What the engine calls itself."""
 
     @property
+    def missing_limits(self) -> tuple[str, ...]:
+        """What the engine cannot hold runs to, for which none is started."""
+
+    @property
     def workspace(self) -> str | None:
         """How files get to it; None until that is known."""
 

@@ -39,6 +39,7 @@ class FakeHealth:
     engine: str = "Fake/1.0"
     workspace: str | None = None
     runtimes: tuple[str, ...] = ("runc", "runsc", "kata")
+    missing_limits: tuple[str, ...] = ()
 
 
 @dataclass

@@ -94,6 +94,20 @@ def test_the_token(make_client: MakeClient, header: str) -> None:
     assert make_client(token="t").get("/runs", headers={"Authorization": header}).status_code == 200
 
 
+def test_an_engine_that_cannot_limit_runs(make_client: MakeClient, runner: FakeRunner) -> None:
+    client = make_client(token="t")
+    runner.health_now.missing_limits = ("memory", "pids")
+    response = client.get("/health")
+    assert (response.status_code, read(response)["status"], read(response)["docker"]) == (
+        503,
+        "degraded",
+        True,
+    )
+    assert "memory, pids" in read(response)["message"]
+    info = read(client.get("/info", headers={"Authorization": "Bearer t"}))
+    assert info["engine"]["missingLimits"] == ["memory", "pids"]
+
+
 # --- errors ---------------------------------------------------------------------------------------------
 
 

@@ -122,6 +122,7 @@ WELL = FakeHealth(engine="Docker/1", workspace="bind", runtimes=("runc", "kata")
         ),
         (None, WELL, {}, {"token": WARN}),
         ("t", FakeHealth(docker=False), {}, {"engine": FAIL}),
+        ("t", FakeHealth(missing_limits=("memory",)), {}, {"limits": FAIL}),
         ("t", FakeHealth(runtimes=("kata",)), {}, {"runtimes": WARN, "workspaces": OK}),
         ("t", WELL, {"version": "0.0"}, {"version": WARN}),
         ("t", WELL, {"disk": {"freeBytes": 1e9, "totalBytes": 9e9}}, {"disk": WARN}),
@@ -151,6 +152,6 @@ def test_what_is_told_to_a_token(make_client: Callable[..., FlaskClient], runner
     assert client.get("/info").status_code == 401
     found = client.get("/info", headers={"Authorization": "Bearer t"}).json
     assert found is not None
-    assert found["engine"] == {"name": "Docker/1", "runtimes": ["runc"]}
+    assert found["engine"] == {"name": "Docker/1", "runtimes": ["runc"], "missingLimits": []}
     assert found["token"] == {"name": None, "scopes": ["admin"], "required": True}
     assert found["disk"]["freeBytes"] <= found["disk"]["totalBytes"]

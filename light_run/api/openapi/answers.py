@@ -77,11 +77,12 @@ class Error(Answer):
 class Health(Answer):
     """``GET /health``."""
 
-    status = _choice("`degraded` where the engine does not answer.", ["ok", "degraded"])
+    status = _choice("`degraded` where the engine does not answer, or cannot limit runs.", ["ok", "degraded"])
     docker = fields.Boolean(required=True, metadata={"description": "Whether the engine answers."})
     workspace = fields.String(
         metadata={"description": "How files get in and out.", "enum": ["bind", "archive"]}
     )
+    message = fields.String(metadata={"description": "Why no run is started, where the engine answers."})
 
 
 class Engine(Answer):
@@ -89,6 +90,9 @@ class Engine(Answer):
 
     name = _text("What it calls itself; empty where it does not answer.")
     runtimes = _list(fields.String(), "Those a run may ask for.", required=True)
+    missingLimits = _list(
+        fields.String(), "What it cannot hold runs to, for which none is started.", required=True
+    )
 
 
 class Disk(Answer):

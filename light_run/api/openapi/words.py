@@ -81,7 +81,7 @@ HEALTH = {"status": "ok", "docker": True, "workspace": "bind"}
 INFO = {
     "version": "0.4.0",
     "docker": True,
-    "engine": {"name": "Docker Engine 29.0.1", "runtimes": ["runc"]},
+    "engine": {"name": "Docker Engine 29.0.1", "runtimes": ["runc"], "missingLimits": []},
     "workspace": "bind",
     "disk": {"freeBytes": 52_613_349_376, "totalBytes": 105_089_261_568},
     "token": {"name": "ci", "scopes": ["read", "run"], "required": True},

@@ -23,6 +23,7 @@ from docker.errors import APIError
 
 from light_run import Limits, Runner, RunSpec
 from light_run.engine import CancelToken, Destinations, Phase, Progress, Reason, RunResult
+from light_run.engine.client import Engine
 from light_run.engine.firewall import unprotect
 from tests.integration.engine.conftest import StartRunner
 from tests.support.engine import BUSYBOX, NOSHELL, PYTHON, WORKDIR, containers_of, engine_api, images_of
@@ -470,3 +471,21 @@ def test_time_is_counted_from_the_start(runner: Runner) -> None:
     assert timings.start > 0
     total = timings.image + timings.start + timings.run + timings.extract
     assert total <= (time.monotonic() - begun) * 1000 + 1
+
+
+# --- limits -----------------------------------------------------------------------------------------------
+
+
+# No engine here lacks one: its description is changed on the way.
+def test_nothing_runs_without_its_limits(start_runner: StartRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    described = Engine.info
+    monkeypatch.setattr(Engine, "info", lambda engine: {**described(engine), "PidsLimit": False})
+    runner = start_runner()
+    result = runner.run(spec(steps=("touch /x",)))
+    assert (result.reason, result.started_at) == (Reason.START_FAILED, None)
+    assert "cannot limit pids" in str(result.error)
+    assert "LIGHT_RUN_ALLOW_UNLIMITED" in str(result.error)
+    assert runner.health().missing_limits == ("pids",)
+    allowing = start_runner(allow_unlimited=True)
+    assert allowing.run(spec()).exit_code == 0
+    assert allowing.health().missing_limits == ()

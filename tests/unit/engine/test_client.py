@@ -215,3 +215,32 @@ def test_a_pull_that_is_given_up_before_it_was_asked_for(play: Callable[[Answer]
         with api.pull("a", "1", {}, abandoned):
             pass
     assert not any("/images/create" in line for line in played.requests)
+
+
+# --- what an engine cannot do -----------------------------------------------------------------------------
+
+WHOLE = {
+    "MemoryLimit": True,
+    "CpuCfsQuota": True,
+    "PidsLimit": True,
+    "SecurityOptions": ["name=seccomp,profile=default"],
+}
+
+
+@pytest.mark.parametrize(
+    ("said", "missing"),
+    [
+        ({}, ()),
+        ({"MemoryLimit": False}, ("memory",)),
+        ({"MemoryLimit": False, "CpuCfsQuota": False, "PidsLimit": False}, ("memory", "cpus", "pids")),
+        ({"SecurityOptions": ["name=apparmor"]}, ("seccomp",)),
+        ({"SecurityOptions": None}, ()),
+    ],
+)
+def test_limits_that_an_engine_lacks(
+    play: Callable[[Answer], PlayedEngine], said: dict[str, object], missing: tuple[str, ...]
+) -> None:
+    played = play(versioned(lambda _: answer({**WHOLE, **said})))
+    with engine() as api:
+        assert api.missing_limits() == api.missing_limits() == missing
+    assert len(played.requests) == 2
