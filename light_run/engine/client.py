@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -26,6 +27,8 @@ from light_run.errors import EngineRefused
 # An engine under a few hundred starts at once takes its time over each; a hung one must not hold us for ever.
 CALL_TIMEOUT = 300
 _AUDIT_TIMEOUT = 5.0
+# A removal that is under way is over in so many seconds, or hangs.
+_REMOVAL_SECONDS = 5.0
 # By which words of its description an engine without delegated cgroups, such as a rootless one, says that a limit is
 # not held. It takes the limit without a word.
 _LIMITS = {"memory": "MemoryLimit", "cpus": "CpuCfsQuota", "pids": "PidsLimit"}
@@ -138,9 +141,23 @@ class Engine:
             with translated():
                 self.api.remove_container(container, v=True, force=True)
         except EngineRefused as error:
-            # 409: its removal is under way already.
-            if not (error.not_found or error.conflict):
+            if error.not_found:
+                return
+            if not error.conflict:
                 raise
+            # Its removal is under way already, asked for by somebody else or by a call that was given up.
+            self._await_removal(container)
+
+    def _await_removal(self, container: str) -> None:
+        deadline = time.monotonic() + _REMOVAL_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                self.inspect(container)
+            except EngineRefused as error:
+                if error.not_found:
+                    return
+                raise
+            time.sleep(0.05)
 
     def inspect(self, container: str) -> dict[str, Any]:
         """A container's configuration and state."""
@@ -299,6 +316,15 @@ class Engine:
             client = self._connect()
         with breakable(client) as break_off, abandoned.calling(break_off), translated():
             yield client.pull(repository, tag=tag, stream=True, decode=True, auth_config=dict(credentials))
+
+    def platforms(self, name: str, credentials: Mapping[str, str]) -> tuple[str, ...]:
+        """The platforms that an image's registry has it for, such as ``linux/arm64``."""
+        with translated():
+            found = self.api.inspect_distribution(name, auth_config=dict(credentials))
+            parts = (
+                (each.get(key) for key in ("os", "architecture", "variant")) for each in found["Platforms"]
+            )
+            return tuple(sorted({"/".join(filter(None, each)) for each in parts}))
 
     def commit(self, container: str, repository: str, tag: str, config: Mapping[str, Any]) -> str:
         """Make an image of a container; its id."""

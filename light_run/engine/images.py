@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,8 +19,12 @@ from light_run.engine.client import Engine
 from light_run.engine.credentials import credentials
 from light_run.engine.flight import Report, SingleFlight
 from light_run.engine.layers import Layers
-from light_run.errors import EngineRefused, EngineUnavailable, ImageNotFound, PullFailed
+from light_run.errors import EngineError, EngineRefused, EngineUnavailable, ImageNotFound, PullFailed
 
+# An image that is there, but not for the platform of the engine: the engine calls that "not found" as well.
+_NO_SUCH_PLATFORM = re.compile(
+    r"no matching manifest|does not match the (?:specified|detected) platform", re.IGNORECASE
+)
 # How engines and registries word that there is no such image, as against one that could not be fetched.
 _NO_SUCH_IMAGE = re.compile(
     r"not found|manifest unknown|no such image|does not exist|name unknown|invalid reference", re.IGNORECASE
@@ -93,15 +98,26 @@ class Images:
                 for message in messages:
                     abandoned.check()
                     if "error" in message:
-                        raise _pull_error(name, str(message["error"]))
+                        raise self._pull_error(name, str(message["error"]), known)
                     layers.note(message)
                     report(layers.progress)
         except EngineRefused as error:
-            raise _pull_error(name, str(error)) from error
+            raise self._pull_error(name, str(error), known) from error
         except (OSError, ValueError) as error:
             raise EngineUnavailable(
                 f"the connection broke while image {name!r} was pulled: {error}"
             ) from error
+
+    def _pull_error(self, name: str, words: str, known: Mapping[str, str]) -> ImageNotFound | PullFailed:
+        if _NO_SUCH_PLATFORM.search(words):
+            return PullFailed(f"image {name!r} cannot be had: {words}{self._platforms(name, known)}")
+        kind = ImageNotFound if _NO_SUCH_IMAGE.search(words) else PullFailed
+        return kind(f"image {name!r} cannot be had: {words}")
+
+    def _platforms(self, name: str, known: Mapping[str, str]) -> str:
+        with suppress(EngineError):
+            return f"; the registry has it for {', '.join(self._engine.platforms(name, known))}"
+        return ""
 
 
 def _image(found: Mapping[str, Any]) -> Image:
@@ -116,11 +132,6 @@ def _parsed(name: str) -> references.Reference:
     if reference.of_steps:
         raise ImageNotFound(f"image {name!r} is one of cached steps, which has no name for requests")
     return reference
-
-
-def _pull_error(name: str, words: str) -> ImageNotFound | PullFailed:
-    kind = ImageNotFound if _NO_SUCH_IMAGE.search(words) else PullFailed
-    return kind(f"image {name!r} cannot be had: {words}")
 
 
 def step_keys(base: str, steps: Iterable[str], scope: Sequence[str] = ()) -> list[str]:
