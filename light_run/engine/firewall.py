@@ -23,7 +23,7 @@ _PATIENCE = 30.0
 def protect(bridge: str) -> bool:
     """Keep what comes in by the interface `bridge` from this host and from link-local addresses.
 
-    Idempotent. False where the rules cannot be set from here.
+    Idempotent; rules that are there are left as they are. False where the rules cannot be set from here.
     """
     iptables = _iptables()
     return iptables is not None and all(_ensure(iptables, rule) for rule in _rules(bridge))
@@ -65,6 +65,8 @@ def _iptables() -> str | None:
 def _ensure(iptables: str, rule: tuple[str, ...]) -> bool:
     if _run(iptables, "-C", *rule):
         return True
+    # Said each time: more than once in a server's life, somebody else takes it away.
+    _log.info("setting a rule of the packet filter that is not there: iptables -I %s", " ".join(rule))
     return _run(iptables, "-I", *rule)
 
 

@@ -116,15 +116,13 @@ class Networks:
 
     def _protect(self, found: dict[str, Any]) -> None:
         bridge = _bridge(found)
-        if self._protected == bridge:
-            return
-        if self._protected is not None:
+        if self._protected is not None and self._protected != bridge:
             unprotect(self._protected)
-        # Where they could not be set, the next one tries again.
         self._protected = None
+        # With each look: a flush of the packet filter, or a reload of firewalld, takes the rules away.
         # An engine elsewhere has its bridges elsewhere.
         if not Path("/sys/class/net", bridge).exists() or protect(bridge):
-            self._protected = bridge
+            self._protected, self._warned = bridge, None
         elif self._warned != bridge:
             self._warned = bridge
             warn(bridge)

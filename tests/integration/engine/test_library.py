@@ -296,6 +296,27 @@ def test_runners_that_make_the_isolated_network_at_the_same_moment(
     assert len(bridges_of(isolated)) == 1
 
 
+def test_rules_that_were_flushed_come_back(
+    isolated: str, start_runner: StartRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("light_run.engine.network._FRESH", 0.0)
+    runner = start_runner(network=isolated, parked_max=0)
+    assert runner.run(replace(spec(), network=None)).succeeded
+    (bridge,) = bridges_of(isolated)
+
+    def stands() -> bool:
+        rule = ["INPUT", "-i", bridge, "-j", "DROP"]
+        return (
+            subprocess.run(["iptables", "-w", "-C", *rule], capture_output=True, check=False).returncode == 0
+        )
+
+    assert stands()
+    unprotect(bridge)
+    assert not stands()
+    assert runner.run(replace(spec(), network=None)).succeeded
+    assert stands()
+
+
 @pytest.fixture
 def isolated() -> Iterator[str]:
     """The name of a network that is not there; what comes of it is gone afterwards, with its rules.
