@@ -19,7 +19,8 @@ def session_of(leader: int) -> list[int]:
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if int(fields[3]) == leader and fields[0] != "Z":
+        # Of a process that was killed, the first thread may be a zombie while another is still at the disk.
+        if int(fields[3]) == leader and (fields[0] != "Z" or int(fields[17]) > 1):
             found.append(int(entry.name))
     return sorted(found)
 

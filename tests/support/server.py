@@ -251,6 +251,10 @@ class Server:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(STOP_SECONDS)
         self.stopped = True
+        # A worker that is killed while it writes to the disk holds the state directory's lock until that is done.
+        eventually(
+            lambda: not session_of(self.process.pid), "no process of the killed server is left", within=30
+        )
 
     def assert_nothing_left(self) -> None:
         """Fail where the stopped server left a container, an image, a workspace or a temporary file."""
