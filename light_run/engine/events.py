@@ -166,7 +166,12 @@ class ExitEvents:
             watched = bool(self._watched)
         if not watched:
             return
-        for container in self._list_exited():
+        try:
+            exited = self._list_exited()
+        except EngineError:
+            # It may only be busy, or held up. Where it is gone, the stream ends.
+            return
+        for container in exited:
             self._resolve(container, None)
 
     def _lose_all(self, listener: _Listener | None) -> None:

@@ -16,6 +16,7 @@ from light_run.engine.client import Engine
 from light_run.engine.events import PendingExit
 from light_run.errors import EngineRefused, EngineUnavailable
 from tests.support.played_engine import Answer, PlayedEngine, answer, versioned
+from tests.support.poll import eventually
 
 Play = Callable[[Answer], PlayedEngine]
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -36,6 +37,8 @@ class EventStream:
         self.exited: list[str] = []
         self.state: dict[str, object] = {"Running": False, "ExitCode": 7}
         self.refuses = False
+        self.audits = 0
+        self.audits_fail = False
         self._pieces: Queue[bytes | None] = Queue()
 
     def send(self, *pieces: bytes | None) -> None:
@@ -51,6 +54,9 @@ class EventStream:
             self.connections += 1
             return self._stream()
         if "/containers/json" in line:
+            self.audits += 1
+            if self.audits_fail:
+                return answer({"message": "busy"}, "500 Internal Server Error")
             return answer([{"Id": container} for container in self.exited])
         return answer({"Id": "x", "State": self.state})
 
@@ -145,6 +151,17 @@ def test_an_event_that_was_missed_is_found(
     stream.exited = ["a", "another"]
     with closing(engine.pending_exit("a")) as pending:
         assert pending.wait(SOON) == 7
+
+
+def test_a_look_that_fails_loses_nothing(
+    engine: Engine, stream: EventStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "_AUDIT_SECONDS", 0.05)
+    stream.audits_fail = True
+    with closing(engine.pending_exit("a")) as pending:
+        eventually(lambda: stream.audits > 2, "it has looked, in vain")
+        stream.send(die("a", "6"))
+        assert pending.wait(SOON) == 6
 
 
 def test_an_engine_that_has_no_events(engine: Engine, stream: EventStream) -> None:
