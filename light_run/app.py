@@ -174,6 +174,7 @@ def runner_config(settings: Settings) -> RunnerConfig:
         runtime=settings.runtime,
         prefer_runtime=settings.prefer_runtime,
         allow_unlimited=settings.allow_unlimited,
+        registries=settings.registries,
         default_network=settings.network,
         log_cap=settings.log_limit,
         extract_cap=settings.extract_limit,

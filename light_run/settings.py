@@ -177,7 +177,13 @@ class Settings:
     pull: Literal["missing", "always", "never"] = setting(
         "missing",
         parse.choice("missing", "always", "never"),
-        "when to pull the image of a run that does not say: missing, always or never",
+        "when to pull the image of a run that does not say: missing or always; never also forbids requests to pull",
+    )
+    registries: tuple[str, ...] = setting(
+        _NOTHING,
+        parse.patterns,
+        "patterns of registries at private addresses that named tokens may pull from, such as *.internal:5000",
+        shown="none",
     )
     networks: tuple[str, ...] | None = setting(
         None, parse.patterns, "patterns of networks a run may name, such as none,team-*", shown="all"

@@ -67,10 +67,14 @@ class Text(fields.String):
 
 
 class Choice(fields.String):
-    """One of `words`."""
+    """One of `words`; `check` raises for one that is not allowed here."""
 
-    def __init__(self, *words: str) -> None:
-        super().__init__(error_messages=MESSAGES, metadata={"enum": list(words)})
+    def __init__(self, *words: str, check: Callable[[str], None] | None = None) -> None:
+        super().__init__(
+            error_messages=MESSAGES,
+            metadata={"enum": list(words)},
+            validate=None if check is None else [check],
+        )
         self._words = words
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:

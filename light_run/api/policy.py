@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from light_run.engine.references import is_id
+from light_run.engine.references import HUB, HUB_INDEX, Reference, is_id, parse
 from light_run.engine.spec import Limits, Pull
 
-_HUB = ("docker.io/", "index.docker.io/")
+# Docker Hub's official images lie under this path, and are written without it.
+_OFFICIAL = "library/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,8 @@ class Policy:
     def allows_image(self, image: str) -> bool:
         """True where a pattern fits `image`, in whichever way it may be written.
 
-        An id and a digest are allowed only by patterns that are about such: ``sha256:...``, or with an ``@``.
+        An id is allowed only by a pattern that begins with ``sha256:``, a digest only by a pattern with an ``@``. The
+        engine does not check a tag that is written beside a digest, so such a pattern decides on the digest alone.
         """
         if self.images is None:
             return True
@@ -55,20 +57,33 @@ def matches(patterns: Sequence[str], text: str) -> bool:
 
 
 def spellings(image: str) -> set[str]:
-    """The ways to write one image: with and without Docker Hub's name, and ``:latest``."""
-    familiar = image
-    for prefix in _HUB:
-        familiar = familiar.removeprefix(prefix)
-    familiar = familiar.removeprefix("library/")
-    found = {image, familiar}
-    if "@" not in familiar and ":" not in familiar.rpartition("/")[2]:
-        found |= {f"{image}:latest", f"{familiar}:latest"}
-    first, slash, _ = familiar.partition("/")
-    if not slash:
-        found |= {f"docker.io/library/{each}" for each in found if "/" not in each}
-    elif not set(".:") & set(first) and first != "localhost":
-        found |= {f"docker.io/{each}" for each in found if not each.startswith(_HUB)}
-    return found
+    """The ways to write one image: with and without Docker Hub's name, ``:latest``, and a tag beside a digest.
+
+    They come from the parsed reference, so that no text can pass for an image that it does not name. An invalid
+    reference has none.
+    """
+    try:
+        reference = parse(image)
+    except ValueError:
+        return set()
+    if reference.digest:
+        # The engine goes by the digest alone, so the tag may be written or not.
+        endings = {
+            f"@{reference.digest}",
+            f":{reference.tag}@{reference.digest}" if reference.tag else "",
+        } - {""}
+    else:
+        endings = {f":{reference.tag}"} | ({""} if ":" not in image.rpartition("/")[2] else set())
+    return {f"{name}{ending}" for name in _names(reference) for ending in endings}
+
+
+def _names(reference: Reference) -> set[str]:
+    if reference.registry != HUB:
+        return {reference.repository}
+    short = {reference.path, reference.path.removeprefix(_OFFICIAL)}
+    # "library/library/x" is not "library/x".
+    short = {name for name in short if parse(name).path == reference.path}
+    return short | {f"{host}/{reference.path}" for host in (HUB, HUB_INDEX)}
 
 
 @lru_cache(maxsize=1024)

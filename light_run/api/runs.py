@@ -187,7 +187,7 @@ class Runs:
         if auth.owner() is not None and is_id(loaded["image"]):
             raise InvalidSpec([_NO_ID])
         return RunRequest(
-            spec=schemas.run_spec(loaded, self._policy, asking.name or ""),
+            spec=schemas.run_spec(loaded, self._policy, auth.owner() or ""),
             detached=loaded.get("detached", False),
             callback_url=loaded.get("callbackUrl"),
             callback_secret=loaded.get("callbackSecret"),

@@ -165,7 +165,7 @@ def run_schema(policy: Policy) -> Schema:
             "callbackSecret": Text(least=16, most=200),
             "limits": Part(limits()),
             "runtime": Text(_runtime_check(policy), most=100, schema={"enum": list(policy.runtimes)}),
-            "pull": Choice(*get_args(Pull)),
+            "pull": Choice(*get_args(Pull), check=_pull_check(policy)),
         },
         name="RunRequest",
     )
@@ -263,6 +263,14 @@ def _runtime_check(policy: Policy) -> Any:
         if runtime not in policy.runtimes:
             allowed = ", ".join(policy.runtimes)
             raise wrong("not_allowed", f"is {shown(runtime)}; this server allows {allowed}")
+
+    return check
+
+
+def _pull_check(policy: Policy) -> Any:
+    def check(pull: str) -> None:
+        if policy.pull == "never" and pull != "never":
+            raise wrong("not_allowed", f'is {shown(pull)}; this server never pulls images: it allows "never"')
 
     return check
 

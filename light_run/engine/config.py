@@ -25,6 +25,7 @@ class RunnerConfig:
     is used where the engine has it and neither a run nor `runtime` names another. Caps are in bytes, times
     in seconds; `engine_patience` is how long a run whose engine went away waits for it to come back.
     `allow_unlimited` has runs started on an engine that cannot limit them.
+    `registries` are patterns of registries that a run with an owner may pull from wherever they are.
     `parked_max` 0 turns parking off; `parked_pins` maps an image to how many containers of it are kept parked.
     """
 
@@ -39,6 +40,7 @@ class RunnerConfig:
     runtime: str | None = None
     prefer_runtime: str | None = None
     allow_unlimited: bool = False
+    registries: tuple[str, ...] = ()
     network: str = "light-run"
     default_network: str | None = None
     log_cap: int = 10 * MIB

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -19,16 +20,13 @@ from light_run.engine.client import Engine
 from light_run.engine.credentials import credentials
 from light_run.engine.flight import Report, SingleFlight
 from light_run.engine.layers import Layers
+from light_run.engine.registries import check_registry, is_other_platform, pull_error
 from light_run.errors import EngineError, EngineRefused, EngineUnavailable, ImageNotFound, PullFailed
 
-# An image that is there, but not for the platform of the engine: the engine calls that "not found" as well.
-_NO_SUCH_PLATFORM = re.compile(
-    r"no matching manifest|does not match the (?:specified|detected) platform", re.IGNORECASE
-)
-# How engines and registries word that there is no such image, as against one that could not be fetched.
-_NO_SUCH_IMAGE = re.compile(
-    r"not found|manifest unknown|no such image|does not exist|name unknown|invalid reference", re.IGNORECASE
-)
+_log = logging.getLogger(__name__)
+
+# What a platform is made of, such as linux/arm/v7. A registry may say anything.
+_PLATFORM = re.compile(r"[a-z0-9]{1,20}(?:/[a-z0-9_.]{1,20}){1,2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +40,9 @@ class Image:
 class Images:
     """Finds and pulls images."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, registries: Sequence[str] = ()) -> None:
         self._engine = engine
+        self._registries = registries
         self._pulls: SingleFlight[None] = SingleFlight("pull")
 
     def find(self, name: str) -> Image | None:
@@ -76,13 +75,18 @@ class Images:
                 return None
             raise
 
-    def pull(self, name: str, cancel: CancelToken, report: Report) -> Image:
-        """Pull `name`, together with whoever else is pulling it. Raises ImageNotFound, PullFailed, Cancelled."""
+    def pull(self, name: str, owner: str, cancel: CancelToken, report: Report) -> Image:
+        """Pull `name` for `owner`, once for all who are pulling it. Raises ImageNotFound, PullFailed, Cancelled.
+
+        An `owner` other than the operator, who has no name, may pull only from public registries and those allowed.
+        """
         if references.is_id(name):
             raise ImageNotFound(
                 f"image {name!r} is not at the engine, and an id cannot be pulled: give a name"
             )
-        _parsed(name)
+        reference = _parsed(name)
+        if owner:
+            check_registry(reference, self._registries)
         self._pulls.run(name, partial(self._pull, name), cancel, report)
         image = self.find(name)
         if image is None:
@@ -109,14 +113,13 @@ class Images:
             ) from error
 
     def _pull_error(self, name: str, words: str, known: Mapping[str, str]) -> ImageNotFound | PullFailed:
-        if _NO_SUCH_PLATFORM.search(words):
-            return PullFailed(f"image {name!r} cannot be had: {words}{self._platforms(name, known)}")
-        kind = ImageNotFound if _NO_SUCH_IMAGE.search(words) else PullFailed
-        return kind(f"image {name!r} cannot be had: {words}")
+        _log.warning("image not pulled", extra={"image": name, "error": words[:1000]})
+        return pull_error(name, words, self._platforms(name, known) if is_other_platform(words) else "")
 
     def _platforms(self, name: str, known: Mapping[str, str]) -> str:
         with suppress(EngineError):
-            return f"; the registry has it for {', '.join(self._engine.platforms(name, known))}"
+            found = [each for each in self._engine.platforms(name, known) if _PLATFORM.fullmatch(each)]
+            return f"; it has it for {', '.join(found[:20])}" if found else ""
         return ""
 
 

@@ -149,7 +149,7 @@ def _base_image(house: House, spec: RunSpec, cancel: CancelToken, observer: Obse
             'or ask for "missing"'
         )
     observer.phase(Phase.PULLING)
-    return house.images.pull(spec.image, cancel, observer.progress)
+    return house.images.pull(spec.image, spec.owner, cancel, observer.progress)
 
 
 class Launch:

@@ -21,6 +21,9 @@ _FRESH = 30.0
 # As the engine has it. Anything else, a path of its API above all, never reaches it.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
+# A container is started so often at most while its network is removed or made twice.
+_TRIES = 5
+
 # The engine's word for a name that two networks have.
 _AMBIGUOUS = "ambiguous"
 
@@ -65,19 +68,21 @@ class Networks:
     def start_on(self, network: str, start: Callable[[], T]) -> T:
         """What `start` gives, of a container on `network`.
 
-        It is called once more where it fails since the isolated network was removed behind us, or made twice.
-        Raises whatever `start` raises, StartFailed where the network is gone and not ours to make.
+        It is called again where it fails since the isolated network was removed behind us, or made twice: other
+        servers may be at that at the same moment. Raises whatever `start` raises, StartFailed where the network is
+        gone and not ours to make.
         """
-        try:
-            return start()
-        except EngineRefused as error:
-            with self._lock:
-                self._seen.pop(network, None)
-            gone = error.not_found and not self._exists(network)
-            if not gone and not (network == self._isolated and _AMBIGUOUS in str(error)):
-                raise
-            self.ensure(network)
-            return start()
+        for _ in range(_TRIES - 1):
+            try:
+                return start()
+            except EngineRefused as error:
+                with self._lock:
+                    self._seen.pop(network, None)
+                gone = error.not_found and not self._exists(network)
+                if not gone and not (network == self._isolated and _AMBIGUOUS in str(error)):
+                    raise
+                self.ensure(network)
+        return start()
 
     def _exists(self, name: str) -> bool:
         return any(each["Driver"] != "host" for each in self._engine.networks(name))

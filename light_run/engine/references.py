@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 HUB = "docker.io"
+# An older name of the same registry.
+HUB_INDEX = "index.docker.io"
 # The repository of the images that steps are cached in.
 STEP_REPOSITORY = "light-run-cache"
 
@@ -82,7 +84,7 @@ def _registry(name: str) -> tuple[str, str]:
         return name, HUB
     if not _REGISTRY.fullmatch(first):
         raise ValueError(f"{first[:100]!r} is no registry such as registry.example.com:5000")
-    return rest, HUB if first == "index.docker.io" else first
+    return rest, HUB if first == HUB_INDEX else first
 
 
 def _wrong_segment(segment: str) -> str:

@@ -63,7 +63,7 @@ class Runner:
         self._workspaces = Workspaces(self.config.state_dir)
         self._health: tuple[float, Health] | None = None
         self._lives: dict[str, Life] = {}
-        images = Images(self._engine)
+        images = Images(self._engine, self.config.registries)
         networks = Networks(self._engine, self.config.network)
         leftovers = Leftovers(self._engine, self.config)
         mounts = Mounts(self._engine, self.config, self._workspaces, leftovers)

@@ -46,7 +46,8 @@ class RunSpec:
     or an existing network's name. `extract` lists container paths, absolute or relative to `workdir`, or
     patterns of such (`globs`). `limits` and `runtime` None are the runner's own. `pull` says when the
     registry is asked for the image: where the engine lacks it (``missing``), for each run (``always``), or
-    ``never``. Cached steps are shared between the runs of one `owner`.
+    ``never``. `owner` is the tenant, empty for the operator: cached steps are
+    shared between the runs of one owner, and a tenant pulls from public registries alone.
     """
 
     image: str

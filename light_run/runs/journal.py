@@ -155,7 +155,7 @@ class Journal:
 
     def spec(self, run_id: str) -> RunSpec:
         """The spec of a run that has not ended. Raises `JournalError` where it cannot be had."""
-        row = self._read("SELECT spec, stdin FROM runs WHERE id = ?", run_id)
+        row = self._read("SELECT spec, stdin, run FROM runs WHERE id = ?", run_id)
         if row is None or row[0] is None:
             raise JournalError(f"the journal has no spec of run {run_id}")
         return decode_spec(*row)

@@ -93,9 +93,11 @@ def encode_spec(spec: RunSpec) -> str:
     )
 
 
-def decode_spec(text: str, stdin: bytes | None) -> RunSpec:
-    """What `encode_spec` wrote, with its `stdin`."""
+def decode_spec(text: str, stdin: bytes | None, run: str) -> RunSpec:
+    """The spec that `encode_spec` wrote, with its `stdin`, of the run that `encode_run` wrote as `run`."""
     kept = json.loads(text)
+    # A spec that 0.3 wrote names no owner.
+    kept.setdefault("owner", json.loads(run)["owner"] or "")
     limits = kept.pop("limits")
     if limits is not None:
         memory, cpus, pids = limits

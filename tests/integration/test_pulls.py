@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
+from light_run import tokens
 from tests.integration.conftest import StartServer
 from tests.support.engine import engine_api
 from tests.support.poll import eventually
@@ -142,4 +147,59 @@ def test_what_the_server_does_where_nothing_is_asked(start_server: StartServer) 
     image = f"127.0.0.1:{free_port()}/x:1"
     server = start_server(settings={"LIGHT_RUN_PULL": "never"})
     assert server.run(image=image)["reason"] == "image_not_found"
-    assert server.run(image=image, pull="missing")["reason"] == "pull_failed"
+    assert server.run(image=image, pull="never")["reason"] == "image_not_found"
+    for pull in ("missing", "always"):
+        response = server.request("POST", "/run", json=run_request(image=image, pull=pull))
+        assert response.status_code == 400
+        (fault,) = response.json()["details"]
+        assert (fault["path"], fault["code"]) == (["pull"], "not_allowed"), fault
+        assert "this server never pulls" in fault["message"]
+
+
+@contextmanager
+def web_service(body: bytes) -> Iterator[str]:
+    """The address of a service that is no registry: it answers everything with `body`."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as service:
+        thread = Thread(target=service.serve_forever, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{service.server_port}"
+        service.shutdown()
+        thread.join()
+
+
+def test_a_pull_shows_nothing_of_the_operators_network(start_server: StartServer, tmp_path: Path) -> None:
+    file = tmp_path / "tokens.json"
+    alice = tokens.create(file, "alice", ["read", "run"])
+    admin = tokens.create(file, "root", ["admin", "run"])
+    settings = {"LIGHT_RUN_TOKENS_FILE": str(file), "LIGHT_RUN_TOKEN": "the-operators-own-token"}
+    server = start_server(settings=settings)
+
+    def run(token: str, image: str) -> RunState:
+        response = server.request("POST", "/run", json=run_request(image=image), token=token)
+        state: RunState = response.json()
+        return state
+
+    with web_service(b"<h1>SECRET</h1>") as address:
+        for token in (alice, admin, "the-operators-own-token"):
+            state = run(token, f"{address}/x/y")
+            assert state["status"] == "failed", state
+            assert "SECRET" not in json.dumps(state)
+            assert ("LIGHT_RUN_REGISTRIES" in state["error"]) == (token == alice), state
+    with registry(tmp_path / "data") as address, pushed(address) as image:
+        assert run(alice, image)["reason"] == "pull_failed"
+        assert run(alice, image.replace("127.0.0.1", "localhost"))["reason"] == "pull_failed"
+        server.stop()
+        allowing = start_server(settings={**settings, "LIGHT_RUN_REGISTRIES": "127.0.0.1:*"})
+        response = allowing.request("POST", "/run", json=run_request(image=image), token=alice)
+        assert response.json()["status"] == "succeeded", response.json()

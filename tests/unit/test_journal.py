@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from dataclasses import fields, replace
@@ -91,7 +92,15 @@ def test_the_example_has_every_field_so_that_none_is_forgotten() -> None:
 
 @pytest.mark.parametrize("spec", [SPEC, RunSpec(image="alpine")], ids=["everything", "next to nothing"])
 def test_a_spec_is_read_as_it_was_written(spec: RunSpec) -> None:
-    assert decode_spec(encode_spec(spec), spec.stdin) == spec
+    assert decode_spec(encode_spec(spec), spec.stdin, encode_run(FULL)) == spec
+
+
+@pytest.mark.parametrize(("owner", "expected"), [("alice", "alice"), (None, "")])
+def test_a_spec_of_0_3_has_the_owner_of_its_run(owner: str | None, expected: str) -> None:
+    kept = json.loads(encode_spec(SPEC))
+    del kept["owner"]
+    run = encode_run(replace(FULL, owner=owner))
+    assert decode_spec(json.dumps(kept), SPEC.stdin, run) == replace(SPEC, owner=expected)
 
 
 def test_a_spec_is_written_without_its_files() -> None:

@@ -27,12 +27,25 @@ DIGEST = "sha256:" + "ab" * 32
         ("ghcr.io/acme/**", "ghcr.io/acme/team/tool:1", True),
         ("a.c", "abc", False),
         ("img?", "img1", True),
-        ("alpine@sha256:*", "alpine@sha256:00ff", True),
-        ("alpine:*", "sha256:00ff", False),
-        ("alpine:*", "alpine:3\nx", True),
+        ("alpine@sha256:*", f"alpine@{DIGEST}", True),
+        ("alpine:*", DIGEST, False),
+        ("alpine:*", "alpine:3\nx", False),
+        # The parsed name counts, not what the text looks like.
+        ("docker.io/**", "EVILHOST/x", False),
+        ("docker.io/**", "acme/x", True),
+        ("alpine:*", "docker.io/index.docker.io/alpine:3", False),
+        ("alpine:*", "index.docker.io/alpine:3", True),
+        ("index.docker.io/library/alpine:*", "alpine:3", True),
+        ("library/alpine", "library/library/alpine", False),
+        ("library/alpine", "alpine", True),
+        ("docker.io/library/library/*", "library/library/alpine", True),
+        ("localhost/*", "localhost/x", True),
+        ("docker.io/**", "localhost/x", False),
         ("tool:3.*", f"tool:3.1@{DIGEST}", False),
         ("tool:3.*@*", f"tool:3.1@{DIGEST}", True),
         ("tool@*", f"tool@{DIGEST}", True),
+        ("tool@*", f"tool:3.1@{DIGEST}", True),
+        ("tool:3.1@*", f"tool@{DIGEST}", False),
         ("*", "ab" * 32, False),
         ("library/*", "ab" * 32, False),
         ("**", DIGEST, False),
@@ -52,8 +65,8 @@ def test_no_patterns_allow_all_and_none_allow_none() -> None:
 
 
 def test_one_image_has_these_spellings() -> None:
-    expected = {"alpine", "alpine:latest", "docker.io/library/alpine", "docker.io/library/alpine:latest"}
-    assert spellings("alpine") == expected
+    names = ("alpine", "library/alpine", "docker.io/library/alpine", "index.docker.io/library/alpine")
+    assert spellings("alpine") == {f"{name}{tag}" for name in names for tag in ("", ":latest")}
     assert spellings("localhost:5000/a") == {"localhost:5000/a", "localhost:5000/a:latest"}
 
 

@@ -39,12 +39,14 @@ class EventStream:
         self.refuses = False
         self.audits = 0
         self.audits_fail = False
-        self._pieces: Queue[bytes | None] = Queue()
+        # One for each connection: one that the client has closed takes nothing away from the next.
+        self._pieces: list[Queue[bytes | None]] = [Queue()]
 
     def send(self, *pieces: bytes | None) -> None:
-        """Send these, each in a chunk of its own."""
-        for piece in pieces:
-            self._pieces.put(piece)
+        """Send these over every connection, each in a chunk of its own."""
+        for connection in self._pieces:
+            for piece in pieces:
+                connection.put(piece)
 
     def answers(self, line: str) -> bytes | Iterator[bytes]:
         """What the engine answers to a request."""
@@ -52,7 +54,9 @@ class EventStream:
             if self.refuses:
                 return answer({"message": "no events today"}, "500 Internal Server Error")
             self.connections += 1
-            return self._stream()
+            if self.connections > 1:
+                self._pieces.append(Queue())
+            return self._stream(self._pieces[-1])
         if "/containers/json" in line:
             self.audits += 1
             if self.audits_fail:
@@ -60,9 +64,9 @@ class EventStream:
             return answer([{"Id": container} for container in self.exited])
         return answer({"Id": "x", "State": self.state})
 
-    def _stream(self) -> Iterator[bytes]:
+    def _stream(self, pieces: Queue[bytes | None]) -> Iterator[bytes]:
         yield HEAD
-        while (piece := self._pieces.get(timeout=30)) is not None:
+        while (piece := pieces.get(timeout=30)) is not None:
             yield f"{len(piece):x}\r\n".encode() + piece + b"\r\n"
         yield b"0\r\n\r\n"
 
@@ -123,8 +127,7 @@ def test_a_broken_connection_loses_the_wait_and_the_next_connects_anew(
         stream.send(end)
         with pytest.raises(EngineUnavailable, match="event stream"):
             pending.wait(SOON)
-    if end is not None:
-        stream.send(None)
+    stream.send(None)  # whoever still serves it, ends
     with closing(engine.pending_exit("a")) as pending:
         stream.send(die("a", "2"))
         assert pending.wait(SOON) == 2
