@@ -5,7 +5,7 @@ Address, threads and everything else come from the LIGHT_RUN_* variables.
 
 from __future__ import annotations
 
-from light_run.settings import Settings
+from light_run.config.settings import Settings
 
 _settings = Settings.from_env()
 _host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
@@ -15,7 +15,7 @@ bind = f"{_host}:{_settings.port}"
 
 # The table of runs is in the memory of one process: a second worker would not know them, and is refused.
 workers = 1
-worker_class = "light_run.server.JsonWorker"
+worker_class = "light_run.server.gunicorn.JsonWorker"
 # Beside those for requests that end soon, one for each client that follows a run.
 threads = _settings.threads + _settings.max_followers
 worker_connections = 1000 + _settings.max_followers
@@ -31,5 +31,5 @@ graceful_timeout = int(_settings.grace) + 25
 keepalive = 75
 
 # What gunicorn has to say is JSON on stderr, too; each request is logged by the application.
-logger_class = "light_run.server.JsonLogger"
+logger_class = "light_run.server.gunicorn.JsonLogger"
 control_socket_disable = True

@@ -3,7 +3,7 @@
 What the README shows and the suite executes is included from there, so that nothing is said twice.
 """
 
-from light_run import __version__
+from light_run.version import __version__
 
 project = "light-run"
 author = "light-run contributors"

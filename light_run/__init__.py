@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.4.0"
+from light_run.version import __version__
 
 __all__ = ["Client", "Limits", "RunResult", "RunSpec", "Runner", "__version__", "create_app"]
 

@@ -10,18 +10,20 @@ from typing import Any
 
 from flask import Flask
 
-from light_run import __version__, log, statedir, worker
-from light_run.api import Browsers, Policy, create_api
+from light_run.api import OriginPolicy, Policy, create_api
 from light_run.artifacts.store import ArtifactStore
-from light_run.engine import DROPPED_CAPABILITIES, Limits, Runner, RunnerConfig, failures
+from light_run.config.settings import Settings
+from light_run.config.tokens import TokenFile
+from light_run.engine import DROPPED_CAPABILITIES, Limits, Runner, RunnerConfig
+from light_run.engine.daemon import errors
 from light_run.errors import JournalError, SettingsError
-from light_run.metrics import Metrics
-from light_run.runs.retention import Retention
-from light_run.runs.schedule import Schedule
+from light_run.runs.callbacks.schedule import Schedule
+from light_run.runs.metrics import RunMetrics
 from light_run.runs.service import RunService
-from light_run.runs.tally import Tally
-from light_run.settings import Settings
-from light_run.tokens import TokenFile
+from light_run.runs.storage.retention import Retention
+from light_run.server import json_log, state_dir, worker
+from light_run.server.metrics import Metrics
+from light_run.version import __version__
 
 _log = logging.getLogger(__name__)
 
@@ -83,21 +85,21 @@ def _create(settings: Settings, host: worker.Worker | None) -> Flask:
 
 
 def _begin(settings: Settings, host: worker.Worker | None, parts: _Parts) -> Flask:
-    log.configure_unless_configured()
+    json_log.configure_unless_configured()
     if host is not None:
         host.check()
         host.allow_descriptors(
             _OF_A_RUN * settings.max_concurrency + _OF_A_THREAD * host.threads + _OF_THE_REST
         )
-    statedir.prepare(settings.state_dir, settings.artifacts_dir)
-    statedir.lock(settings.state_dir, None if host is None else host.wait_for_sibling)
-    parts.add(lambda _: statedir.unlock(settings.state_dir))
+    state_dir.prepare(settings.state_dir, settings.artifacts_dir)
+    state_dir.lock(settings.state_dir, None if host is None else host.wait_for_sibling)
+    parts.add(lambda _: state_dir.unlock(settings.state_dir))
     named = None if settings.tokens_file is None else TokenFile(settings.tokens_file)
     metrics = Metrics(__version__)
     service = _service(settings, metrics)
     threads, followers = _threads(settings, host)
     parts.add(service.close)
-    metrics.watch(service.levels, failures.counts, _limits(settings))
+    metrics.watch(service.levels, errors.counts, _limits(settings))
     app = create_api(
         service,
         token=settings.token,
@@ -109,7 +111,7 @@ def _begin(settings: Settings, host: worker.Worker | None, parts: _Parts) -> Fla
         accel=settings.accel,
         named=named,
         trusted=settings.trusted_proxies,
-        browsers=Browsers(settings.origins, settings.hosts),
+        browsers=OriginPolicy(settings.origins, settings.hosts),
         body_timeout=settings.body_timeout,
         send_timeout=settings.send_timeout,
         page=metrics.page,
@@ -135,7 +137,7 @@ def _threads(settings: Settings, host: worker.Worker | None) -> tuple[int, int]:
     return host.threads - followers, followers
 
 
-def _service(settings: Settings, tally: Tally) -> RunService:
+def _service(settings: Settings, metrics: RunMetrics) -> RunService:
     return RunService(
         Runner(runner_config(settings)),
         ArtifactStore(settings.artifacts_dir),
@@ -147,7 +149,7 @@ def _service(settings: Settings, tally: Tally) -> RunService:
         retention=Retention(age=settings.retention, count=settings.max_runs),
         callback_schedule=Schedule(first=settings.callback_pause, lifetime=settings.callback_lifetime),
         callback_private=settings.callback_private,
-        tally=tally,
+        metrics=metrics,
     )
 
 
@@ -164,7 +166,7 @@ def _limits(settings: Settings) -> dict[str, float]:
 def runner_config(settings: Settings) -> RunnerConfig:
     """What the engine package is told of `settings`."""
     return RunnerConfig(
-        server_id=statedir.server_id(settings.state_dir),
+        server_id=state_dir.server_id(settings.state_dir),
         state_dir=settings.state_dir,
         workspace=settings.workspace,
         limits=Limits(memory=settings.memory, cpus=settings.cpus, pids=settings.pids),

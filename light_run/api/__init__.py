@@ -7,19 +7,23 @@ from collections.abc import Sequence
 from flask import Flask, Response
 from werkzeug.routing import BaseConverter
 
-from light_run.api import artifacts, auth, body, errors, health, info, metrics, openapi, origins, sending
-from light_run.api.guessing import Network
-from light_run.api.logs import Logs
-from light_run.api.origins import Browsers
-from light_run.api.policy import Policy
-from light_run.api.requestlog import RequestLog
-from light_run.api.runs import Runs
-from light_run.api.sending import SendLimit
+from light_run.api import openapi
+from light_run.api.auth import bearer, origins
+from light_run.api.auth.origins import OriginPolicy
+from light_run.api.auth.throttle import Network
+from light_run.api.requests import body
+from light_run.api.requests.policy import Policy
+from light_run.api.responses import errors, slow_clients
+from light_run.api.responses.request_log import RequestLog
+from light_run.api.responses.slow_clients import SendLimit
+from light_run.api.routes import artifacts, health, info, metrics
+from light_run.api.routes.logs import LogRoutes
+from light_run.api.routes.runs import RunRoutes
+from light_run.config.tokens import TokenFile
 from light_run.engine.spec import MIB
 from light_run.runs.service import RunService
-from light_run.tokens import TokenFile
 
-__all__ = ["Browsers", "Policy", "create_api"]
+__all__ = ["OriginPolicy", "Policy", "create_api"]
 
 
 class _Anything(BaseConverter):
@@ -40,9 +44,9 @@ def create_api(
     named: TokenFile | None = None,
     trusted: Sequence[Network] = (),
     body_timeout: float = body.TIMEOUT,
-    send_timeout: float = sending.TIMEOUT,
+    send_timeout: float = slow_clients.TIMEOUT,
     followers: int = 16,
-    browsers: Browsers | None = None,
+    browsers: OriginPolicy | None = None,
     page: metrics.Page = metrics.empty,
 ) -> Flask:
     """The Flask application in front of `service`.
@@ -63,12 +67,12 @@ def create_api(
     app.url_map.converters["anything"] = _Anything
     secured = token is not None or named is not None
     errors.register(app)
-    origins.register(app, browsers or Browsers(), secured=secured)
-    auth.register(app, service, token, named, trusted)
+    origins.register(app, browsers or OriginPolicy(), secured=secured)
+    bearer.register(app, service, token, named, trusted)
     app.register_blueprint(health.blueprint(service))
     app.register_blueprint(metrics.blueprint(page))
     app.register_blueprint(info.blueprint(service, policy))
-    routes = Runs(
+    routes = RunRoutes(
         service,
         policy=policy,
         body_limit=body_limit,
@@ -77,7 +81,7 @@ def create_api(
         threads=threads,
     )
     app.register_blueprint(routes.blueprint())
-    app.register_blueprint(Logs(service, followers).blueprint())
+    app.register_blueprint(LogRoutes(service, followers).blueprint())
     app.register_blueprint(artifacts.blueprint(service, accel=accel))
     app.register_blueprint(openapi.blueprint(policy, body_limit=body_limit, secured=secured))
     app.after_request(_no_sniffing)

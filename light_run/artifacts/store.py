@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from light_run.artifacts.paths import printable, segments
 from light_run.errors import ArtifactNotFound, InvalidPath
-from light_run.removal import remove_tree
+from light_run.system.removal import remove_tree
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A pipe swapped in between the look and the open must not hold the thread.
@@ -31,7 +31,7 @@ TRASH = ".trash"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ArtifactEntry:
     """A file or directory of a run: `path` below its folder, `bytes` 0 for a directory."""
 
     path: str
@@ -75,9 +75,9 @@ class ArtifactStore:
             raise InvalidPath("that is no run id")
         return self.root / run_id
 
-    def list(self, run_id: str) -> tuple[Entry, ...]:
+    def list(self, run_id: str) -> tuple[ArtifactEntry, ...]:
         """Every file and directory of `run_id`, sorted by path; none where it left nothing."""
-        found: list[Entry] = []
+        found: list[ArtifactEntry] = []
         ahead: list[tuple[str, ...]] = [()]
         while ahead:
             parents = ahead.pop()
@@ -88,7 +88,7 @@ class ArtifactStore:
                 found.append(_entry("/".join(path), is_directory, size))
         return _sorted(found)
 
-    def open(self, run_id: str, path: str) -> OpenFile | tuple[Entry, ...]:
+    def open(self, run_id: str, path: str) -> OpenFile | tuple[ArtifactEntry, ...]:
         """The file at `path` of `run_id`, or a directory's own entries with their names as paths.
 
         Raises `InvalidPath` where the path leads out of the folder, `ArtifactNotFound` where it names
@@ -166,7 +166,7 @@ class ArtifactStore:
         """Bytes of all files of `run_id`."""
         return sum(entry.bytes for entry in self.list(run_id))
 
-    def _open(self, run_id: str, names: tuple[str, ...]) -> OpenFile | tuple[Entry, ...]:
+    def _open(self, run_id: str, names: tuple[str, ...]) -> OpenFile | tuple[ArtifactEntry, ...]:
         if not names:
             return self._children(run_id, ())
         with self._directory(run_id, names[:-1]) as parent, _missing_as_not_found():
@@ -177,7 +177,7 @@ class ArtifactStore:
             return self._children(run_id, names)
         raise ArtifactNotFound("the artifact is neither a file nor a directory")
 
-    def _children(self, run_id: str, names: tuple[str, ...]) -> tuple[Entry, ...]:
+    def _children(self, run_id: str, names: tuple[str, ...]) -> tuple[ArtifactEntry, ...]:
         with self._directory(run_id, names):
             pass
         return _sorted(_entry(*child) for child in self._scan(run_id, names))
@@ -223,11 +223,11 @@ def _missing_as_not_found() -> Iterator[None]:
         raise ArtifactNotFound("there is no such artifact") from None
 
 
-def _entry(path: str, is_directory: bool, size: int) -> Entry:
-    return Entry(printable(path), size, "directory" if is_directory else "file")
+def _entry(path: str, is_directory: bool, size: int) -> ArtifactEntry:
+    return ArtifactEntry(printable(path), size, "directory" if is_directory else "file")
 
 
-def _sorted(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+def _sorted(entries: Iterable[ArtifactEntry]) -> tuple[ArtifactEntry, ...]:
     return tuple(sorted(entries, key=lambda entry: entry.path))
 
 

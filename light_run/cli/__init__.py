@@ -9,15 +9,15 @@ from typing import Any
 
 import click
 
-from light_run import __version__
 from light_run.cli.artifacts import artifacts, cp
 from light_run.cli.completion import completion
-from light_run.cli.connecting import INTERRUPTED, fail, sentence
 from light_run.cli.doctor import doctor
 from light_run.cli.run import run
 from light_run.cli.runs import cancel, logs, ps, rm, wait
 from light_run.cli.serve import serve
+from light_run.cli.server import INTERRUPTED, fail, sentence
 from light_run.cli.token import token
+from light_run.version import __version__
 
 __all__ = ["main"]
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from light_run.cli import showing
-from light_run.cli.connecting import RUN, connected, whole_id, with_url
+from light_run.cli import tables
+from light_run.cli.server import RUN, connected, whole_id, with_url
 from light_run.errors import ArtifactNotFound
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def artifacts(url: str | None, run: str, as_json: bool) -> None:
         entries = [{"path": each.path, "bytes": each.bytes, "type": each.type} for each in found]
         click.echo(json.dumps(entries, indent=2))
     else:
-        showing.table(("BYTES", "TYPE", "PATH"), [(str(each.bytes), each.type, each.path) for each in found])
+        tables.table(("BYTES", "TYPE", "PATH"), [(str(each.bytes), each.type, each.path) for each in found])
 
 
 @click.command()
@@ -68,7 +68,7 @@ def cp(url: str | None, source: str, dest: Path) -> None:
         below = [
             each for each in entries if not path or each.path == path or each.path.startswith(f"{path}/")
         ]
-        with showing.bar("downloading", sum(each.bytes for each in below)) as bar:
+        with tables.bar("downloading", sum(each.bytes for each in below)) as bar:
             kind = _type(entries, path)
 
             def fetch(to: Path) -> None:

@@ -6,9 +6,9 @@ import sys
 
 import click
 
-from light_run.cli import inspection
-from light_run.cli.connecting import connected, with_url
-from light_run.cli.findings import FAIL, OK, WARN
+from light_run.cli import server_diagnosis
+from light_run.cli.diagnosis import FAIL, OK, WARN
+from light_run.cli.server import connected, with_url
 
 _COLOURS = {OK: "green", WARN: "yellow", FAIL: "red"}
 
@@ -27,7 +27,7 @@ def doctor(url: str | None) -> None:
       LIGHT_RUN_URL=https://runs.example.com light-run doctor
     """
     with connected(url, retry_for=0) as client:
-        found = list(inspection.findings(client))
+        found = list(server_diagnosis.findings(client))
     for finding in found:
         click.echo(f"{click.style(finding.level.ljust(4), fg=_COLOURS[finding.level])}  {finding.what}")
         if finding.mend:

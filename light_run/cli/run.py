@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from light_run.cli import showing, watching
-from light_run.cli.connecting import complain, connected, fail, with_url
-from light_run.cli.stopping import Stop
-from light_run.cli.words import ImageAndCommand
+from light_run.cli import attach, tables
+from light_run.cli.arguments import ImageAndCommand
+from light_run.cli.server import complain, connected, fail, with_url
+from light_run.cli.signals import SignalHandler
 from light_run.errors import LightRunError, Refused, ServerUnavailable
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def run(url: str | None, detach: bool, output: Path | None, no_stdin: bool, **op
       light-run run python:3.12-alpine -f main.py -x sums.csv -o results -- python main.py < data.csv
       light-run run alpine:3.19 -f src:code -e LEVEL=3 --network none -- sh -c 'ls code; echo $LEVEL'
     """
-    with Stop() as stop, connected(url, sleep=stop.sleep) as client:
+    with SignalHandler() as stop, connected(url, sleep=stop.sleep) as client:
         asked = _asked(options, fetch=output is not None)
         try:
             asked["stdin"] = None if no_stdin else _piped()
@@ -95,9 +95,9 @@ def run(url: str | None, detach: bool, output: Path | None, no_stdin: bool, **op
         sys.exit(_attend(client, stop, run_id, output))
 
 
-def _submit(client: Client, stop: Stop, asked: dict[str, Any]) -> str:
+def _submit(client: Client, stop: SignalHandler, asked: dict[str, Any]) -> str:
     total = sum(path.stat().st_size for _, path in asked["files"] if path.is_file())
-    with showing.bar("sending", total if total >= _WORTH_A_BAR else 0) as bar:
+    with tables.bar("sending", total if total >= _WORTH_A_BAR else 0) as bar:
 
         def sent(count: int) -> None:
             # What has not been sent whole cannot be accepted.
@@ -109,13 +109,13 @@ def _submit(client: Client, stop: Stop, asked: dict[str, Any]) -> str:
             return client.submit(progress=sent, **asked).id
 
 
-def _attend(client: Client, stop: Stop, run_id: str, output: Path | None) -> int:
+def _attend(client: Client, stop: SignalHandler, run_id: str, output: Path | None) -> int:
     try:
         stop.check()
         found = _follow(client, run_id)
-        watching.say_end(found)
+        attach.say_end(found)
         if output is not None:
-            watching.download(client, found, output)
+            attach.download(client, found, output)
     except KeyboardInterrupt:
         _cancel(client, run_id)
         return stop.exit_code
@@ -126,12 +126,12 @@ def _attend(client: Client, stop: Stop, run_id: str, output: Path | None) -> int
         return PIPE_BROKEN
     except ServerUnavailable as error:
         fail(f"{error}\nthe run may go on: see it by `light-run logs --follow {run_id}`")
-    return watching.exit_code(found)
+    return attach.exit_code(found)
 
 
 def _follow(client: Client, run_id: str) -> Run:
     try:
-        return watching.follow(client, run_id)
+        return attach.follow(client, run_id)
     except BrokenPipeError:
         raise
     except OSError:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from light_run.cli import showing, watching
-from light_run.cli.connecting import FAILED, RUN, complain, connected, sentence, whole_id, with_url
+from light_run.cli import attach, tables
+from light_run.cli.server import FAILED, RUN, complain, connected, sentence, whole_id, with_url
 from light_run.errors import LightRunError, RunNotActive, ServerUnavailable
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def ps(url: str | None, everything: bool, status: str | None, last: int | None, 
     if as_json:
         click.echo(json.dumps([dict(run.state) for run in found], indent=2))
     else:
-        showing.table(("RUN", "STATUS", "EXIT", "STARTED", "TOOK", "WHY"), [_row(run) for run in found])
+        tables.table(("RUN", "STATUS", "EXIT", "STARTED", "TOOK", "WHY"), [_row(run) for run in found])
 
 
 def _listed(client: Client, everything: bool, status: str | None, last: int | None) -> list[Run]:
@@ -53,10 +53,10 @@ def _listed(client: Client, everything: bool, status: str | None, last: int | No
 
 
 def _row(run: Run) -> tuple[str, ...]:
-    took = "" if run.duration_ms is None else showing.duration(run.duration_ms / 1000)
+    took = "" if run.duration_ms is None else tables.duration(run.duration_ms / 1000)
     code = "" if run.exit_code is None else str(run.exit_code)
     why = run.error or (run.reason or "") if run.ended else (run.phase or "")
-    return showing.short(run.id), run.status, code, showing.age(run.started_at), took, why
+    return tables.short(run.id), run.status, code, tables.age(run.started_at), took, why
 
 
 @click.command()
@@ -88,9 +88,9 @@ def logs(
         for line in client.logs(whole_id(client, run), follow=follow, tail=tail, stream=stream):
             if timestamps:
                 target = sys.stderr if line.stream == "stderr" else sys.stdout
-                target.write(f"{showing.moment(line.time)} ")
+                target.write(f"{tables.moment(line.time)} ")
                 target.flush()
-            watching.say(line)
+            attach.say(line)
 
 
 @click.command()
@@ -109,9 +109,9 @@ def wait(url: str | None, run: str, timeout: float | None) -> None:
     """
     with connected(url) as client:
         found = client.wait(whole_id(client, run), timeout)
-    watching.say_end(found)
-    click.echo(watching.exit_code(found))
-    sys.exit(watching.exit_code(found))
+    attach.say_end(found)
+    click.echo(attach.exit_code(found))
+    sys.exit(attach.exit_code(found))
 
 
 @click.command()

@@ -7,9 +7,9 @@ from typing import Any, NoReturn
 
 import click
 
-from light_run import statedir
+from light_run.config.settings import Settings, table
 from light_run.errors import SettingsError
-from light_run.settings import Settings, table
+from light_run.server import state_dir
 
 BAD_SETTING = 2
 
@@ -37,16 +37,16 @@ def _serve(**options: Any) -> None:
     try:
         given = {name: value for name, value in options.items() if value is not None}
         settings = Settings.from_env(**given)
-        statedir.prepare(settings.state_dir, settings.artifacts_dir)
-        statedir.lock(settings.state_dir)
-        statedir.unlock(settings.state_dir)
+        state_dir.prepare(settings.state_dir, settings.artifacts_dir)
+        state_dir.lock(settings.state_dir)
+        state_dir.unlock(settings.state_dir)
         # After what is quick to check: this imports gunicorn.
-        from light_run import server
+        from light_run.server import gunicorn
 
-        listener = server.listen(settings.host, settings.port)
+        listener = gunicorn.listen(settings.host, settings.port)
     except SettingsError as error:
         _fail(error)
-    server.serve(settings, listener)
+    gunicorn.serve(settings, listener)
 
 
 def _fail(error: SettingsError) -> NoReturn:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from light_run import tokens
+from light_run.config import tokens
+from light_run.config.settings import Settings
 from light_run.errors import SettingsError
-from light_run.settings import Settings
 
 BAD_SETTING = 2
 

@@ -3,6 +3,6 @@
 from light_run.client.client import Client
 from light_run.client.download import local_path
 from light_run.client.model import Artifact, Extracted, Info, LogLine, Run
-from light_run.client.options import Options
+from light_run.client.requests import Options
 
 __all__ = ["Artifact", "Client", "Extracted", "Info", "LogLine", "Options", "Run", "local_path"]

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from light_run.client import answers, download, model
+from light_run.client import download, model, responses
 from light_run.client.connection import Connection
 from light_run.client.download import Progress
 from light_run.client.following import Log
 from light_run.client.model import Artifact, Info, LogLine, Run, Status, Stream
-from light_run.client.options import Options, request
+from light_run.client.requests import Options, request
 from light_run.client.retries import Retries
-from light_run.client.sending import Message, uploads
+from light_run.client.uploads import MultipartMessage, uploads
 from light_run.errors import (
     ArtifactError,
     ArtifactNotFound,
@@ -102,7 +102,7 @@ class Client:
         where there is no room for it.
         """
         progress = options.get("progress", _silent)
-        message = Message(request(image, command, options), uploads(options.get("files")))
+        message = MultipartMessage(request(image, command, options), uploads(options.get("files")))
         # One key for all the times that this may be sent: however many arrive, one run comes of it.
         headers = {"Content-Type": message.content_type, "Idempotency-Key": str(uuid.uuid4())}
         return model.run(
@@ -184,7 +184,7 @@ class Client:
             return [], False
         limited = params if left == float("inf") else {**params, "limit": str(int(min(left, PAGE)))}
         with self._connection.send("GET", "/runs", params=limited) as response:
-            page = [model.run(state) for state in model.array(answers.value(response))]
+            page = [model.run(state) for state in model.array(responses.value(response))]
         return page, "next" in response.links
 
     def logs(
@@ -215,7 +215,7 @@ class Client:
     def artifacts(self, run_id: str) -> tuple[Artifact, ...]:
         """The files and directories that a run has left, sorted by path."""
         with self._connection.send("GET", f"{_path(run_id)}/artifacts") as response:
-            return tuple(model.artifact(entry) for entry in model.array(answers.value(response)))
+            return tuple(model.artifact(entry) for entry in model.array(responses.value(response)))
 
     def download(self, run_id: str, path: str, to: str | Path = ".", *, progress: Progress = _silent) -> Path:
         """Fetch the artifact `path`, a file, and return where it is now.

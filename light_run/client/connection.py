@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 import requests
 
-from light_run import __version__
-from light_run.client import answers
+from light_run.client import responses
 from light_run.client.retries import Retries
 from light_run.errors import LightRunError, ServerUnavailable, SettingsError
+from light_run.version import __version__
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Connection:
     def json(self, method: str, path: str, **options: Any) -> Any:
         """The JSON that is answered; `options` are those of `send`."""
         with self.send(method, path, **options) as response:
-            return answers.value(response)
+            return responses.value(response)
 
     @contextmanager
     def send(
@@ -106,12 +106,12 @@ class Connection:
         if response.ok and not response.is_redirect:
             return response
         with response:
-            passing = response.status_code in answers.AWAY
-            return _Failure(answers.failure(response), passing, answers.retry_after(response))
+            passing = response.status_code in responses.AWAY
+            return _Failure(responses.failure(response), passing, responses.retry_after(response))
 
     def broken(self, error: requests.RequestException) -> ServerUnavailable:
         """The exception for an answer that did not come, or broke off while it was read."""
-        return answers.unavailable(self.url, error)
+        return responses.unavailable(self.url, error)
 
 
 def _base(url: str) -> str:

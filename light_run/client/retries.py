@@ -25,12 +25,12 @@ class Retries:
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
 
-    def begin(self, *, known: bool = True) -> Tries:
+    def begin(self, *, known: bool = True) -> RetryAttempts:
         """The tries of one request; `known` says that the server has answered before."""
-        return Tries(self, self.within if known else min(self.within, UNKNOWN))
+        return RetryAttempts(self, self.within if known else min(self.within, UNKNOWN))
 
 
-class Tries:
+class RetryAttempts:
     """One request's tries, bounded by a deadline that runs from the first failure."""
 
     def __init__(self, retries: Retries, within: float) -> None:

@@ -1,45 +1,45 @@
 """The Docker SDK of light-run: run a hardened container, files in, output and files out; no HTTP needed."""
 
-from light_run.engine.cancel import CancelToken
 from light_run.engine.config import DROPPED_CAPABILITIES, RunnerConfig
-from light_run.engine.inventory import Found
-from light_run.engine.output import LogLine, read_log
+from light_run.engine.output import OutputLine, read_log
 from light_run.engine.runner import Runner
 from light_run.engine.spec import (
-    Artifact,
     Destinations,
-    Extracted,
+    EngineHealth,
+    ExtractResult,
     File,
-    Health,
     Limits,
     Observer,
     Phase,
     Progress,
     Reason,
+    RunArtifact,
     RunResult,
     RunSpec,
-    Timings,
+    RunTimings,
 )
+from light_run.engine.stop import CancelToken
+from light_run.engine.upkeep.inventory import OwnContainer
 
 __all__ = [
     "DROPPED_CAPABILITIES",
-    "Artifact",
     "CancelToken",
     "Destinations",
-    "Extracted",
+    "EngineHealth",
+    "ExtractResult",
     "File",
-    "Found",
-    "Health",
     "Limits",
-    "LogLine",
     "Observer",
+    "OutputLine",
+    "OwnContainer",
     "Phase",
     "Progress",
     "Reason",
+    "RunArtifact",
     "RunResult",
     "RunSpec",
+    "RunTimings",
     "Runner",
     "RunnerConfig",
-    "Timings",
     "read_log",
 ]

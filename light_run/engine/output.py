@@ -165,7 +165,7 @@ class Tail:
         return [line.text for line in (*found, *assembler.end())]
 
 
-class LogLine(NamedTuple):
+class OutputLine(NamedTuple):
     """One line of output: `seq` counts from 0 over both streams, `time` is when its end came (ms since the epoch)."""
 
     seq: int
@@ -175,7 +175,7 @@ class LogLine(NamedTuple):
 
 
 # As LogLine._make does it, for millions of lines without a call in Python for each.
-_line: Callable[[tuple[int, int, str, str]], LogLine] = partial(tuple.__new__, LogLine)
+_line: Callable[[tuple[int, int, str, str]], OutputLine] = partial(tuple.__new__, OutputLine)
 
 
 class Cursor(NamedTuple):
@@ -207,7 +207,7 @@ class LineAssembler:
         begun = (bytes(self._partial[STDOUT]), bytes(self._partial[STDERR]))
         return Cursor(offset, self._seq, self._time, begun)
 
-    def feed(self, stream: int, milliseconds: int, data: bytes) -> Iterator[LogLine]:
+    def feed(self, stream: int, milliseconds: int, data: bytes) -> Iterator[OutputLine]:
         """The lines that `data` completes."""
         self._time = milliseconds
         begun = self._partial[stream if stream in self._partial else STDOUT]
@@ -223,13 +223,13 @@ class LineAssembler:
         name = repeat(_NAMES.get(stream, "stdout"))
         yield from map(_line, zip(numbers, repeat(milliseconds), name, texts))
 
-    def end(self) -> Iterator[LogLine]:
+    def end(self) -> Iterator[OutputLine]:
         """What is left without a newline once the output has ended."""
         for stream, begun in self._partial.items():
             if begun:
                 text = _text(begun)
                 begun.clear()
-                yield LogLine(self._seq, self._time, _NAMES[stream], text)
+                yield OutputLine(self._seq, self._time, _NAMES[stream], text)
                 self._seq += 1
 
 
@@ -255,7 +255,7 @@ def records(file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
         return
 
 
-def read_log(path: Path, *, ended: bool = True) -> Iterator[LogLine]:
+def read_log(path: Path, *, ended: bool = True) -> Iterator[OutputLine]:
     """The lines of the spool at `path`, with what lacks its newline where `ended`; none where there is no file."""
     try:
         file = path.open("rb")
@@ -269,13 +269,13 @@ def read_log(path: Path, *, ended: bool = True) -> Iterator[LogLine]:
         yield from assembler.end()
 
 
-def read_on(path: Path, at: Cursor, most: int = PIECE) -> tuple[list[LogLine], Cursor]:
+def read_on(path: Path, at: Cursor, most: int = PIECE) -> tuple[list[OutputLine], Cursor]:
     """The next whole lines of the spool at `path`, of `most` bytes or little more, and where they end.
 
     No lines: there are no more yet. What lacks its newline is in the cursor, see `last_lines`.
     """
     assembler = LineAssembler(at)
-    lines: list[LogLine] = []
+    lines: list[OutputLine] = []
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -289,7 +289,7 @@ def read_on(path: Path, at: Cursor, most: int = PIECE) -> tuple[list[LogLine], C
         return lines, assembler.cursor(file.tell())
 
 
-def last_lines(at: Cursor) -> tuple[list[LogLine], Cursor]:
+def last_lines(at: Cursor) -> tuple[list[OutputLine], Cursor]:
     """What lacks its newline at the end of an output that has ended, and the cursor behind it."""
     assembler = LineAssembler(at)
     lines = list(assembler.end())

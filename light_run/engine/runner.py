@@ -13,24 +13,32 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from light_run.engine.build import Builder
-from light_run.engine.cancel import CancelToken
-from light_run.engine.client import Engine
 from light_run.engine.config import RunnerConfig
-from light_run.engine.disk import DiskWatch
-from light_run.engine.images import Images
-from light_run.engine.intake import Intake
-from light_run.engine.inventory import Found, Inventory
-from light_run.engine.launch import House
-from light_run.engine.leftovers import Leftovers
-from light_run.engine.life import Life
-from light_run.engine.mounts import Mounts
-from light_run.engine.network import Networks
+from light_run.engine.daemon.client import Engine
+from light_run.engine.files.intake import Intake
+from light_run.engine.files.mounts import Mounts
+from light_run.engine.files.workspace import Workspace, Workspaces
+from light_run.engine.images.build import Builder
+from light_run.engine.images.store import Images
 from light_run.engine.output import read_log
-from light_run.engine.parked import ParkKey
-from light_run.engine.pool import Pool
-from light_run.engine.spec import Destinations, Files, Health, Observer, RunResult, RunSpec, Silent
-from light_run.engine.workspace import Workspace, Workspaces
+from light_run.engine.pool.keys import ParkKey
+from light_run.engine.pool.pool import Pool
+from light_run.engine.run.launch import RunnerContext
+from light_run.engine.run.supervisor import Supervisor
+from light_run.engine.sandbox.disk import DiskWatch
+from light_run.engine.sandbox.networks import Networks
+from light_run.engine.spec import (
+    Destinations,
+    EngineHealth,
+    Files,
+    NullObserver,
+    Observer,
+    RunResult,
+    RunSpec,
+)
+from light_run.engine.stop import CancelToken
+from light_run.engine.upkeep.inventory import Inventory, OwnContainer
+from light_run.engine.upkeep.leftovers import Leftovers
 from light_run.errors import EngineError, Fault, InvalidSpec
 
 if TYPE_CHECKING:
@@ -61,15 +69,15 @@ class Runner:
         self._engine = Engine()
         self._lock = threading.Lock()
         self._workspaces = Workspaces(self.config.state_dir)
-        self._health: tuple[float, Health] | None = None
-        self._lives: dict[str, Life] = {}
+        self._health: tuple[float, EngineHealth] | None = None
+        self._lives: dict[str, Supervisor] = {}
         images = Images(self._engine, self.config.registries)
         networks = Networks(self._engine, self.config.network)
         leftovers = Leftovers(self._engine, self.config)
         mounts = Mounts(self._engine, self.config, self._workspaces, leftovers)
         disk = DiskWatch(self._engine, self.config, leftovers)
         self._inventory = Inventory(self._engine, leftovers, self.config)
-        self._house = House(
+        self._context = RunnerContext(
             engine=self._engine,
             config=self.config,
             images=images,
@@ -139,15 +147,15 @@ class Runner:
         run_id = run_id or str(uuid.uuid4())
         workspace = self._workspace(run_id, spec.files)
         with _spool(to.log) as log:
-            life = Life(
-                self._house,
+            life = Supervisor(
+                self._context,
                 spec,
                 run_id,
                 workspace=workspace,
                 cancel=cancel or CancelToken(),
                 log=log,
                 artifacts=to.artifacts,
-                observer=observer or Silent(),
+                observer=observer or NullObserver(),
             )
             with self._registered(run_id, life):
                 result = life.run()
@@ -172,15 +180,15 @@ class Runner:
         Its log goes on in `log` where it broke off; `deadline` (UTC) is as it was. A container that is
         gone ends the run as ``interrupted``.
         """
-        life = Life(
-            self._house,
+        life = Supervisor(
+            self._context,
             spec,
             run_id,
             workspace=self._workspaces.of(run_id),
             cancel=cancel or CancelToken(),
             log=log,
             artifacts=artifacts,
-            observer=observer or Silent(),
+            observer=observer or NullObserver(),
         )
         with self._registered(run_id, life):
             return life.adopt(container, deadline)
@@ -218,7 +226,7 @@ class Runner:
         return workspace
 
     @contextlib.contextmanager
-    def _registered(self, run_id: str, life: Life) -> Iterator[None]:
+    def _registered(self, run_id: str, life: Supervisor) -> Iterator[None]:
         with self._lock:
             self._lives[run_id] = life
         try:
@@ -236,31 +244,31 @@ class Runner:
         when it is needed.
         """
         with contextlib.suppress(EngineError, OSError):
-            self._house.mounts.probe()
+            self._context.mounts.probe()
         with contextlib.suppress(EngineError):
             # Now, so that rules which cannot be set are said at the start and not in the middle of the work.
-            self._house.networks.ensure(self.config.default_network)
-        self._house.pool.start()
+            self._context.networks.ensure(self.config.default_network)
+        self._context.pool.start()
 
     def _pins(self) -> dict[ParkKey, int]:
         pins: dict[ParkKey, int] = {}
         for name, count in self.config.parked_pins.items():
             with contextlib.suppress(EngineError):
                 # Nothing is parked on an engine on which nothing may run.
-                self._house.require_limits()
-                image = self._house.images.find(name)
+                self._context.require_limits()
+                image = self._context.images.find(name)
                 if image is not None:
                     spec = RunSpec(image=name)
-                    network, runtime = self._house.network(spec), self._house.runtime(spec)
+                    network, runtime = self._context.network(spec), self._context.runtime(spec)
                     pins[ParkKey(image.id, self.config.limits, network, spec.workdir, runtime)] = count
         return pins
 
     @property
     def parked(self) -> int:
         """How many containers are parked."""
-        return self._house.pool.size
+        return self._context.pool.size
 
-    def health(self) -> Health:
+    def health(self) -> EngineHealth:
         """Whether the engine answers; asked at most once a second, never raises."""
         now = time.monotonic()
         known = self._health
@@ -268,14 +276,14 @@ class Runner:
             return known[1]
         try:
             engine = self._engine.ping()
-            missing = self._house.missing_limits()
-            health = Health(True, self._house.mounts.mode, self._engine.runtimes(), engine, missing)
+            missing = self._context.missing_limits()
+            health = EngineHealth(True, self._context.mounts.mode, self._engine.runtimes(), engine, missing)
         except EngineError:
-            health = Health(False, self._house.mounts.mode)
+            health = EngineHealth(False, self._context.mounts.mode)
         self._health = (now, health)
         return health
 
-    def find(self) -> list[Found]:
+    def find(self) -> list[OwnContainer]:
         """The containers of earlier runners with the same server id. Raises EngineError."""
         return self._inventory.find()
 
@@ -285,12 +293,12 @@ class Runner:
 
     def close(self) -> None:
         """Remove parked containers, stop the keeper, close connections. Runs under way must have ended."""
-        self._house.pool.close()
-        self._house.builder.close()
-        self._house.disk.close()
-        self._house.leftovers.retry()
+        self._context.pool.close()
+        self._context.builder.close()
+        self._context.disk.close()
+        self._context.leftovers.retry()
         with contextlib.suppress(EngineError):
-            self._house.mounts.clear()
+            self._context.mounts.clear()
         self._engine.close()
         self._workspaces.close()
 

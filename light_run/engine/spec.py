@@ -112,7 +112,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Artifact:
+class RunArtifact:
     """A file or directory that came out; `path` is relative to the artifact folder, `bytes` 0 for a directory."""
 
     path: str
@@ -121,7 +121,7 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True)
-class Extracted:
+class ExtractResult:
     """What became of one `extract` entry: `status` is ``ok``, ``missing`` or ``error``."""
 
     path: str
@@ -131,7 +131,7 @@ class Extracted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Timings:
+class RunTimings:
     """Milliseconds each step of a run took."""
 
     image: float = 0.0
@@ -155,9 +155,9 @@ class RunResult:
     error: str | None = None
     started_at: datetime | None = None
     duration: float = 0.0
-    artifacts: tuple[Artifact, ...] = ()
-    extracted: tuple[Extracted, ...] = ()
-    timings: Timings = field(default_factory=Timings)
+    artifacts: tuple[RunArtifact, ...] = ()
+    extracted: tuple[ExtractResult, ...] = ()
+    timings: RunTimings = field(default_factory=RunTimings)
     logs: tuple[str, ...] = ()
     logs_truncated: bool = False
     parked: bool = False
@@ -190,7 +190,7 @@ class Observer(Protocol):
         """The result is ready and the artifacts are in place; the container is still to be removed."""
 
 
-class Silent:
+class NullObserver:
     """An observer that wants to know nothing."""
 
     def phase(self, phase: Phase) -> None: ...
@@ -218,7 +218,7 @@ class Destinations:
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class EngineHealth:
     """Whether an engine answers (`docker`), how files get there (None until known), its runtimes, its own name.
 
     `missing_limits` is what it cannot hold runs to, for which none is started.

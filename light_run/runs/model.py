@@ -9,8 +9,17 @@ from enum import Enum
 from typing import Any
 
 from light_run.artifacts.paths import printable
-from light_run.engine.spec import Artifact, Extracted, Phase, Progress, Reason, RunResult, RunSpec, Timings
-from light_run.runs.listing import packed
+from light_run.engine.spec import (
+    ExtractResult,
+    Phase,
+    Progress,
+    Reason,
+    RunArtifact,
+    RunResult,
+    RunSpec,
+    RunTimings,
+)
+from light_run.runs.artifact_list import packed
 
 
 class Status(str, Enum):
@@ -60,7 +69,7 @@ class CallbackState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class RunRecord:
     """One run at one moment; a change makes a new one. Times are UTC.
 
     `started_at` is when it left the queue. `duration_ms` runs from there to the end of its extraction.
@@ -81,10 +90,10 @@ class Run:
     duration_ms: int | None = None
     reason: Reason | None = None
     error: str | None = None
-    artifacts: Sequence[Artifact] = ()
-    extracted: tuple[Extracted, ...] = ()
+    artifacts: Sequence[RunArtifact] = ()
+    extracted: tuple[ExtractResult, ...] = ()
     queued_ms: float = 0.0
-    timings: Timings | None = None
+    timings: RunTimings | None = None
     logs_truncated: bool = False
     parked: bool = False
     callback: CallbackState | None = None
@@ -114,16 +123,16 @@ class RunRequest:
     max_runs: int | None = None
 
 
-def advance(run: Run, status: Status, **changes: Any) -> Run:
+def advance(run: RunRecord, status: Status, **changes: Any) -> RunRecord:
     """Give `run` its next `status` and other `changes`. Raises ValueError where that cannot follow."""
     if status not in TRANSITIONS[run.status]:
         raise ValueError(f"run {run.id} cannot go from {run.status} to {status}")
     return replace(run, status=status, **changes)
 
 
-def queued(request: RunRequest, run_id: str, *, at: datetime) -> Run:
+def queued(request: RunRequest, run_id: str, *, at: datetime) -> RunRecord:
     """The run that `request`, accepted at `at`, becomes."""
-    return Run(
+    return RunRecord(
         id=run_id,
         status=Status.QUEUED,
         created_at=at,
@@ -133,12 +142,12 @@ def queued(request: RunRequest, run_id: str, *, at: datetime) -> Run:
     )
 
 
-def started(run: Run, *, at: datetime, queued: float) -> Run:
+def started(run: RunRecord, *, at: datetime, queued: float) -> RunRecord:
     """`run` with a slot of its own, taken at `at` after `queued` seconds of waiting."""
     return advance(run, Status.RUNNING, started_at=at, queued_ms=queued * 1000)
 
 
-def concluded(run: Run, result: RunResult, *, elapsed: float, wish: Reason | None = None) -> Run:
+def concluded(run: RunRecord, result: RunResult, *, elapsed: float, wish: Reason | None = None) -> RunRecord:
     """`run` with its end: `result`, `elapsed` seconds after it left the queue (came in, where it never did).
 
     `wish` is why it was told to stop: a run that somebody cancelled stays cancelled whatever its container
@@ -170,7 +179,7 @@ def concluded(run: Run, result: RunResult, *, elapsed: float, wish: Reason | Non
     )
 
 
-def _printable(artifact: Artifact) -> Artifact:
+def _printable(artifact: RunArtifact) -> RunArtifact:
     return artifact if artifact.path.isascii() else replace(artifact, path=printable(artifact.path))
 
 

@@ -7,11 +7,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Protocol
 
-from light_run.engine.cancel import CancelToken
 from light_run.engine.spec import Destinations, File, Files, Observer, RunResult, RunSpec
+from light_run.engine.stop import CancelToken
 
 
-class LogLine(Protocol):
+class LinePort(Protocol):
     """One line of a run's output."""
 
     @property
@@ -31,7 +31,7 @@ class LogLine(Protocol):
         """The line without its newline."""
 
 
-class Health(Protocol):
+class HealthPort(Protocol):
     """What the engine is like now."""
 
     @property
@@ -55,7 +55,7 @@ class Health(Protocol):
         """What it runs containers with."""
 
 
-class Found(Protocol):
+class ContainerPort(Protocol):
     """A container that bears this server's id."""
 
     @property
@@ -71,7 +71,7 @@ class Found(Protocol):
         """That run; empty for another kind."""
 
 
-class Intake(Protocol):
+class IntakePort(Protocol):
     """Takes the files of a run to come, one by one. All raise InvalidSpec, PayloadTooLarge, OSError.
 
     `files` counts them; `check` is called again and again, and what it raises ends the intake. A fault's
@@ -97,7 +97,7 @@ class Intake(Protocol):
         """An empty file without a name, on the disk that the files are on."""
 
 
-class Runner(Protocol):
+class RunnerPort(Protocol):
     """Runs containers, and takes up what an earlier server with the same id left.
 
     What becomes of a run is data in its result, never an exception.
@@ -106,7 +106,7 @@ class Runner(Protocol):
     def stage(self, run_id: str, files: Files) -> object:
         """Write `files` where `run` will find them. Raises OSError, and leaves nothing behind then."""
 
-    def receive(self, run_id: str) -> Intake:
+    def receive(self, run_id: str) -> IntakePort:
         """Take files one by one, in place of `stage`. Raises OSError."""
 
     def discard(self, run_id: str) -> None:
@@ -172,7 +172,7 @@ class Runner(Protocol):
         over is fine. What `run` returns then counts for nothing.
         """
 
-    def find(self) -> Sequence[Found]:
+    def find(self) -> Sequence[ContainerPort]:
         """The containers of this server's id. Raises EngineError."""
 
     def clear(self, keep: Collection[str]) -> None:
@@ -187,7 +187,7 @@ class Runner(Protocol):
     def parked(self) -> int:
         """How many containers are parked."""
 
-    def health(self) -> Health:
+    def health(self) -> HealthPort:
         """The engine's state, quickly, without raising."""
 
     def start(self) -> None:

@@ -20,7 +20,7 @@ import pytest
 import requests
 import yaml
 
-from light_run import parse
+from light_run.config import readers
 from tests.support.engine import PYTHON, containers_of, engine_api, inspect_container, inspect_image
 from tests.support.poll import eventually, until_nothing
 from tests.support.server import REPOSITORY, TOKEN, free_port, run_request
@@ -267,7 +267,7 @@ def test_compose_asks_for_a_token_and_the_engine_s_group(service: dict[str, Any]
 
 
 def test_compose_trusts_the_gateway_that_nginx_comes_by(service: dict[str, Any]) -> None:
-    trusted = parse.networks(service["environment"]["LIGHT_RUN_TRUSTED_PROXIES"])
+    trusted = readers.networks(service["environment"]["LIGHT_RUN_TRUSTED_PROXIES"])
     with engine_api() as api:
         (bridge,) = api.networks(names=["^bridge$"])
     (config,) = (each for each in bridge["IPAM"]["Config"] if ":" not in each["Subnet"])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from light_run import tokens
+from light_run.config import tokens
 from tests.support.poll import eventually, until_nothing
 from tests.support.prometheus import ALERTS, CONFIGURATION, DEPLOY, Prometheus, promtool, running_prometheus
 from tests.support.server import Server, running_server
@@ -117,9 +117,9 @@ def test_every_rule_says_what_is_wrong_and_what_to_do() -> None:
 def test_panels_lie_beside_each_other() -> None:
     taken: dict[tuple[int, int], str] = {}
     for panel in DASHBOARD["panels"]:
-        place = panel["gridPos"]
-        for x in range(place["x"], place["x"] + place["w"]):
-            for y in range(place["y"], place["y"] + place["h"]):
+        reservation = panel["gridPos"]
+        for x in range(reservation["x"], reservation["x"] + reservation["w"]):
+            for y in range(reservation["y"], reservation["y"] + reservation["h"]):
                 assert x < 24
                 assert (x, y) not in taken, (panel["title"], taken[x, y])
                 taken[x, y] = panel["title"]

@@ -1,4 +1,4 @@
-"""The table of settings in the README and `.env.example`, both made from `light_run.settings`.
+"""The table of settings in the README and `.env.example`, both made from `light_run.config.settings`.
 
 python -m tests.docs.settings_files      writes both; tests fail where they are out of date
 """
@@ -10,8 +10,8 @@ import io
 import re
 from pathlib import Path
 
-from light_run.settings import table
-from light_run.variable import Variable
+from light_run.config.settings import table
+from light_run.config.variables import Variable
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = REPOSITORY / "README.rst"

@@ -21,9 +21,9 @@ from pathlib import Path
 import pytest
 
 from light_run import Runner, RunSpec
-from light_run.engine import firewall
-from light_run.settings import Settings
-from light_run.tokens import digest, read
+from light_run.config.settings import Settings
+from light_run.config.tokens import digest, read
+from light_run.engine.sandbox import firewall
 from tests.docs.conftest import Place, named, served
 from tests.docs.settings_files import README, REPOSITORY
 from tests.support.engine import BUSYBOX, engine_api

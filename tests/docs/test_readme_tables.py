@@ -17,20 +17,22 @@ import pytest
 from click.testing import CliRunner
 from marshmallow import fields
 
-from light_run import tokens
-from light_run.api import Policy, create_api, errors, schemas
-from light_run.api import fields as ours
-from light_run.api.files import MOST_PATH, Files, Stdin
-from light_run.api.guessing import MOST_FAILURES
+from light_run.api import Policy, create_api
+from light_run.api.auth.throttle import MOST_FAILURES
+from light_run.api.requests import fields as ours
+from light_run.api.requests import schema as schemas
+from light_run.api.requests.files import MOST_PATH, Files, Stdin
+from light_run.api.responses import errors
 from light_run.cli import main
+from light_run.config import tokens
+from light_run.config.settings import Settings, table
+from light_run.config.tokens import TokenFile
 from light_run.engine import DROPPED_CAPABILITIES, Limits, Phase, Progress, Reason
 from light_run.errors import IdempotencyConflict, InsufficientStorage, Overloaded
-from light_run.runs.model import Delivery, Run, Status
+from light_run.runs.model import Delivery, RunRecord, Status
+from light_run.runs.presentation import run_state
 from light_run.runs.service import RunService
-from light_run.runs.state import run_state
-from light_run.server import _REFUSALS
-from light_run.settings import Settings, table
-from light_run.tokens import TokenFile
+from light_run.server.gunicorn import _REFUSALS
 from tests.docs import rst
 from tests.docs.settings_files import ENV_EXAMPLE, README, REPOSITORY, env_example, with_table
 from tests.support.poll import eventually
@@ -38,7 +40,7 @@ from tests.support.raw import raw_request
 from tests.support.server import Server, run_cli, running_server
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
-API_SOURCES = sorted((REPOSITORY / "light_run" / "api").glob("*.py"))
+API_SOURCES = sorted((REPOSITORY / "light_run" / "api").rglob("*.py"))
 MIB = 1024 * 1024
 
 # Words that the code has for what cannot come about: nothing asks the engine while a request waits.
@@ -46,12 +48,12 @@ NEVER_ANSWERED = {"engine_unavailable"}
 
 TYPES: dict[type[fields.Field[Any]], str] = {
     ours.Text: "string",
-    ours.Texts: "array of strings",
-    ours.Whole: "integer",
-    ours.Flag: "boolean",
+    ours.TextList: "array of strings",
+    ours.Integer: "integer",
+    ours.Boolean: "boolean",
     ours.Choice: "string",
-    ours.Part: "object",
-    ours.Anything: "any JSON",
+    ours.Nested: "object",
+    ours.AnyValue: "any JSON",
     Files: "object",
     Stdin: "string or object",
     schemas.Env: "object",
@@ -170,7 +172,7 @@ def bounds(field: fields.Field[Any]) -> set[int]:
 
 
 def test_parts_of_limits() -> None:
-    limits = cast("ours.Part", schemas.run_schema(Policy()).fields["limits"])
+    limits = cast("ours.Nested", schemas.run_schema(Policy()).fields["limits"])
     assert set(limits.schema.fields) == set(
         re.findall(r"\b[a-z]+(?= \()", rows("request-table")["limits"][2])
     )
@@ -246,7 +248,7 @@ def test_parts_of_state_fields(states: list[dict[str, Any]], name: str) -> None:
 
 
 def test_parts_of_progress(under_way: dict[str, Any]) -> None:
-    pulling = Run(
+    pulling = RunRecord(
         id="x",
         status=Status.RUNNING,
         created_at=datetime.now(timezone.utc),
@@ -414,7 +416,7 @@ def test_errors(real: Server, states: list[dict[str, Any]], status: int, word: s
 
 
 def test_codes_of_details() -> None:
-    codes = words_of_api(r'(?:wrong|Problem)\(\s*"([a-z_0-9]+)"')
+    codes = words_of_api(r'(?:wrong|FieldFault)\(\s*"([a-z_0-9]+)"')
     codes |= words_of_api(r'(?:Fault|_fault)\([^"]*(?:"[^"]*"[^"]*)??, "([a-z_0-9]+)"')
     paragraph = rst.section(README, "Errors").partition("The codes of details:")[2].partition(".")[0]
     # What marshmallow would say by itself is never said.

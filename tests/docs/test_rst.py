@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import light_run
-from light_run.settings import table
+from light_run.config.settings import table
 from tests.docs import rst
 from tests.docs.settings_files import README, REPOSITORY
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from light_run.settings import table
+from light_run.config.settings import table
 from tests.docs import rst
 from tests.docs.settings_files import REPOSITORY
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from light_run import tokens
+from light_run.config import tokens
 from tests.integration.conftest import StartServer
 from tests.support.engine import BUSYBOX, engine_api, step_images
 from tests.support.registry import PASSWORD, USER, has_image, pulls_of, pushed, registry, write_login

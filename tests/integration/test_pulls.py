@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from light_run import tokens
+from light_run.config import tokens
 from tests.integration.conftest import StartServer
 from tests.support.engine import engine_api
 from tests.support.poll import eventually

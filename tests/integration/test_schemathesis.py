@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from light_run import tokens
+from light_run.config import tokens
 from tests.support import fuzzing
 from tests.support.described import closed
 from tests.support.server import REPOSITORY, Server, log_events, running_server

@@ -13,7 +13,7 @@ import jsonschema_rs
 import requests
 
 from light_run.api import Policy
-from light_run.api.openapi import failures
+from light_run.api.openapi import errors
 from light_run.api.openapi.description import describe
 
 Json = dict[str, Any]
@@ -27,7 +27,7 @@ USUAL_HEADERS = frozenset(
     }
 )
 # What is answered to a path or a method that the document does not have.
-ELSEWHERE = (*failures.EVERYWHERE, *failures.GUARDED, "not_found", "method_not_allowed")
+ELSEWHERE = (*errors.EVERYWHERE, *errors.GUARDED, "not_found", "method_not_allowed")
 
 
 def closed(document: Json) -> Json:
@@ -76,7 +76,7 @@ def described_answer(method: str, path: str, status: int) -> Json | None:
     operation = find_operation(method, path)
     answers: dict[str, Json] = document()["components"]["responses"]
     if operation is None:
-        return next((answers[word] for word in ELSEWHERE if failures.WORDS[word][0] == status), None)
+        return next((answers[word] for word in ELSEWHERE if errors.WORDS[word][0] == status), None)
     answer: Json | None = operation["responses"].get(str(status))
     return answers[answer["$ref"].rpartition("/")[2]] if answer and "$ref" in answer else answer
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from light_run.engine.cancel import CancelToken
-from light_run.engine.intake import Intake
+from light_run.engine.files.intake import Intake
+from light_run.engine.files.workspace import Workspace
 from light_run.engine.spec import (
     Destinations,
     File,
@@ -21,12 +21,12 @@ from light_run.engine.spec import (
     Reason,
     RunResult,
     RunSpec,
-    Timings,
+    RunTimings,
 )
-from light_run.engine.workspace import Workspace
+from light_run.engine.stop import CancelToken
 from light_run.errors import EngineUnavailable
 
-OK = RunResult(reason=Reason.EXIT, exit_code=0, timings=Timings(image=1, start=2, run=3, extract=4))
+OK = RunResult(reason=Reason.EXIT, exit_code=0, timings=RunTimings(image=1, start=2, run=3, extract=4))
 KILLED = RunResult(reason=Reason.CANCELLED, error="the run was cancelled")
 GONE = RunResult(reason=Reason.INTERRUPTED, error="the container is gone")
 

@@ -9,10 +9,10 @@ import pytest
 
 import light_run
 from light_run import app as module
+from light_run.config.settings import MIB, Settings
 from light_run.engine import Limits
 from light_run.errors import SettingsError
-from light_run.settings import MIB, Settings
-from light_run.worker import Worker
+from light_run.server.worker import Worker
 
 
 def settings(tmp_path: Path, **fields: object) -> Settings:

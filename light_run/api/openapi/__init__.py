@@ -8,8 +8,8 @@ from hashlib import sha256
 
 from flask import Blueprint, Response, render_template
 
-from light_run.api import document
-from light_run.api.policy import Policy
+from light_run.api.requests import strict_json
+from light_run.api.requests.policy import Policy
 
 # All the page needs is in it: nothing else is to be loaded, from here or from elsewhere.
 _CSP = (
@@ -26,7 +26,7 @@ def blueprint(policy: Policy, *, body_limit: int, secured: bool) -> Blueprint:
     def described() -> bytes:
         from light_run.api.openapi import description
 
-        return document.serialise(description.describe(policy, body_limit=body_limit, secured=secured))
+        return strict_json.serialise(description.describe(policy, body_limit=body_limit, secured=secured))
 
     @cache
     def rendered() -> tuple[str, str]:

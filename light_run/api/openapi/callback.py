@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from light_run.api.openapi import answers, words
+from light_run.api.openapi import schemas, texts
 
 
 def _header(name: str, description: str, *, always: bool, **schema: Any) -> dict[str, Any]:
@@ -36,7 +36,7 @@ ENDED: dict[str, Any] = {
             ],
             "requestBody": {
                 "required": True,
-                "content": {"application/json": {"schema": answers.RunState, "example": words.STATE}},
+                "content": {"application/json": {"schema": schemas.RunStateSchema, "example": texts.STATE}},
             },
             "responses": {
                 "2XX": {"description": "It is taken."},

@@ -10,11 +10,13 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema, fields
 
-from light_run import __version__
-from light_run.api import schemas
-from light_run.api.openapi import answers, failures, of_artifacts, of_logs, of_runs, of_service, words
+from light_run.api.openapi import artifacts, errors, logs, runs, service
+from light_run.api.openapi import schemas as answers
+from light_run.api.openapi import texts as words
 from light_run.api.openapi.operation import Operation
-from light_run.api.policy import Policy
+from light_run.api.requests import schema as schemas
+from light_run.api.requests.policy import Policy
+from light_run.version import __version__
 
 _ABOUT = """\
 Runs containers from HTTP requests: files in, exit code, output and files out.
@@ -42,7 +44,9 @@ def describe(policy: Policy, *, body_limit: int, secured: bool) -> dict[str, Any
         info={"description": _ABOUT + _TOKENS * secured, "license": {"name": "MIT", "identifier": "MIT"}},
         servers=[{"url": "/"}],
         tags=[{"name": name} for name in ("Runs", "Artifacts", "Service")],
-        plugins=[_Plugin(schema_name_resolver=lambda schema: _class_of(schema).__name__)],
+        plugins=[
+            _Plugin(schema_name_resolver=lambda schema: _class_of(schema).__name__.removesuffix("Schema"))
+        ],
     )
     if secured:
         scheme = {"type": "http", "scheme": "bearer", "description": _SCOPES}
@@ -54,14 +58,14 @@ def describe(policy: Policy, *, body_limit: int, secured: bool) -> dict[str, Any
     # As a part of a request that brings its files along in others.
     spec.components.schema("UploadRequest", schema=_without_files(request))
     # Where apispec does not look for schemas: what is within a text.
-    spec.components.schema("Line", schema=answers.Line)
-    for word, response in failures.components():
+    spec.components.schema("Line", schema=answers.LineSchema)
+    for word, response in errors.components():
         spec.components.response(word, response)
     for operation in (
-        *of_runs.operations(body_limit),
-        *of_logs.operations(),
-        *of_artifacts.operations(),
-        *of_service.operations(),
+        *runs.operations(body_limit),
+        *logs.operations(),
+        *artifacts.operations(),
+        *service.operations(),
     ):
         spec.path(operation.path, operations={operation.method: _operation(operation, secured=secured)})
     found = spec.to_dict()
@@ -113,13 +117,13 @@ def _say(schema: Schema, texts: Mapping[str, str], defaults: Mapping[str, Any]) 
 
 def _operation(operation: Operation, *, secured: bool) -> dict[str, Any]:
     guarded = secured and operation.scope is not None
-    everywhere = (*failures.EVERYWHERE, *failures.GUARDED) if guarded else failures.EVERYWHERE
+    everywhere = (*errors.EVERYWHERE, *errors.GUARDED) if guarded else errors.EVERYWHERE
     answers = {str(status): answer for status, answer in operation.answers.items()}
     found: dict[str, Any] = {
         "operationId": operation.name,
         "tags": [operation.tag],
         "summary": operation.summary,
-        "responses": {**answers, **failures.responses(*operation.errors, *everywhere)},
+        "responses": {**answers, **errors.responses(*operation.errors, *everywhere)},
         **operation.more,
     }
     if operation.description:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from light_run.api.openapi import words
+from light_run.api.openapi import texts
 
 Json = dict[str, Any]
 Answers = Mapping[int, Json]
@@ -17,7 +17,7 @@ RUN_ID = {
     "required": True,
     "description": "The run's `id`.",
     "schema": {"type": "string", "format": "uuid"},
-    "example": words.RUN_ID,
+    "example": texts.RUN_ID,
 }
 
 

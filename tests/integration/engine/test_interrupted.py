@@ -12,7 +12,7 @@ from threading import Thread
 import pytest
 
 from light_run import Runner, RunSpec
-from light_run.engine import Destinations, Extracted, Phase, Progress, Reason, RunResult
+from light_run.engine import Destinations, ExtractResult, Phase, Progress, Reason, RunResult
 from tests.integration.engine.conftest import StartRunner
 from tests.support.engine import BUSYBOX
 from tests.support.private_engine import PrivateEngine, private_engine
@@ -119,7 +119,7 @@ def test_a_run_that_was_killed_for_its_time_is_what_it_was(runner: Runner, to: D
     left = broken_off(runner, spec, to)
     result = taken_up(runner, spec, to, left)
     assert (result.reason, result.exit_code) == (Reason.TIMEOUT, None)
-    assert result.extracted == (Extracted("out", "ok", 2),)
+    assert result.extracted == (ExtractResult("out", "ok", 2),)
 
 
 def test_a_run_that_was_killed_for_the_disk_is_what_it_was(
@@ -130,7 +130,7 @@ def test_a_run_that_was_killed_for_the_disk_is_what_it_was(
     left = broken_off(runner, spec, to)
     result = taken_up(runner, spec, to, left)
     assert (result.reason, result.exit_code) == (Reason.DISK_LIMIT, None)
-    assert result.extracted == (Extracted("out", "ok", 2),)
+    assert result.extracted == (ExtractResult("out", "ok", 2),)
 
 
 def test_a_run_that_somebody_killed_is_interrupted(runner: Runner, to: Destinations) -> None:
@@ -159,4 +159,4 @@ def test_an_engine_that_restarts_behind_the_command(
     assert watcher.coming is not None
     watcher.coming.join()
     assert (result.reason, result.exit_code) == (Reason.EXIT, 3), result
-    assert result.extracted == (Extracted("out", "ok", 2),)
+    assert result.extracted == (ExtractResult("out", "ok", 2),)

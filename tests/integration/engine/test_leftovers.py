@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from light_run.engine import RunnerConfig
-from light_run.engine.leftovers import emptying
-from light_run.engine.workspace import Workspace
+from light_run.engine.files.workspace import Workspace
+from light_run.engine.upkeep.leftovers import emptying_command
 from tests.support.engine import BUSYBOX, engine_api
 
 # What a shell does that a hostile image calls sh.
@@ -19,7 +19,7 @@ def test_a_hostile_shell_fills_neither_disk_nor_log(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "workspace")
     workspace.create()
     config = RunnerConfig(server_id="test-leftovers", state_dir=tmp_path)
-    asked = emptying(workspace, BUSYBOX, None, config)
+    asked = emptying_command(workspace, BUSYBOX, None, config)
     with engine_api() as api:
         container = api.create_container_from_config({**asked, "Entrypoint": ["sh", "-c", _HOSTILE]})["Id"]  # type: ignore[no-untyped-call]
         try:

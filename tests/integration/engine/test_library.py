@@ -23,8 +23,8 @@ from docker.errors import APIError
 
 from light_run import Limits, Runner, RunSpec
 from light_run.engine import CancelToken, Destinations, Phase, Progress, Reason, RunResult
-from light_run.engine.client import Engine
-from light_run.engine.firewall import unprotect
+from light_run.engine.daemon.client import Engine
+from light_run.engine.sandbox.firewall import unprotect
 from tests.integration.engine.conftest import StartRunner
 from tests.support.engine import BUSYBOX, NOSHELL, PYTHON, WORKDIR, containers_of, engine_api, images_of
 from tests.support.poll import eventually, until_nothing
@@ -172,7 +172,7 @@ def test_one_of_many_that_wait_for_a_pull_is_cancelled(start_runner: StartRunner
         image = f"{address}/nobody/answers:1"
         cancels = [CancelToken(), CancelToken()]
         running = [pool.submit(runner.run, spec(image=image), cancel=cancel) for cancel in cancels]
-        flights = runner._house.images._pulls._flights
+        flights = runner._context.images._pulls._flights
         eventually(
             lambda: [flight.passengers for flight in list(flights.values())] == [2], "both wait for one pull"
         )
@@ -299,7 +299,7 @@ def test_runners_that_make_the_isolated_network_at_the_same_moment(
 def test_rules_that_were_flushed_come_back(
     isolated: str, start_runner: StartRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("light_run.engine.network._FRESH", 0.0)
+    monkeypatch.setattr("light_run.engine.sandbox.networks._FRESH", 0.0)
     runner = start_runner(network=isolated, parked_max=0)
     assert runner.run(replace(spec(), network=None)).succeeded
     (bridge,) = bridges_of(isolated)
@@ -433,8 +433,8 @@ PLACES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_run_that_fills_the_disk(start_runner: StartRunner, place: str) -> None:
-    path, settings = PLACES[place]
+def test_a_run_that_fills_the_disk(start_runner: StartRunner, reservation: str) -> None:
+    path, settings = PLACES[reservation]
     runner = start_runner(workspace_cap=5 * MIB, **settings)
     result = runner.run(spec(f"head -c 50000000 /dev/urandom >{path}; sleep 600", timeout=120.0))
     assert result.reason is Reason.DISK_LIMIT, result

@@ -20,8 +20,8 @@ from light_run.engine.output import (
     STDOUT,
     Demultiplexer,
     LineAssembler,
-    LogLine,
     LogWriter,
+    OutputLine,
     Tail,
     last_lines,
     read_log,
@@ -315,9 +315,9 @@ def test_lines_are_counted_over_both_streams(tmp_path: Path) -> None:
 def test_a_line_has_the_time_of_its_end() -> None:
     lines = LineAssembler()
     assert list(lines.feed(STDOUT, 1000, b"begun")) == []
-    assert list(lines.feed(STDERR, 1500, b"other\n")) == [LogLine(0, 1500, "stderr", "other")]
-    assert list(lines.feed(STDOUT, 2000, b" ended\nrest")) == [LogLine(1, 2000, "stdout", "begun ended")]
-    assert list(lines.end()) == [LogLine(2, 2000, "stdout", "rest")]
+    assert list(lines.feed(STDERR, 1500, b"other\n")) == [OutputLine(0, 1500, "stderr", "other")]
+    assert list(lines.feed(STDOUT, 2000, b" ended\nrest")) == [OutputLine(1, 2000, "stdout", "begun ended")]
+    assert list(lines.end()) == [OutputLine(2, 2000, "stdout", "rest")]
     assert list(lines.end()) == []
 
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
-from light_run.engine.extract import ArtifactFolder, from_folder
-from light_run.engine.untar import from_tar
+from light_run.engine.files.extract import ArtifactFolder, from_folder
+from light_run.engine.files.untar import from_tar
 
 SECRET = b"a secret of the host\n"
 

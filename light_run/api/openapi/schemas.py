@@ -1,0 +1,235 @@
+"""What is answered, as marshmallow schemas; nothing is serialised by them, they only say what there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from marshmallow import EXCLUDE, Schema, fields
+
+from light_run.engine.spec import Phase, Reason
+from light_run.runs.model import Delivery, Status
+
+Json = dict[str, Any]
+
+_UUID: Json = {"format": "uuid"}
+_TIME: Json = {"format": "date-time", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.]\d{3}Z$"}
+
+
+def _text(
+    description: str | None = None, *, required: bool = True, null: bool = False, schema: Json | None = None
+) -> fields.String:
+    said = {} if description is None else {"description": description}
+    metadata = {**said, **(schema or {})}
+    return fields.String(required=required, allow_none=null, metadata=metadata)
+
+
+def _choice(description: str | None, words: Iterable[object], *, required: bool = True) -> fields.String:
+    return _text(description, required=required, schema={"enum": [str(word) for word in words]})
+
+
+def _count(
+    description: str, *, required: bool = True, null: bool = False, least: int | None = 0
+) -> fields.Integer:
+    bounds = {} if least is None else {"minimum": least}
+    metadata = {"description": description, **bounds}
+    return fields.Integer(required=required, allow_none=null, metadata=metadata)
+
+
+def _list(inner: fields.Field[Any] | type[Schema], description: str, *, required: bool = False) -> Any:
+    # What is left out where it is empty has an entry, at least.
+    least = {} if required else {"minItems": 1}
+    item = inner if isinstance(inner, fields.Field) else fields.Nested(inner)
+    return fields.List(item, required=required, metadata={"description": description, **least})
+
+
+def _part(schema: type[Schema], description: str, *, required: bool = False) -> fields.Nested:
+    return fields.Nested(schema, required=required, metadata={"description": description})
+
+
+class ResponseSchema(Schema):
+    """What a later version may add fields to."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+
+class FaultSchema(ResponseSchema):
+    """One entry of an error's ``details``."""
+
+    path = fields.List(
+        fields.Raw(metadata={"type": ["string", "integer"]}),
+        required=True,
+        metadata={"description": "Where: names of fields and places in arrays, empty for the whole."},
+    )
+    code = _text("A word for a program, such as `required` or `invalid_type`.")
+    message = _text("A sentence for a person: what is wrong, and what would be right.")
+
+
+class ErrorSchema(ResponseSchema):
+    """Every error."""
+
+    error = _text("A word for a program.", schema={"pattern": "^[a-z_]+$"})
+    message = _text("A sentence for a person, where the word is not enough.", required=False)
+    details = _list(FaultSchema, "Every fault of the request at once, where it was read at all.")
+
+
+class HealthSchema(ResponseSchema):
+    """``GET /health``."""
+
+    status = _choice("`degraded` where the engine does not answer, or cannot limit runs.", ["ok", "degraded"])
+    docker = fields.Boolean(required=True, metadata={"description": "Whether the engine answers."})
+    workspace = fields.String(
+        metadata={"description": "How files get in and out.", "enum": ["bind", "archive"]}
+    )
+    message = fields.String(metadata={"description": "Why no run is started, where the engine answers."})
+
+
+class EngineSchema(ResponseSchema):
+    """The container engine."""
+
+    name = _text("What it calls itself; empty where it does not answer.")
+    runtimes = _list(fields.String(), "Those a run may ask for.", required=True)
+    missingLimits = _list(
+        fields.String(), "What it cannot hold runs to, for which none is started.", required=True
+    )
+
+
+class DiskSchema(ResponseSchema):
+    """Where the artifacts are."""
+
+    freeBytes = _count("So many are free.")
+    totalBytes = _count("Of so many.")
+
+
+class AskingTokenSchema(ResponseSchema):
+    """The token that asks."""
+
+    name = _text("Null where it has none.", null=True)
+    scopes = _list(fields.String(), "What it may do.", required=True)
+    required = fields.Boolean(required=True, metadata={"description": "Whether one is asked for at all."})
+
+
+class InfoSchema(ResponseSchema):
+    """``GET /info``."""
+
+    version = _text("Of light-run.")
+    docker = fields.Boolean(required=True, metadata={"description": "Whether the engine answers."})
+    engine = _part(EngineSchema, "The container engine.", required=True)
+    workspace = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "How files get in and out; null until that is known.",
+            "enum": ["bind", "archive", None],
+        },
+    )
+    disk = _part(DiskSchema, "Where the artifacts are.", required=True)
+    token = _part(AskingTokenSchema, "The token that asks.", required=True)
+
+
+class LineSchema(ResponseSchema):
+    """A line of output."""
+
+    seq = _count("Its number in the run, from 0.")
+    time = _text("When it came.", schema=_TIME)
+    stream = _choice(None, ["stdout", "stderr"])
+    text = _text("Without its newline.")
+
+
+class ArtifactSchema(ResponseSchema):
+    """A file or directory that was kept."""
+
+    path = _text("Relative to the artifact folder.")
+    bytes = _count("0 for a directory.")
+    type = _choice(None, ["file", "directory"])
+
+
+class FolderEntrySchema(ResponseSchema):
+    """What a folder among the artifacts has."""
+
+    path = _text("The name in its folder.")
+    type = _choice(None, ["file", "directory"])
+
+
+class ExtractedSchema(ResponseSchema):
+    """What became of one `extract` entry."""
+
+    path = _text("As it was asked for.")
+    status = _choice(None, ["ok", "missing", "error"])
+    bytes = _count("How much was kept.")
+    error = _text("What went wrong, in a sentence.", required=False)
+
+
+class TimingsSchema(ResponseSchema):
+    """Milliseconds each step took."""
+
+    queuedMs = fields.Float(required=True, metadata={"description": "Waiting for a slot."})
+    imageMs = fields.Float(required=True, metadata={"description": "Pulling and building the image."})
+    startMs = fields.Float(required=True, metadata={"description": "Creating and starting the container."})
+    runMs = fields.Float(required=True, metadata={"description": "The command."})
+    extractMs = fields.Float(required=True, metadata={"description": "Getting the artifacts out."})
+
+
+class CallbackStateSchema(ResponseSchema):
+    """How far the callback has come."""
+
+    state = _choice(None, Delivery)
+    attempts = _count("How often it was sent.")
+    lastStatus = _count("The HTTP status of the last answer; null where there was none.", null=True)
+    nextAttemptAt = _text("When it is sent next; null where it is not.", null=True, schema=_TIME)
+
+
+class ProgressSchema(ResponseSchema):
+    """How far a pull is, in layers, or a build, in steps."""
+
+    done = _count("Layers in place, or steps done.")
+    layers = _count("Of a pull: of so many layers.", required=False)
+    currentBytes = _count("Of a pull: downloaded, of layers whose size is known yet.", required=False)
+    totalBytes = _count("Of a pull: the size of those layers.", required=False)
+    steps = _count("Of a build: of so many steps.", required=False)
+
+
+class CallbackSchema(ResponseSchema):
+    """The answer to redelivering."""
+
+    callback = _part(CallbackStateSchema, "As it is now.", required=True)
+
+
+class AcceptedSchema(ResponseSchema):
+    """The answer to a detached run."""
+
+    id = _text("The run's.", schema=_UUID)
+    status = _choice("`queued` where it has to wait.", Status)
+    url = _text("Where to ask for it.", schema={"pattern": "^/runs/"})
+
+
+class RunSummarySchema(ResponseSchema):
+    """A run as it is listed; what it does not have is left out."""
+
+    id = _text("A UUID.", schema=_UUID)
+    status = _choice("`succeeded` is exit code 0 within the time.", Status)
+    startedAt = _text("When it left the queue; when it came in, as long as it waits.", schema=_TIME)
+    finishedAt = _text("When it ended.", required=False, schema=_TIME)
+    phase = _choice("What it is doing, while it is `running`.", Phase, required=False)
+    progress = _part(ProgressSchema, "How far that is, while it is pulling or building.")
+    exitCode = _count("Of the command, where it ran to an end by itself.", required=False, least=None)
+    durationMs = _count("From `startedAt` to `finishedAt`.", required=False)
+    artifacts = _list(ArtifactSchema, "What was kept.")
+    error = _text("One sentence, where it did not simply exit by itself.", required=False)
+    reason = _choice("Why it ended.", Reason, required=False)
+    extracted = _list(ExtractedSchema, "One entry for each of `extract`.")
+    timings = _part(TimingsSchema, "Milliseconds each step took.")
+    parked = fields.Boolean(
+        metadata={"description": "Whether the command ran in a container that was started ahead."}
+    )
+    logsTruncated = fields.Boolean(
+        metadata={"description": "True where output went past the cap.", "enum": [True]}
+    )
+    callback = _part(CallbackStateSchema, "Where one was asked for; not in the callback itself.")
+
+
+class RunStateSchema(RunSummarySchema):
+    """A run with its output."""
+
+    logs = _list(fields.String(), "The lines of stdout and stderr, as they came.", required=True)

@@ -1,0 +1,73 @@
+"""The routes about the service itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from light_run.api.openapi import schemas, texts
+from light_run.api.openapi.operation import Operation, answer, sent
+
+
+def operations() -> Iterator[Operation]:
+    """All of them."""
+    yield Operation(
+        method="get",
+        path="/health",
+        name="getHealth",
+        tag="Service",
+        summary="Ask how the service is",
+        description="Needs no token.",
+        scope=None,
+        answers={
+            200: answer("The engine answers.", schemas.HealthSchema, texts.HEALTH),
+            503: answer("It does not.", schemas.HealthSchema, {"status": "degraded", "docker": False}),
+        },
+    )
+    yield Operation(
+        method="get",
+        path="/info",
+        name="getInfo",
+        tag="Service",
+        summary="Ask what the service is like",
+        description="What `light-run doctor` looks at.",
+        answers={200: answer("What it is like.", schemas.InfoSchema, texts.INFO)},
+    )
+    yield Operation(
+        method="get",
+        path="/metrics",
+        name="getMetrics",
+        tag="Service",
+        summary="Read what is measured",
+        description="For Prometheus, in the format that `Accept` asks for.",
+        scope="metrics",
+        answers={
+            200: {
+                "description": "All metrics.",
+                "content": {"text/plain": {}, "application/openmetrics-text": {}},
+            }
+        },
+    )
+    yield Operation(
+        method="get",
+        path="/openapi.json",
+        name="getOpenapi",
+        tag="Service",
+        summary="Get this description",
+        description="A browser may send the token as the password of Basic authorization, under any name.",
+        answers={200: answer("OpenAPI 3.1.", {"type": "object"}, {"openapi": "3.1.0"})},
+    )
+    yield Operation(
+        method="get",
+        path="/docs",
+        name="getDocs",
+        tag="Service",
+        summary="Read this description",
+        description="Tokens as for `/openapi.json`.",
+        answers={
+            200: {
+                "description": "A page.",
+                "headers": {"Content-Security-Policy": sent("Nothing is loaded from elsewhere.")},
+                "content": {"text/html": {"schema": {"type": "string"}}},
+            }
+        },
+    )

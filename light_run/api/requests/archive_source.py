@@ -1,0 +1,104 @@
+"""What tarfile and zipfile read an archive from: no more of it at once than its sender should make us hold."""
+
+from __future__ import annotations
+
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from typing import IO
+
+from light_run.engine.spec import MIB
+
+CHUNK = 64 * 1024
+# tarfile reads a header of any length at once, zipfile its whole table of contents: not longer than this.
+_MOST_TAR_HEADER = CHUNK
+MOST_ZIP_TABLE = 4 * MIB
+# zipfile keeps some 600 bytes of each entry, beside its name.
+MOST_ZIP_ENTRIES = 25_000
+_ZIP_ENTRY = b"PK\x01\x02"
+# What is passed over costs nothing but time, of which a compressed archive can ask for hours.
+MOST_PASSED = 256 * MIB
+
+
+class ForwardReader:
+    """`chunks` as a file that is read once, from its begin to its end, and never much of it at a time.
+
+    `spare` is how many bytes may still be read; None is any number. What is passed over does not count.
+    """
+
+    def __init__(self, chunks: Iterator[bytes], most: int = _MOST_TAR_HEADER) -> None:
+        self.last = b""
+        self.spare: int | None = None
+        self._most = most
+        self._chunks = chunks
+        self._buffer = bytearray()
+        self._position = 0
+        self._passed = 0
+
+    def peek(self, size: int) -> bytes:
+        """What the next `size` bytes will be."""
+        while len(self._buffer) < size and (chunk := next(self._chunks, b"")):
+            self._buffer += chunk
+        return bytes(self._buffer[:size])
+
+    def read(self, size: int) -> bytes:
+        """The next `size` bytes, or what is left. Raises ReadError where that is too much."""
+        if size > self._most:
+            raise tarfile.ReadError(f"it has a header of {size} bytes")
+        if self.spare is not None:
+            self.spare -= size
+            if self.spare < 0:
+                raise tarfile.ReadError("it has too many headers for one member")
+        return self._take(size)
+
+    def tell(self) -> int:
+        """How many bytes are behind."""
+        return self._position
+
+    def seek(self, position: int) -> int:
+        """Pass over what is before `position`. Raises ReadError where that is much, or behind, or beyond the end."""
+        if position < self._position:
+            raise tarfile.ReadError("it leads back to where it has been")
+        while position > self._position:
+            passed = len(self._take(min(CHUNK, position - self._position)))
+            if not passed:
+                raise tarfile.ReadError("it ends in the middle")
+            self._passed += passed
+            if self._passed > MOST_PASSED:
+                raise tarfile.ReadError(f"more than {MOST_PASSED} bytes of it cannot be taken")
+        return position
+
+    def _take(self, size: int) -> bytes:
+        self.last = self.peek(size)
+        del self._buffer[: len(self.last)]
+        self._position += len(self.last)
+        return self.last
+
+
+class BoundedReader:
+    """`file`, a zip, of which no single read takes much, the table of contents not either."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.tell, self.seekable = file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        """As a file does. Raises BadZipFile."""
+        if size > MOST_ZIP_TABLE:
+            raise zipfile.BadZipFile(
+                f"its table of contents has {size} bytes; {MOST_ZIP_TABLE} are the most, send a tar instead"
+            )
+        data = self._file.read(MOST_ZIP_TABLE if size < 0 else size)
+        # The number that the archive itself gives is whatever its maker wrote. No other read has room for so many.
+        if size > CHUNK and data.count(_ZIP_ENTRY) > MOST_ZIP_ENTRIES:
+            raise zipfile.BadZipFile(
+                f"it has more than {MOST_ZIP_ENTRIES} entries, too many for a zip here; send a tar instead"
+            )
+        return data
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As a file does. Raises BadZipFile."""
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError):
+            raise zipfile.BadZipFile("it leads outside of itself") from None

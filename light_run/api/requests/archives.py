@@ -1,0 +1,224 @@
+"""An archive that a client sends, unpacked while it arrives: tar, tar.gz or zip.
+
+Regular files and folders alone come out, and second names of files that came out before. Nothing of it is
+trusted: tarfile and zipfile say what there is, and what is written where is decided here.
+"""
+
+from __future__ import annotations
+
+import gzip
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from typing import IO, cast
+
+from marshmallow import ValidationError
+
+from light_run.api.requests.archive_source import CHUNK, BoundedReader, ForwardReader
+from light_run.api.requests.faults import FieldFault, faults
+from light_run.api.requests.files import relative_path
+from light_run.api.requests.strict_json import MOST_FAULTS
+from light_run.errors import Fault, InvalidSpec
+from light_run.runs.ports import IntakePort
+
+SOURCE = "archive"
+
+_MOST_GZIP_READ = 1024 * 1024
+# All that stands before one member: its own header, long names, extended headers, maps of sparse files.
+_MOST_TAR_HEADERS = 128 * 1024
+# Those of all members; every one of them would have a copy.
+_MOST_GLOBAL_HEADERS = 16
+
+_OTHERS = {
+    b"\xfd7zXZ\0": "compressed with xz",
+    b"BZh": "compressed with bzip2",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd",
+    b"\x04\x22\x4d\x18": "compressed with lz4",
+    b"\x1f\x9d": "compressed with compress",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"Rar!": "a RAR archive",
+}
+_GZIP = b"\x1f\x8b"
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_LONGEST_MAGIC = 6
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+# What they raise for an archive that is not one, or not all of one.
+_BROKEN = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    RecursionError,
+    NotImplementedError,
+)
+
+
+def unpack(chunks: Iterator[bytes], intake: IntakePort) -> None:
+    """Have `intake` take what the archive in `chunks` holds; not all of `chunks` need be read for it.
+
+    Raises InvalidSpec for names that lead outside or are taken, for what is neither file nor folder, for
+    what is broken, encrypted or no such archive; PayloadTooLarge, OSError.
+    """
+    archive = ForwardReader(chunks)
+    head = archive.peek(_LONGEST_MAGIC)
+    for magic, what in _OTHERS.items():
+        if head.startswith(magic):
+            raise _fault(f"is {what}; it must be a tar, tar.gz or zip archive")
+    members = _Members(intake)
+    try:
+        if head.startswith(_ZIP):
+            _from_zip(archive, members)
+        elif head.startswith(_GZIP):
+            # It reads 128 KiB at a time, or as much as it likes.
+            source = ForwardReader(_chunks(cast("IO[bytes]", archive)), most=_MOST_GZIP_READ)
+            with gzip.GzipFile(fileobj=cast("IO[bytes]", source)) as file:
+                _from_tar(ForwardReader(iter(lambda: file.read(CHUNK), b"")), members)
+        else:
+            _from_tar(archive, members)
+    except _BROKEN as error:
+        said = str(error) or "it ends in the middle"
+        members.add(_fault(f"is broken, or no tar, tar.gz or zip archive: {said}"))
+    members.settle()
+
+
+class _Members:
+    # Takes members one by one, and keeps what is wrong with them, up to a number.
+    def __init__(self, intake: IntakePort) -> None:
+        self._intake = intake
+        self._faults: list[Fault] = []
+
+    @property
+    def hopeless(self) -> bool:
+        return len(self._faults) >= MOST_FAULTS
+
+    def add(self, error: InvalidSpec) -> None:
+        self._faults.extend(error.faults)
+
+    def settle(self) -> None:
+        if self._faults:
+            raise InvalidSpec(self._faults)
+
+    def refuse(self, name: str, what: str) -> None:
+        self.add(_fault(what, name))
+
+    def file(self, name: str, file: IO[bytes], mode: int) -> None:
+        path = self._path(name)
+        # Nothing is written any more where nothing will be kept.
+        if path is not None and not self._faults:
+            self._kept(lambda: self._intake.add_file(path, _chunks(file), mode, SOURCE))
+
+    def directory(self, name: str) -> None:
+        while name.endswith(("/", "/.")):
+            name = name[:-1]
+        if name in {"", "."}:
+            return
+        path = self._path(name)
+        if path is not None:
+            self._kept(lambda: self._intake.add_directory(path, SOURCE))
+
+    def second_name(self, name: str, first: str) -> None:
+        path, target = self._path(name), self._path(first)
+        if path is None or target is None or self._faults:
+            return
+        if not self._kept(lambda: self._intake.copy_file(target, path, SOURCE)):
+            self.refuse(name, "is a hard link to something that is not in the archive before it")
+
+    def _path(self, name: str) -> str | None:
+        try:
+            name.encode()
+            return relative_path(name)
+        except UnicodeEncodeError:
+            shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            self.refuse(shown, "has a name that is not UTF-8")
+        except ValidationError as error:
+            self._faults.extend(faults(error.messages, (SOURCE, name)))
+        return None
+
+    def spool(self) -> IO[bytes]:
+        return self._intake.spool()
+
+    def _kept(self, take: Callable[[], bool | None]) -> bool | None:
+        try:
+            return take()
+        except InvalidSpec as error:
+            self.add(error)
+            return True
+
+
+def _from_tar(archive: ForwardReader, members: _Members) -> None:
+    archive.spare = _MOST_TAR_HEADERS
+    with tarfile.TarFile(
+        fileobj=cast("IO[bytes]", archive), encoding="utf-8", errors="surrogateescape"
+    ) as tar:
+        while not members.hopeless and (member := tar.next()) is not None:
+            # A file's content has a cap of its own.
+            archive.spare = None
+            if len(tar.pax_headers) > _MOST_GLOBAL_HEADERS:
+                raise tarfile.ReadError("it has too many global headers")
+            if member.isdir():
+                members.directory(member.name)
+            elif member.isreg():
+                members.file(member.name, cast("IO[bytes]", tar.extractfile(member)), member.mode)
+            elif member.islnk():
+                members.second_name(member.name, member.linkname)
+            else:
+                members.refuse(member.name, f"is {_tar_kind(member)}; there may be regular files and folders")
+            # tarfile remembers every member, which a million of them would make us pay for.
+            tar.members = []  # type: ignore[attr-defined]
+            archive.spare = _MOST_TAR_HEADERS
+    # It also takes the middle of an archive for its end.
+    if not members.hopeless and archive.last != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("it ends without the blocks of zeros that end a tar")
+
+
+def _tar_kind(member: tarfile.TarInfo) -> str:
+    if member.issym():
+        return "a symbolic link"
+    return "a pipe" if member.isfifo() else "a device" if member.isdev() else "neither"
+
+
+def _from_zip(archive: ForwardReader, members: _Members) -> None:
+    # Its table of contents comes last: it has to be there whole.
+    with members.spool() as spool:
+        for chunk in _chunks(cast("IO[bytes]", archive)):
+            spool.write(chunk)
+        with zipfile.ZipFile(cast("IO[bytes]", BoundedReader(spool))) as found:
+            for info in found.infolist():
+                if members.hopeless:
+                    break
+                _take_zipped(found, info, members)
+
+
+def _take_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo, members: _Members) -> None:
+    # What is behind a NUL, zipfile would leave out.
+    name = info.orig_filename
+    mode = info.external_attr >> 16
+    kind = stat.S_IFMT(mode)
+    if info.flag_bits & 1:
+        members.refuse(name, "is encrypted")
+    elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        what = "a symbolic link" if kind == stat.S_IFLNK else "no regular file"
+        members.refuse(name, f"is {what}; there may be regular files and folders")
+    elif name.endswith("/"):
+        members.directory(name)
+    elif info.compress_type not in _METHODS:
+        members.refuse(name, "is compressed in a way that is not known here; deflate is")
+    else:
+        with archive.open(info) as file:
+            members.file(name, file, mode)
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    return iter(lambda: file.read(CHUNK), b"")
+
+
+def _fault(what: str, name: str | None = None) -> InvalidSpec:
+    path = (SOURCE,) if name is None else (SOURCE, name)
+    return InvalidSpec(list(faults([FieldFault("invalid_archive", what)], path)))

@@ -1,0 +1,82 @@
+"""How a field says what is wrong, and how that becomes the faults of an answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from marshmallow import ValidationError
+from marshmallow.exceptions import SCHEMA
+
+from light_run.errors import Fault
+
+_SHOWN = 80
+# No name that is right is half as long; a thousand that are longer would make an answer of hundreds of megabytes.
+_LONGEST_NAME = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class FieldFault:
+    """What is wrong with one value: a word, and the rest of a sentence that begins with the field's name."""
+
+    code: str
+    text: str
+
+
+def wrong(code: str, text: str) -> ValidationError:
+    """The exception for one problem."""
+    return ValidationError([FieldFault(code, text)])
+
+
+def wrong_type(value: Any, right: str) -> ValidationError:
+    """The exception for a value of another type than `right` describes."""
+    return wrong("invalid_type", f"is {kind(value)}; it must be {right}")
+
+
+def kind(value: Any) -> str:
+    """What a client would call `value`; only numbers and booleans are shown themselves."""
+    if value is None:
+        return "null"
+    if isinstance(value, (bool, int, float)):
+        return shown(value)
+    if isinstance(value, str):
+        return "a string"
+    return "an array" if isinstance(value, list) else "an object"
+
+
+def shown(value: Any) -> str:
+    """`value` as JSON, cut where it is long."""
+    text = json.dumps(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def faults(messages: Any, path: tuple[str | int, ...] = ()) -> Iterator[Fault]:
+    """Every problem in marshmallow's nested `messages`, with its path and a whole sentence."""
+    if isinstance(messages, dict):
+        for key, below in messages.items():
+            yield from faults(below, path if key == SCHEMA else (*path, key))
+    elif isinstance(messages, list):
+        for each in messages:
+            yield from faults(each, path)
+    else:
+        problem = (
+            messages if isinstance(messages, FieldFault) else FieldFault("invalid", f"is wrong: {messages}")
+        )
+        path = tuple(_cut(part) for part in path)
+        yield Fault(path, problem.code, f"{_name(path)} {problem.text}")
+
+
+def _cut(part: str | int) -> str | int:
+    return f"{part[:_LONGEST_NAME]}…" if isinstance(part, str) and len(part) > _LONGEST_NAME else part
+
+
+def _name(path: tuple[str | int, ...]) -> str:
+    if not path:
+        return "the request"
+    name = str(path[0])
+    for part in path[1:]:
+        plain = isinstance(part, str) and part.isidentifier()
+        name += f".{part}" if plain else f"[{shown(part)}]"
+    return name

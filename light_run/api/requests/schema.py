@@ -1,0 +1,298 @@
+"""The body of ``POST /run``: which fields there are, and what they become."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Any, ClassVar, get_args
+from urllib.parse import urlsplit
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, validates_schema
+
+from light_run.api.requests import strict_json
+from light_run.api.requests.faults import FieldFault, faults, kind, shown, wrong, wrong_type
+from light_run.api.requests.fields import (
+    MESSAGES,
+    NO_NUL,
+    AnyValue,
+    Boolean,
+    Choice,
+    Integer,
+    Nested,
+    Number,
+    Size,
+    Text,
+    TextList,
+)
+from light_run.api.requests.files import Files, Stdin
+from light_run.api.requests.policy import Policy
+from light_run.engine.spec import MIB, Limits, Pull, RunSpec
+from light_run.errors import InvalidSpec
+from light_run.runs.callbacks.targets import TargetRefused, parse
+
+# The kernel executes nothing with a longer variable (MAX_ARG_STRLEN, its final NUL included), nor with more than a
+# quarter of its stack's limit of 8 MiB for arguments and environment; the image and the engine add some of their own.
+_LONGEST_VARIABLE = 128 * 1024 - 1
+_LONGEST_EXEC = 3 * MIB // 2
+# A NUL and a pointer.
+_EACH_VARIABLE = 9
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_SEPARATORS = re.compile(r"[/\\]")
+_BLANK_OR_CONTROL = re.compile(r"[\x00-\x20\x7f]")
+
+# What the checks below look for, as far as JSON Schema can say it.
+_PARENT = {"pattern": r"(^|[/\\])[.][.]([/\\]|$)"}
+_ABSOLUTE = {"pattern": r"^/[^\u0000]*$", "not": _PARENT}
+_NETWORK_NAME = {"pattern": f"^{_NETWORK.pattern}$", "not": {"const": "host"}}
+_WEB_ADDRESS = {"format": "uri", "pattern": r"^[hH][tT][tT][pP][sS]?://[^\u0000-\u0020\u007f]+$"}
+
+
+class Strict(Schema):
+    """A schema that names every field it does not know, and the one that was probably meant."""
+
+    # What JSON Schema says of it beside its fields.
+    json_schema: ClassVar[Mapping[str, Any]] = {"additionalProperties": False}
+
+    class Meta:
+        unknown = EXCLUDE
+
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def _name_unknown(self, data: Any, original: Mapping[str, Any], **kwargs: Any) -> None:
+        # Looking for the one meant takes time, and a body has room for a million names.
+        unknown = list(
+            islice((name for name in original if name not in self.fields), strict_json.MOST_FAULTS)
+        )
+        if unknown:
+            raise ValidationError({name: [self._unknown(name)] for name in unknown})
+
+    def _unknown(self, name: str) -> FieldFault:
+        close = difflib.get_close_matches(name[:100], list(self.fields), n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(self.fields)}"
+        return FieldFault("unknown_field", f"is no field of a request; {hint}")
+
+
+class RunRequestBase(Strict):
+    """What no single field can see."""
+
+    json_schema: ClassVar[Mapping[str, Any]] = {
+        **Strict.json_schema,
+        "not": {"anyOf": [{"required": ["run", "setup"]}, {"required": ["input", "stdin"]}]},
+    }
+
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def _together(self, data: Any, original: Mapping[str, Any], **kwargs: Any) -> None:
+        problems = {}
+        if "run" in original and "setup" in original:
+            problems["setup"] = [FieldFault("conflict", "is the same as run; give one of them")]
+        if "env" in data and (size := _exec_size(data)) > _LONGEST_EXEC:
+            right = (
+                f"has {size} bytes with the command, {_EACH_VARIABLE} a variable included; "
+                f"all of it may have {_LONGEST_EXEC}, use files"
+            )
+            problems["env"] = [FieldFault("too_long", right)]
+        if "input" in original and "stdin" in original:
+            problems["stdin"] = [FieldFault("conflict", "is given beside input; give one of them")]
+        if problems:
+            raise ValidationError(problems)
+
+
+def _env_size(name: str, value: str) -> int:
+    return len(f"{name}={value}".encode("utf-8", "surrogatepass"))
+
+
+def _exec_size(data: Mapping[str, Any]) -> int:
+    # What the kernel counts against its limit of a program's arguments and environment.
+    command = (data.get("entrypoint") or "").encode("utf-8", "surrogatepass")
+    return len(command) + sum(_env_size(name, value) + _EACH_VARIABLE for name, value in data["env"].items())
+
+
+class Env(fields.Dict):
+    """An object of names and strings."""
+
+    def __init__(self) -> None:
+        names, values = {"pattern": f"^{_ENV_NAME.pattern}$"}, {"type": "string", "pattern": NO_NUL}
+        schema = {"propertyNames": names, "additionalProperties": values}
+        super().__init__(error_messages=MESSAGES, metadata=schema)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, str]:
+        if not isinstance(value, dict):
+            raise wrong_type(value, "an object of names and strings")
+        problems = {}
+        for name, item in value.items():
+            if not _ENV_NAME.fullmatch(name):
+                right = "is no name; it must be letters, digits and _, and not begin with a digit"
+                problems[name] = [FieldFault("invalid_name", right)]
+            elif not isinstance(item, str):
+                problems[name] = [FieldFault("invalid_type", f"is {kind(item)}; it must be a string")]
+            elif "\0" in item:
+                problems[name] = [FieldFault("invalid_text", "has a NUL character")]
+            elif (size := _env_size(name, item)) > _LONGEST_VARIABLE:
+                right = f"has {size} bytes with its name; a variable may have {_LONGEST_VARIABLE}, use a file"
+                problems[name] = [FieldFault("too_long", right)]
+        if problems:
+            raise ValidationError(problems)
+        return value
+
+
+def run_schema(policy: Policy) -> Schema:
+    """The schema of a request under `policy`; one instance serves every thread."""
+    step = Text(most=2048)
+    limits = Strict.from_dict(
+        {
+            "memory": Size(least=min(6 * MIB, policy.most.memory), most=policy.most.memory),
+            "cpus": Number("CPUs", least=min(0.01, policy.most.cpus), most=policy.most.cpus),
+            "pids": Integer("processes", least=1, most=policy.most.pids),
+        },
+        name="Limits",
+    )
+    request = RunRequestBase.from_dict(
+        {
+            "image": Text(_image_check(policy), most=300, required=True),
+            "files": Files(),
+            "entrypoint": Text(most=2048),
+            "run": TextList(step, most=50),
+            "setup": TextList(step, most=50),
+            "input": AnyValue(),
+            "stdin": Stdin(),
+            "timeout": Integer("milliseconds", least=1, most=policy.max_timeout),
+            "network": Text(_network_check(policy), most=100, schema=_NETWORK_NAME),
+            "workdir": Text(_absolute, most=200, schema=_ABSOLUTE),
+            "env": Env(),
+            "extract": TextList(Text(_no_parent, most=1024, schema={"not": _PARENT}), most=20),
+            "detached": Boolean(),
+            "callbackUrl": Text(_web_address, most=2048, schema=_WEB_ADDRESS),
+            "callbackSecret": Text(least=16, most=200),
+            "limits": Nested(limits()),
+            "runtime": Text(_runtime_check(policy), most=100, schema={"enum": list(policy.runtimes)}),
+            "pull": Choice(*get_args(Pull), check=_pull_check(policy)),
+        },
+        name="RunRequest",
+    )
+    return request()
+
+
+def load(schema: Schema, body: bytes, optional: Sequence[str] = ()) -> dict[str, Any]:
+    """The fields in `body`, each of its own type; those in `optional` need not be there.
+
+    Raises `BadRequest` for no JSON, else `InvalidSpec`.
+    """
+    value, found = strict_json.parse(body)
+    if not isinstance(value, dict):
+        found.extend(faults([FieldFault("invalid_type", f"is {kind(value)}; it must be an object")]))
+        raise InvalidSpec(found)
+    loaded: Any = {}
+    try:
+        loaded = schema.load(value, partial=tuple(optional))
+        if "input" in loaded:
+            loaded["input"] = _serialised(loaded["input"])
+    except ValidationError as error:
+        found.extend(islice(faults(error.messages), strict_json.MOST_FAULTS))
+    if found:
+        raise InvalidSpec(found)
+    return dict(loaded)
+
+
+def run_spec(loaded: Mapping[str, Any], policy: Policy, owner: str = "") -> RunSpec:
+    """The run that the fields `loaded` ask for, as `owner`'s."""
+    return RunSpec(
+        image=loaded["image"],
+        files=loaded.get("files", {}),
+        entrypoint=loaded.get("entrypoint"),
+        steps=tuple(loaded.get("run", loaded.get("setup", ()))),
+        stdin=loaded.get("stdin", loaded.get("input")),
+        timeout=loaded.get("timeout", policy.timeout) / 1000,
+        network=loaded.get("network"),
+        workdir=loaded.get("workdir", "/app"),
+        env=loaded.get("env", {}),
+        extract=tuple(loaded.get("extract", ())),
+        limits=_limits(loaded.get("limits", {}), policy.limits),
+        runtime=loaded.get("runtime"),
+        pull=loaded.get("pull", policy.pull),
+        owner=owner,
+    )
+
+
+def _limits(asked: Mapping[str, Any], default: Limits) -> Limits:
+    return Limits(
+        memory=asked.get("memory", default.memory),
+        cpus=asked.get("cpus", default.cpus),
+        pids=asked.get("pids", default.pids),
+    )
+
+
+def _serialised(value: Any) -> bytes:
+    try:
+        return strict_json.serialise(value)
+    except UnicodeEncodeError:
+        return b""  # a lone surrogate: found, and said with its place, when the body was read
+    except ValueError:
+        problem = FieldFault("out_of_range", "has a number that is too large for JSON")
+    except RecursionError:
+        problem = FieldFault("invalid_value", "is nested too deeply")
+    raise ValidationError({"input": [problem]})
+
+
+def _image_check(policy: Policy) -> Any:
+    def check(image: str) -> None:
+        if not policy.allows_image(image):
+            allowed = ", ".join(policy.images or ())
+            raise wrong(
+                "not_allowed", f"is {shown(image)}, which this server does not allow; it allows {allowed}"
+            )
+
+    return check
+
+
+def _network_check(policy: Policy) -> Any:
+    def check(network: str) -> None:
+        if network == "host" or not _NETWORK.fullmatch(network):
+            raise wrong(
+                "not_allowed" if network == "host" or network.startswith("container:") else "invalid_value",
+                f"is {shown(network)}; it must be none, bridge or the name of a network that exists",
+            )
+        if not policy.allows_network(network):
+            allowed = ", ".join(policy.networks or ())
+            raise wrong("not_allowed", f"is {shown(network)}; this server allows {allowed}")
+
+    return check
+
+
+def _runtime_check(policy: Policy) -> Any:
+    def check(runtime: str) -> None:
+        if runtime not in policy.runtimes:
+            allowed = ", ".join(policy.runtimes)
+            raise wrong("not_allowed", f"is {shown(runtime)}; this server allows {allowed}")
+
+    return check
+
+
+def _pull_check(policy: Policy) -> Any:
+    def check(pull: str) -> None:
+        if policy.pull == "never" and pull != "never":
+            raise wrong("not_allowed", f'is {shown(pull)}; this server never pulls images: it allows "never"')
+
+    return check
+
+
+def _absolute(path: str) -> None:
+    if not path.startswith("/"):
+        raise wrong("invalid_path", f"is {shown(path)}; it must be absolute, such as /app")
+    _no_parent(path)
+
+
+def _no_parent(path: str) -> None:
+    if ".." in _SEPARATORS.split(path):
+        raise wrong("invalid_path", f'is {shown(path)}; it may not have a ".." segment')
+
+
+def _web_address(url: str) -> None:
+    try:
+        parse(url)
+        right = urlsplit(url).port != 0
+    except TargetRefused:
+        right = False
+    if not right or _BLANK_OR_CONTROL.search(url):
+        raise wrong("invalid_url", "is no http or https URL")

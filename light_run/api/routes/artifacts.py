@@ -1,0 +1,63 @@
+"""What runs left: lists, files, folders and everything in one archive."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request
+
+from light_run.api.responses import archive, download
+from light_run.api.responses.json import json_response
+from light_run.api.responses.request_log import RUN
+from light_run.artifacts.paths import segments
+from light_run.artifacts.store import OpenFile
+from light_run.errors import ArtifactNotFound, Fault, InvalidSpec
+from light_run.runs.service import RunService
+
+
+def blueprint(service: RunService, *, accel: str | None) -> Blueprint:
+    """The routes below ``/runs/ID/artifacts``; files go by way of nginx below `accel` where that is set."""
+    routes = Blueprint("artifacts", __name__)
+
+    @routes.get("/runs/<run_id>/artifacts")
+    def listed(run_id: str) -> Response:
+        request.environ[RUN] = run_id
+        run = service.get(run_id)
+        wanted = request.args.get("archive")
+        if wanted is None:
+            return json_response(
+                [{"path": each.path, "bytes": each.bytes, "type": each.type} for each in run.artifacts]
+            )
+        if wanted not in archive.KINDS:
+            message = f"archive must be one of {', '.join(archive.KINDS)}"
+            raise InvalidSpec([Fault(("archive",), "invalid_value", message)])
+        return archive.response(service.artifacts, run_id, wanted)
+
+    @routes.get("/runs/<run_id>/artifacts/<anything:rest>")
+    def one(run_id: str, rest: str) -> Response:
+        request.environ[RUN] = run_id
+        path, inline = _own_bytes(rest), _inline_query()
+        segments(path)
+        service.get(run_id)
+        found = service.artifacts.open(run_id, path)
+        if isinstance(found, OpenFile):
+            if path.endswith("/"):
+                found.handle.close()
+                raise ArtifactNotFound("the path names a folder, and there is a file")
+            return download.response(found, accel, inline=inline)
+        return json_response([{"path": each.path, "type": each.type} for each in found])
+
+    return routes
+
+
+def _inline_query() -> bool:
+    given = request.args.get("inline", "false")
+    if given not in {"true", "false"}:
+        raise InvalidSpec([Fault(("inline",), "invalid_value", "inline must be true or false")])
+    return given == "true"
+
+
+def _own_bytes(rest: str) -> str:
+    # Werkzeug replaces what is not UTF-8; the environment still has the bytes, in Latin-1's clothes.
+    if "\N{REPLACEMENT CHARACTER}" not in rest:
+        return rest
+    raw: str = request.environ["PATH_INFO"]
+    return raw.split("/", 4)[4].encode("latin-1").decode("utf-8", "surrogateescape")

@@ -1,0 +1,38 @@
+"""``GET /info``: what the service is like, for those who may use it."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from light_run.api.auth import bearer
+from light_run.api.requests.policy import Policy
+from light_run.api.responses.json import json_response
+from light_run.runs.service import RunService
+from light_run.version import __version__
+
+
+def blueprint(service: RunService, policy: Policy) -> Blueprint:
+    """The route that ``light-run doctor`` asks; it names nothing that a token may not know."""
+    routes = Blueprint("info", __name__)
+
+    @routes.get("/info")
+    def info() -> Response:
+        found, asking = service.health(), bearer.caller()
+        free, total = service.artifacts.room()
+        allowed = [name for name in found.runtimes if name in policy.runtimes]
+        return json_response(
+            {
+                "version": __version__,
+                "docker": found.docker,
+                "engine": {"name": found.engine, "runtimes": allowed, "missingLimits": found.missing_limits},
+                "workspace": found.workspace,
+                "disk": {"freeBytes": free, "totalBytes": total},
+                "token": {
+                    "name": asking.name,
+                    "scopes": sorted(asking.scopes),
+                    "required": bool(asking.digest),
+                },
+            }
+        )
+
+    return routes

@@ -1,0 +1,130 @@
+"""``GET /runs/ID/logs``: a run's lines as they come, in one of three formats."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from itertools import islice
+
+from flask import Blueprint, Response, request
+
+from light_run.api.requests.log_query import LogQuery, query
+from light_run.api.responses import log_formats
+from light_run.api.responses.json import no_content
+from light_run.api.responses.request_log import RUN
+from light_run.api.responses.slow_clients import is_gone
+from light_run.errors import Overloaded
+from light_run.runs.logs.following import LogBatch
+from light_run.runs.model import RunRecord
+from light_run.runs.ports import LinePort
+from light_run.runs.service import RunService
+
+# Seconds between two looks whether a client that gets nothing is still there.
+BEAT = 1.0
+# A stream of events that is silent for so many seconds says that it is there.
+COMMENT_EVERY = 15.0
+
+_RETRY_AFTER = 5
+
+
+class LogRoutes:
+    """The route for logs; at most `followers` clients at once follow a run that has not ended."""
+
+    def __init__(self, service: RunService, followers: int) -> None:
+        self._service = service
+        self._places = threading.BoundedSemaphore(followers)
+
+    def blueprint(self) -> Blueprint:
+        """The route, to be registered."""
+        routes = Blueprint("logs", __name__)
+        routes.get("/runs/<run_id>/logs")(self.logs)
+        return routes
+
+    def logs(self, run_id: str) -> Response:
+        """``GET /runs/ID/logs``."""
+        request.environ[RUN] = run_id
+        run = self._service.get(run_id)
+        asked = query(request)
+        if asked.form == log_formats.SSE and asked.resumed and run.ended and self._had_all(run_id, asked):
+            # Where a client of server-sent events stops connecting again.
+            return no_content()
+        with ExitStack() as reservation:
+            if asked.follow and not run.ended and request.method != "HEAD":
+                reservation.callback(self._take_place())
+            response = Response(self._stream(run_id, asked), content_type=log_formats.TYPES[asked.form])
+            response.headers["Cache-Control"] = "no-store"
+            response.headers["X-Accel-Buffering"] = "no"
+            response.call_on_close(reservation.pop_all().close)
+        return response
+
+    def _take_place(self) -> Callable[[], None]:
+        if not self._places.acquire(blocking=False):
+            message = "too many clients follow a run already; try again, or ask for the lines so far"
+            raise Overloaded(message, _RETRY_AFTER)
+        return self._places.release
+
+    def _had_all(self, run_id: str, asked: LogQuery) -> bool:
+        return asked.since >= sum(1 for _ in self._service.log_lines(run_id))
+
+    def _stream(self, run_id: str, asked: LogQuery) -> Iterator[bytes]:
+        since = self._start(run_id, asked)
+        feed = self._service.following.batches(run_id, follow=asked.follow, beat=BEAT)
+        gone = partial(is_gone, request.environ.get("gunicorn.socket"))
+        return pieces(feed, asked, since, gone)
+
+    def _start(self, run_id: str, asked: LogQuery) -> int:
+        # The line behind which those that are asked for begin.
+        if asked.tail is None:
+            return asked.since
+        surplus = sum(1 for _ in self._wanted(run_id, asked)) - asked.tail
+        last_left_out = (
+            next(islice(self._wanted(run_id, asked), surplus - 1, None), None) if surplus > 0 else None
+        )
+        return asked.since if last_left_out is None else last_left_out.seq
+
+    def _wanted(self, run_id: str, asked: LogQuery) -> Iterator[LinePort]:
+        return filter(asked.wants, self._service.log_lines(run_id))
+
+
+def pieces(
+    feed: Iterator[LogBatch | RunRecord | None],
+    asked: LogQuery,
+    since: int,
+    gone: Callable[[], bool],
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[bytes]:
+    """The bytes of an answer with what `feed` gives behind `since`; ends early where the client is `gone`."""
+    # The head of the answer goes out at once.
+    yield b""
+    events = asked.form == log_formats.SSE
+    spoken, count = clock(), 0
+    for found in feed:
+        said: Iterable[bytes] = ()
+        if isinstance(found, LogBatch):
+            count = found.after.seq
+            said = _said(found, asked, since)
+        elif found is None and gone():
+            return
+        elif found is not None and events:
+            said = (log_formats.end_event(found, count),)
+        for piece in filter(None, said):
+            yield piece
+            spoken = clock()
+        if events and clock() - spoken >= COMMENT_EVERY:
+            yield log_formats.COMMENT
+            spoken = clock()
+
+
+def _said(batch: LogBatch, asked: LogQuery, since: int) -> Iterator[bytes]:
+    render = partial(log_formats.render, form=asked.form, stream=asked.stream)
+    if batch.longest > log_formats.LONG:
+        for line in filter(asked.wants, batch.lines):
+            if line.seq > since:
+                yield from log_formats.slices(line, asked.form)
+    elif batch.lines[0].seq > since:
+        yield batch.rendered((asked.form, asked.stream), render)
+    else:
+        yield render([line for line in batch.lines if line.seq > since])

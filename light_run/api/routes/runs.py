@@ -1,0 +1,250 @@
+"""Runs: ask for one, look at them, cancel and delete them."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from hashlib import sha256
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Blueprint, Response, request
+
+from light_run.api.auth import bearer
+from light_run.api.requests import body, multipart, schema
+from light_run.api.requests.policy import Policy
+from light_run.api.responses.json import error_response, json_response, no_content, streamed_json
+from light_run.api.responses.request_log import RUN
+from light_run.engine.references import is_id
+from light_run.errors import Fault, InvalidSpec, Overloaded, RunActive, RunNotActive, RunNotFound
+from light_run.runs.model import RunRecord, RunRequest, Status
+from light_run.runs.presentation import run_state, server_timing, stream_state
+from light_run.runs.service import RunService
+
+MOST_LISTED = 1000
+MOST_WAIT = 3600.0
+
+_NO_ID = Fault(
+    ("image",), "not_allowed", "image is an id; this token has to give a name, such as alpine:3.19"
+)
+_NUMBER = re.compile(r"[0-9]+(?:[.][0-9]+)?(?:[eE][+-]?[0-9]{1,3})?")
+
+
+class Waiters:
+    """How many request threads may wait for a run to end; the others are for those that do not wait."""
+
+    def __init__(self, threads: int) -> None:
+        self._free = threading.BoundedSemaphore(max(1, threads - max(4, threads // 4)))
+
+    @contextmanager
+    def reserve(self) -> Iterator[bool]:
+        """Take a place for as long as the block lasts; False where there is none."""
+        taken = self._free.acquire(blocking=False)
+        try:
+            yield taken
+        finally:
+            if taken:
+                self._free.release()
+
+
+class RunRoutes:
+    """The routes for runs; `policy` bounds what a request may ask for, `body_limit` (bytes) how long it is.
+
+    With files of its own it may be as long as `upload_limit`. It has to arrive within `body_timeout` seconds.
+    """
+
+    def __init__(
+        self,
+        service: RunService,
+        *,
+        policy: Policy,
+        body_limit: int,
+        upload_limit: int,
+        threads: int,
+        body_timeout: float = body.TIMEOUT,
+    ) -> None:
+        self._service = service
+        self._policy = policy
+        self._body_limit = body_limit
+        self._upload_limit = upload_limit
+        self._body_timeout = body_timeout
+        self._schema = schema.run_schema(policy)
+        self._waiters = Waiters(threads)
+
+    def blueprint(self) -> Blueprint:
+        """The routes, to be registered."""
+        routes = Blueprint("runs", __name__)
+        routes.post("/run")(self.submit)
+        routes.get("/runs")(self.list)
+        routes.get("/runs/<run_id>")(self.state)
+        routes.post("/runs/<run_id>/cancel")(self.cancel)
+        routes.post("/runs/<run_id>/callback/redeliver")(self.redeliver)
+        routes.delete("/runs/<run_id>")(self.delete)
+        return routes
+
+    def submit(self) -> Response:
+        """``POST /run``: the final state, or where to ask for it."""
+        boundary = multipart.boundary(request)
+        asked = self._asked() if boundary is None else None
+        if asked is not None and asked.detached:
+            return _accepted(self._service.submit(asked))
+        with self._waiters.reserve() as taken:
+            if not taken:
+                raise Overloaded("too many requests are waiting for a run; try again, or use detached")
+            run = self._uploaded(boundary or "") if asked is None else self._service.submit(asked)
+            # The files are on disk now; as long as the run takes, they need not be in memory too.
+            del asked
+            if run.detached:
+                return _accepted(run)
+            request.environ[RUN] = run.id
+            run = self._service.wait(run.id)
+        response = self._state(run)
+        response.headers["Server-Timing"] = server_timing(run)
+        return response
+
+    def list(self) -> Response:
+        """``GET /runs``: newest first, a page at a time."""
+        asked = _list_query()
+        try:
+            if asked["before"] is not None and not bearer.sees(self._service.get(asked["before"])):
+                raise RunNotFound("there is no such run")
+            found, more = self._service.list(**asked, owner=bearer.owner())
+        except RunNotFound:
+            raise _fault("before", "not_found", "before is no run that there is") from None
+        response = json_response([run_state(run) for run in found])
+        if more and found:
+            following = {**asked, "before": found[-1].id}
+            query = {name: str(value) for name, value in following.items() if value is not None}
+            response.headers["Link"] = f'</runs?{urlencode(query)}>; rel="next"'
+        return response
+
+    def state(self, run_id: str) -> Response:
+        """``GET /runs/ID``, at once or when the run has ended or the time of ``?wait=`` is over."""
+        request.environ[RUN] = run_id
+        wait = _wait_query()
+        if wait:
+            with self._waiters.reserve() as taken:
+                # No place to wait in is no error: the state as it is now is an answer too.
+                if taken:
+                    return self._state(self._service.wait(run_id, wait))
+        return self._state(self._service.get(run_id))
+
+    def cancel(self, run_id: str) -> Response:
+        """``POST /runs/ID/cancel``."""
+        request.environ[RUN] = run_id
+        try:
+            self._service.cancel(run_id)
+        except (RunNotFound, RunNotActive):
+            return error_response("not_found_or_done", 404)
+        return no_content()
+
+    def redeliver(self, run_id: str) -> Response:
+        """``POST /runs/ID/callback/redeliver``: the callback is due once more, whatever became of it."""
+        request.environ[RUN] = run_id
+        try:
+            self._service.redeliver(run_id)
+        except RunActive:
+            return error_response("not_found_or_running", 404)
+        return json_response({"callback": run_state(self._service.get(run_id))["callback"]}, 202)
+
+    def delete(self, run_id: str) -> Response:
+        """``DELETE /runs/ID``."""
+        request.environ[RUN] = run_id
+        try:
+            self._service.delete(run_id)
+        except (RunNotFound, RunActive):
+            return error_response("not_found_or_running", 404)
+        return no_content()
+
+    def _asked(self) -> RunRequest:
+        raw = body.read(request, self._body_limit, self._body_timeout)
+        return self._request(schema.load(self._schema, raw), sha256(raw).hexdigest())
+
+    def _uploaded(self, boundary: str) -> RunRecord:
+        # The run of a request whose files came with it: a place for it first, as they are long.
+        asking, key = bearer.caller(), _idempotency_key()
+        pieces = body.stream(request, self._upload_limit, self._body_timeout)
+        with closing(pieces), body.drained(request):
+            if key is not None and self._service.replays.known(asking.name, key):
+                return self._replayed(key, multipart.digest(pieces, boundary))
+            with self._service.reserve(asking.name, asking.max_runs) as reservation:
+                received = multipart.receive(
+                    pieces, boundary, reservation.intake(), self._load_part, self._body_limit
+                )
+                asked = self._request(received.loaded, received.digest)
+                return self._service.submit(asked, reservation)
+
+    def _replayed(self, key: str, digest: str) -> RunRecord:
+        run = self._service.replays.run(bearer.caller().name, key, digest)
+        if run is None:
+            raise Overloaded("the run of this Idempotency-Key was deleted a moment ago; send it again", 1)
+        return run
+
+    def _load_part(self, raw: bytes) -> dict[str, Any]:
+        return schema.load(self._schema, raw, optional=("files",))
+
+    def _request(self, loaded: Mapping[str, Any], digest: str) -> RunRequest:
+        asking = bearer.caller()
+        if bearer.owner() is not None and is_id(loaded["image"]):
+            raise InvalidSpec([_NO_ID])
+        return RunRequest(
+            spec=schema.run_spec(loaded, self._policy, bearer.owner() or ""),
+            detached=loaded.get("detached", False),
+            callback_url=loaded.get("callbackUrl"),
+            callback_secret=loaded.get("callbackSecret"),
+            idempotency_key=_idempotency_key(),
+            body_digest=digest,
+            owner=asking.name,
+            max_runs=asking.max_runs,
+        )
+
+    def _state(self, run: RunRecord) -> Response:
+        return streamed_json(stream_state(run, self._service.log_lines(run.id)))
+
+
+def _accepted(run: RunRecord) -> Response:
+    request.environ[RUN] = run.id
+    url = f"/runs/{run.id}"
+    response = json_response({"id": run.id, "status": str(run.status), "url": url}, 202)
+    response.headers["Location"] = url
+    return response
+
+
+def _idempotency_key() -> str | None:
+    key = request.headers.get("Idempotency-Key", "").strip()
+    if len(key) > 255:
+        raise _fault("Idempotency-Key", "too_long", "Idempotency-Key has more than 255 characters")
+    return key or None
+
+
+def _list_query() -> dict[str, Any]:
+    limit, status = request.args.get("limit"), request.args.get("status")
+    if limit is not None and not (_is_digits(limit) and 1 <= int(limit) <= MOST_LISTED):
+        raise _fault("limit", "out_of_range", f"limit must be a whole number from 1 to {MOST_LISTED}")
+    statuses = [str(each) for each in Status]
+    if status is not None and status not in statuses:
+        raise _fault("status", "invalid_value", f"status must be one of {', '.join(statuses)}")
+    return {
+        "status": None if status is None else Status(status),
+        "limit": MOST_LISTED if limit is None else int(limit),
+        "before": request.args.get("before"),
+    }
+
+
+def _wait_query() -> float:
+    given = request.args.get("wait", "0")
+    # Python itself would take underscores and blanks, too.
+    wait = float(given) if _NUMBER.fullmatch(given) else -1.0
+    if not 0 <= wait <= MOST_WAIT:
+        raise _fault("wait", "out_of_range", f"wait must be a number of seconds from 0 to {MOST_WAIT:g}")
+    return wait
+
+
+def _is_digits(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 9
+
+
+def _fault(name: str, code: str, message: str) -> InvalidSpec:
+    return InvalidSpec([Fault((name,), code, message)])

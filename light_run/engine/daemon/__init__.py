@@ -1,0 +1,4 @@
+"""Everything that speaks to the Docker Engine: the client, its connections, the event stream and errors.
+
+Imports ``engine.stop``, ``engine.output``, ``engine.spec`` and ``errors``.
+"""

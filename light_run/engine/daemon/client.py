@@ -1,0 +1,357 @@
+"""The only place that talks to docker-py: engine verbs in, light-run's own errors out.
+
+Every call a run needs is here once. docker-py wants one client a thread (its sessions are not
+thread-safe), so each thread that calls gets its own, and the API version is asked for only once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import IO, Any
+
+import docker
+from docker.utils import parse_repository_tag
+
+from light_run.engine.daemon.events import ACTIONS, ExitEvents, PendingExit
+from light_run.engine.daemon.stream import EngineStream
+from light_run.engine.daemon.transport import breakable, connect, open_stream, translated_errors
+from light_run.engine.daemon.usage import written_bytes
+from light_run.engine.stop import CancelToken
+from light_run.errors import EngineRefused
+
+# An engine under a few hundred starts at once takes its time over each; a hung one must not hold us for ever.
+CALL_TIMEOUT = 300
+_AUDIT_TIMEOUT = 5.0
+# A removal that is under way is over in so many seconds, or hangs.
+_REMOVAL_SECONDS = 5.0
+# By which words of its description an engine without delegated cgroups, such as a rootless one, says that a limit is
+# not held. It takes the limit without a word.
+_LIMITS = {"memory": "MemoryLimit", "cpus": "CpuCfsQuota", "pids": "PidsLimit"}
+# Every container of ours has it, whichever server it belongs to.
+CONTAINER_LABEL = "light-run.kind"
+
+
+class Engine:
+    """A container engine, local or remote. Every method raises `EngineUnavailable` or `EngineRefused`."""
+
+    def __init__(self, timeout: int = CALL_TIMEOUT) -> None:
+        self._timeout = timeout
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._clients: weakref.WeakSet[docker.APIClient] = weakref.WeakSet()
+        self._version: str | None = None
+        self._description: dict[str, Any] | None = None
+        self._exits = ExitEvents(self._events, self._exited, self._exit_code)
+
+    def _connect(self) -> Any:
+        client = connect(self._version, self._timeout)
+        self._version = client.api_version
+        with self._lock:
+            self._clients.add(client)
+        return client
+
+    @property
+    def api(self) -> Any:
+        """This thread's docker-py client; Any, since its stubs leave out most of what is used here."""
+        client = getattr(self._local, "client", None)
+        if client is None:
+            client = self._local.client = self._connect()
+        return client
+
+    def close(self) -> None:
+        """Close the event stream and the idle connections of every thread; the engine stays usable."""
+        self._exits.close()
+        with self._lock:
+            clients = list(self._clients)
+        for client in clients:
+            client.close()
+
+    # -- the engine itself
+
+    def ping(self, timeout: float = 3.0) -> str:
+        """What the engine calls itself, such as ``Docker/20.10.24 (linux)``, if it answers in `timeout` seconds."""
+        with translated_errors():
+            api = self.api
+            response = api._get(api._url("/_ping"), timeout=timeout)
+            api._raise_for_status(response)
+            return str(response.headers.get("Server", ""))
+
+    def info(self) -> dict[str, Any]:
+        """The engine's own description of itself."""
+        with translated_errors():
+            return dict(self.api.info())
+
+    def runtimes(self) -> tuple[str, ...]:
+        """The names of the runtimes the engine has; asked once."""
+        return tuple(sorted(self._described().get("Runtimes") or {}))
+
+    def missing_limits(self) -> tuple[str, ...]:
+        """What the engine cannot hold containers to, of ``memory``, ``cpus``, ``pids`` and ``seccomp``; asked once."""
+        found = self._described()
+        missing = [name for name, key in _LIMITS.items() if found.get(key) is False]
+        options = found.get("SecurityOptions")
+        if options is not None and not any("seccomp" in option for option in options):
+            missing.append("seccomp")
+        return tuple(missing)
+
+    def _described(self) -> dict[str, Any]:
+        if self._description is None:
+            self._description = self.info()
+        return self._description
+
+    # -- containers
+
+    def create(self, config: Mapping[str, Any]) -> str:
+        """Create a container from a configuration in the engine API's own form; its id."""
+        with translated_errors():
+            return str(self.api.create_container_from_config(dict(config))["Id"])
+
+    def start(self, container: str) -> None:
+        """Start a created container."""
+        with translated_errors():
+            self.api.start(container)
+
+    def kill(self, container: str) -> None:
+        """Kill a container; one that does not run, or is gone, is fine."""
+        try:
+            with translated_errors():
+                self.api.kill(container)
+        except EngineRefused as error:
+            if not (error.not_found or error.conflict):
+                raise
+
+    def exit_causes(self, container: str, since: float, until: float) -> frozenset[str]:
+        """Which of ``kill`` and ``oom`` the engine tells of the container; times are since the epoch.
+
+        It was sent a signal by the engine, or by somebody through it; its memory ran out.
+        """
+        filters = {"container": container, "event": ["kill", "oom"]}
+        with translated_errors():
+            events = self.api.events(since=f"{since:f}", until=f"{until:f}", filters=filters, decode=True)
+            return frozenset(str(event["Action"]) for event in events)
+
+    def remove(self, container: str) -> None:
+        """Kill and remove a container with its anonymous volumes; one that is gone is fine."""
+        try:
+            with translated_errors():
+                self.api.remove_container(container, v=True, force=True)
+        except EngineRefused as error:
+            if error.not_found:
+                return
+            if not error.conflict:
+                raise
+            # Its removal is under way already, asked for by somebody else or by a call that was given up.
+            self._await_removal(container)
+
+    def _await_removal(self, container: str) -> None:
+        deadline = time.monotonic() + _REMOVAL_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                self.inspect(container)
+            except EngineRefused as error:
+                if error.not_found:
+                    return
+                raise
+            time.sleep(0.05)
+
+    def inspect(self, container: str) -> dict[str, Any]:
+        """A container's configuration and state."""
+        with translated_errors():
+            return dict(self.api.inspect_container(container))
+
+    def written_bytes(self, container: str) -> int:
+        """Bytes the container has written to the engine's disk."""
+        with translated_errors():
+            return written_bytes(self.api, container)
+
+    def containers(self, label: str) -> list[dict[str, Any]]:
+        """The containers that bear `label`, without an inspect each."""
+        with translated_errors():
+            return list(self.api.containers(all=True, filters={"label": label}))
+
+    def attach(self, container: str) -> EngineStream:
+        """The container's stdin, stdout and stderr, from now on."""
+        if not self._over_tls():
+            return self._attach(container, ("stdin", "stdout", "stderr"))
+        # Python's TLS cannot end one direction and go on in the other: the input goes by a connection of its own.
+        stdin = self._attach(container, ("stdin",))
+        try:
+            return self._attach(container, ("stdout", "stderr"), stdin)
+        except BaseException:
+            stdin.close()
+            raise
+
+    def _over_tls(self) -> bool:
+        with translated_errors():
+            return str(self.api.base_url).startswith("https:")
+
+    def _attach(
+        self, container: str, streams: Sequence[str], stdin: EngineStream | None = None
+    ) -> EngineStream:
+        with translated_errors():
+            stream = self._open(
+                "POST",
+                "/containers/{0}/attach",
+                container,
+                dict.fromkeys((*streams, "stream"), 1),
+                {"Connection": "Upgrade", "Upgrade": "tcp"},
+            )
+        if stdin is not None:
+            stream.write_by(stdin)
+        return stream
+
+    def logs(self, container: str) -> EngineStream:
+        """Everything the engine kept of the container's output, then what follows, until it ends."""
+        with translated_errors():
+            return self._open(
+                "GET", "/containers/{0}/logs", container, {"stdout": 1, "stderr": 1, "follow": 1}
+            )
+
+    def whole_log(self, container: str) -> AbstractContextManager[Iterator[bytes]]:
+        """What the engine kept of an ended container's output, in chunks of the multiplexed stream."""
+        return self._chunks("/containers/{0}/logs", container, {"stdout": 1, "stderr": 1})
+
+    def pending_exit(self, container: str, *, started: bool = False) -> PendingExit:
+        """The exit of a container, by the event stream; one that was `started` before may have exited already."""
+        pending = self._exits.watch(container)
+        if started:
+            try:
+                if not self.inspect(container)["State"].get("Running"):
+                    pending.resolve()
+            except BaseException:
+                pending.close()
+                raise
+        return pending
+
+    def _events(self, since: int) -> EngineStream:
+        filters = json.dumps({"type": ["container"], "event": list(ACTIONS)})
+        with translated_errors():
+            api = self.api
+            return open_stream(api, "GET", api._url("/events"), {"since": since, "filters": filters})
+
+    def _exited(self) -> frozenset[str]:
+        filters = json.dumps({"label": [CONTAINER_LABEL], "status": ["exited", "dead"]})
+        with translated_errors():
+            api = self.api
+            # Not as long as any call: events are not read meanwhile.
+            url, params = api._url("/containers/json"), {"all": 1, "filters": filters}
+            found = api._result(api._get(url, params=params, timeout=_AUDIT_TIMEOUT), True)
+            return frozenset(str(each["Id"]) for each in found)
+
+    def _exit_code(self, container: str) -> int:
+        return int(self.inspect(container)["State"]["ExitCode"])
+
+    def put_archive(self, container: str, path: str, tar: IO[bytes]) -> None:
+        """Unpack an uncompressed tar at `path` of a container that was not started yet."""
+        with translated_errors():
+            self.api.put_archive(container, path, tar)
+
+    def get_archive(self, container: str, path: str) -> AbstractContextManager[Iterator[bytes]]:
+        """A tar of `path` in chunks. `EngineRefused` with status 404 where it does not exist."""
+        return self._chunks("/containers/{0}/archive", container, {"path": path})
+
+    @contextlib.contextmanager
+    def _chunks(self, url: str, container: str, params: Mapping[str, Any]) -> Iterator[Iterator[bytes]]:
+        with translated_errors():
+            stream = self._open("GET", url, container, params)
+        with contextlib.closing(stream):
+            yield stream.chunks(self._timeout)
+
+    def _open(
+        self,
+        method: str,
+        url: str,
+        container: str,
+        params: Mapping[str, Any],
+        headers: Mapping[str, str] | None = None,
+    ) -> EngineStream:
+        api = self.api
+        return open_stream(api, method, api._url(url, container), params, headers)
+
+    # -- images
+
+    def inspect_image(self, name: str) -> dict[str, Any]:
+        """An image's id and configuration."""
+        with translated_errors():
+            return dict(self.api.inspect_image(name))
+
+    def images(self, label: str) -> list[dict[str, Any]]:
+        """The images that bear `label`."""
+        with translated_errors():
+            return list(self.api.images(filters={"label": label}))
+
+    def remove_image(self, name: str) -> None:
+        """Remove an image; one that is gone or in use is left."""
+        try:
+            with translated_errors():
+                self.api.remove_image(name)
+        except EngineRefused as error:
+            if not (error.not_found or error.conflict):
+                raise
+
+    def import_image(self, tar: bytes, name: str, labels: Mapping[str, str]) -> None:
+        """Make an image called `name` of the files in a tar."""
+        repository, tag = name.split(":")
+        # A Dockerfile's instructions, in which JSON is a way to quote.
+        changes = [f"LABEL {json.dumps(key)}={json.dumps(value)}" for key, value in labels.items()]
+        with translated_errors():
+            self.api.import_image_from_data(tar, repository=repository, tag=tag, changes=changes)
+
+    @contextlib.contextmanager
+    def pull(
+        self, name: str, credentials: Mapping[str, str], abandoned: CancelToken
+    ) -> Iterator[Iterator[dict[str, Any]]]:
+        """Pull the image `name`; yields the engine's progress messages, the last of which may be an error.
+
+        Runs on a client of its own: leaving the block early, or a cancel of `abandoned`, closes the
+        connection, which makes the engine give the pull up. `credentials` are for the registry, in the form of
+        the engine's API; empty for none.
+        """
+        repository, tag = parse_repository_tag(name)
+        with translated_errors():
+            client = self._connect()
+        with breakable(client) as break_off, abandoned.calling(break_off), translated_errors():
+            yield client.pull(
+                repository, tag=tag or "latest", stream=True, decode=True, auth_config=dict(credentials)
+            )
+
+    def platforms(self, name: str, credentials: Mapping[str, str]) -> tuple[str, ...]:
+        """The platforms that an image's registry has it for, such as ``linux/arm64``."""
+        with translated_errors():
+            found = self.api.inspect_distribution(name, auth_config=dict(credentials))
+            parts = (
+                (each.get(key) for key in ("os", "architecture", "variant")) for each in found["Platforms"]
+            )
+            return tuple(sorted({"/".join(filter(None, each)) for each in parts}))
+
+    def commit(self, container: str, repository: str, tag: str, config: Mapping[str, Any]) -> str:
+        """Make an image of a container; its id."""
+        with translated_errors():
+            return str(self.api.commit(container, repository, tag, conf=dict(config))["Id"])
+
+    # -- networks
+
+    def networks(self, name: str) -> list[dict[str, Any]]:
+        """The networks that have just that name, the oldest first: the engine does not see to it that there is one."""
+        with translated_errors():
+            # It takes the name for a pattern that is found anywhere.
+            found = [each for each in self.api.networks(names=[name]) if each["Name"] == name]
+        return sorted(found, key=lambda each: (each["Created"], each["Id"]))
+
+    def create_network(self, name: str, options: Mapping[str, str], labels: Mapping[str, str]) -> None:
+        """Create a bridge network; 409 where the name is taken."""
+        with translated_errors():
+            self.api.create_network(
+                name, driver="bridge", options=dict(options), labels=dict(labels), check_duplicate=True
+            )
+
+    def remove_network(self, network: str) -> None:
+        """Remove the network with that id; 403 where a container is on it."""
+        with translated_errors():
+            self.api.remove_network(network)

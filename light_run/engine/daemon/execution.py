@@ -1,0 +1,261 @@
+"""One life of a container's command: its input in, its output out, until it ends or is made to."""
+
+from __future__ import annotations
+
+import re
+import select
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from light_run.engine.daemon.client import Engine
+from light_run.engine.daemon.events import PendingExit
+from light_run.engine.daemon.stream import EngineStream
+from light_run.engine.output import Demultiplexer, Output
+from light_run.engine.spec import Reason
+from light_run.engine.stop import Halt, Left
+from light_run.errors import ContainerGone, EngineRefused, EngineUnavailable
+
+# The engine drains a container's output for at most 2 s after its exit; so long after the last of it, no more comes.
+_DRAIN = 5.0
+# A killed container is gone in milliseconds; one that is not by then belongs to an engine that hangs.
+_KILL_PATIENCE = 60.0
+# The exit codes of SIGKILL and SIGTERM, with which an engine stops containers.
+_BY_SIGNAL = (128 + 9, 128 + 15)
+# The engine may write down what killed a container so many seconds after it wrote down that the container has ended.
+_TOLD_LATE = 2.0
+# An engine that is there answers within so many seconds, however busy it is.
+_PING_PATIENCE = 60.0
+# Its times are RFC 3339 with up to nine digits of a second.
+_ENGINE_TIME = re.compile(r"(?P<second>.{19})(?:\.(?P<fraction>\d+))?(?P<zone>Z|[+-]\d\d:\d\d)", re.ASCII)
+# Output may keep coming without pause: look at the clock and the cancel between this many reads.
+_READS_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How the command ended: its exit code, and why it was killed where it was."""
+
+    code: int
+    killed: Reason | None
+
+
+class Streams:
+    """What a run listens on: the container's stdio and its exit.
+
+    `replay` says that the engine's copy of the output is read, so that nobody waits for it to be read.
+    """
+
+    def __init__(self, stdio: EngineStream, ending: PendingExit, *, replay: bool) -> None:
+        self.stdio = stdio
+        self.exit = ending
+        self.replay = replay
+
+    @classmethod
+    def before_start(cls, engine: Engine, container: str) -> Streams:
+        """Of a container that is to be started: all of its output, and its first exit."""
+        return cls._both(engine.attach(container), engine, container, replay=False)
+
+    @classmethod
+    def replayed(cls, engine: Engine, container: str) -> Streams:
+        """Of a container that was started before: its output from the beginning, and its exit if it has not been."""
+        return cls._both(engine.logs(container), engine, container, replay=True)
+
+    @classmethod
+    def _both(cls, stdio: EngineStream, engine: Engine, container: str, *, replay: bool) -> Streams:
+        try:
+            return cls(stdio, engine.pending_exit(container, started=replay), replay=replay)
+        except BaseException:
+            stdio.close()
+            raise
+
+    def close(self) -> None:
+        """Close both."""
+        self.stdio.close()
+        self.exit.close()
+
+
+class Execution:
+    """Pumps one command's input and output in the calling thread; `deadline` is in `time.monotonic()` seconds."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        container: str,
+        streams: Streams,
+        *,
+        log: Output,
+        deadline: float,
+        halt: Halt,
+    ) -> None:
+        self._engine = engine
+        self._container = container
+        self._stdio = streams.stdio
+        self._exit = streams.exit
+        self._replay = streams.replay
+        self._log = log
+        self._deadline = deadline
+        self._halt = halt
+        self._demultiplexer = Demultiplexer()
+        self._input: memoryview | None = None
+        self._output_ended = False
+        self._code: int | None = None
+        self._killed: Reason | None = None
+        self._give_up: float | None = None
+
+    def run(self, stdin: bytes | None, delivered: Callable[[], None] = lambda: None) -> Exit:
+        """Deliver `stdin` and end-of-file, call `delivered`, keep the output, return at the exit.
+
+        None delivers nothing, to a command that had its input before.
+
+        Kills the container at the deadline and where `halt` says so. Raises EngineUnavailable where the
+        engine is lost on the way, Left where the command is to go on without us.
+        """
+        self._input = None if stdin is None else memoryview(stdin)
+        self._delivered = delivered
+        with self._halt.descriptor() as halted:
+            poll = select.poll()
+            poll.register(halted, select.POLLIN)
+            poll.register(self._exit, select.POLLIN)
+            poll.register(self._stdio, select.POLLIN)
+            self._send()
+            if self._sending():
+                self._await_room(poll)
+            while self._code is None or not self._output_ended:
+                self._step(poll, halted)
+                if self._give_up is not None and time.monotonic() > self._give_up:
+                    break
+        if self._code is None:
+            raise EngineUnavailable("the container engine did not end a container that was killed")
+        # What ended with a code of its own was not ended by our kill: its exit was told late.
+        in_time = self._killed is Reason.TIMEOUT and self._code not in _BY_SIGNAL
+        return Exit(self._code, None if in_time else self._killed)
+
+    def _step(self, poll: select.poll, halted: int) -> None:
+        events = dict(poll.poll(self._patience()))
+        if self._sending() and events.get(self._stdio.stdin_fileno(), 0) & ~select.POLLIN:
+            self._send()
+            if not self._sending():
+                self._await_no_room(poll)
+        if not self._output_ended and (self._stdio.buffered or self._stdio.fileno() in events):
+            self._receive(poll)
+        if self._code is None and self._exit.fileno() in events:
+            self._code = self._exit.code()
+            poll.unregister(self._exit)
+            self._give_up = time.monotonic() + _DRAIN
+        if halted in events:
+            poll.unregister(halted)
+            if self._halt.reason is None:
+                raise Left
+            self._kill(self._halt.reason)
+        elif self._killed is None and time.monotonic() >= self._deadline:
+            self._kill(Reason.TIMEOUT)
+
+    def _sending(self) -> bool:
+        return self._input is not None
+
+    @property
+    def _both_ways(self) -> bool:
+        return self._stdio.stdin_fileno() == self._stdio.fileno()
+
+    def _await_room(self, poll: select.poll) -> None:
+        poll.register(self._stdio.stdin_fileno(), select.POLLOUT | (select.POLLIN if self._both_ways else 0))
+
+    def _await_no_room(self, poll: select.poll) -> None:
+        if self._both_ways:
+            poll.modify(self._stdio, select.POLLIN)
+        else:
+            poll.unregister(self._stdio.stdin_fileno())
+
+    def _patience(self) -> float:
+        # Milliseconds until something must be done though nothing comes.
+        if self._stdio.buffered:
+            return 0
+        until = self._give_up if self._give_up is not None else self._deadline
+        return max(0.0, until - time.monotonic()) * 1000 + 1
+
+    def _kill(self, reason: Reason) -> None:
+        if self._code is not None:
+            return
+        self._killed = self._killed or reason
+        self._engine.kill(self._container)
+        # From now on: a busy engine may take a minute to answer, and the exit is told by another connection.
+        self._give_up = time.monotonic() + _KILL_PATIENCE
+
+    def _send(self) -> None:
+        if self._input is None:
+            return
+        try:
+            while self._input and (sent := self._stdio.send(self._input)):
+                self._input = self._input[sent:]
+        except OSError:
+            # A command need not read its input; it may have exited already.
+            self._input = self._input[:0]
+        if not self._input:
+            self._input = None
+            self._stdio.end_of_input()
+            self._delivered()
+
+    def _receive(self, poll: select.poll) -> None:
+        for _ in range(_READS_AT_ONCE):
+            data = self._stdio.read()
+            if data is None:
+                return
+            # The engine takes minutes for a flood of short lines that it has kept.
+            if not data or (self._replay and self._log.truncated):
+                self._output_ended = True
+                poll.unregister(self._stdio)
+                return
+            for stream, payload in self._demultiplexer.feed(data):
+                self._log.write(stream, payload)
+            if self._code is not None:
+                self._give_up = time.monotonic() + _DRAIN
+
+
+def inspect_container(engine: Engine, container: str) -> dict[str, Any]:
+    """A container's configuration and state. Raises ContainerGone, EngineError."""
+    try:
+        return engine.inspect(container)
+    except EngineRefused as error:
+        if error.not_found:
+            raise ContainerGone("the container is gone") from error
+        raise
+
+
+def with_cause(engine: Engine, container: str, ended: Exit) -> Exit:
+    """`ended`, with what the engine tells of it: out of memory, where its state does not say so yet.
+
+    An engine that stops tells of the exits it causes, as if nothing were amiss. Raises ContainerGone where that,
+    and not the command itself, ended it; EngineUnavailable where the engine is gone by now.
+    """
+    if ended.killed is not None or ended.code not in _BY_SIGNAL:
+        return ended
+    state = inspect_container(engine, container)["State"]
+    if state.get("OOMKilled"):
+        return replace(ended, killed=Reason.OUT_OF_MEMORY)
+    # From now on, by the engine's clock: a busy one takes a second to clear up before it writes down an end.
+    started, now = (
+        engine_time(str(text)).timestamp() for text in (state["StartedAt"], engine.info()["SystemTime"])
+    )
+    told = engine.exit_causes(container, started, now + _TOLD_LATE)
+    # Telling may have been cut short, by an engine that stops; one that is only busy answers in the end.
+    engine.ping(_PING_PATIENCE)
+    if "oom" in told:
+        return replace(ended, killed=Reason.OUT_OF_MEMORY)
+    if "kill" in told:
+        raise ContainerGone("the container was stopped, by the container engine or by somebody through it")
+    return ended
+
+
+def engine_time(text: str) -> datetime:
+    """A point in time as the engine writes it: RFC 3339 with nanoseconds, which datetime does not read before 3.11.
+
+    Raises ValueError.
+    """
+    found = _ENGINE_TIME.fullmatch(text)
+    if found is None:
+        raise ValueError(f"no time as a container engine writes it: {text!r}")
+    zone = "+00:00" if found["zone"] == "Z" else found["zone"]
+    return datetime.fromisoformat(f"{found['second']}.{(found['fraction'] or '')[:6]:0<6}{zone}")

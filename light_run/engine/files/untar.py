@@ -1,0 +1,113 @@
+"""Files out of the engine's archive, which was made of whatever a hostile container left.
+
+The archive is read as a stream, member by member; nothing of it is trusted, tarfile's own extraction is
+not used.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Callable, Iterator
+
+from light_run.engine.files.extract import ArtifactFolder, ExtractError, Parts, chunks_of
+
+Landing = Callable[[Parts], Parts | None]
+
+
+def from_tar(chunks: Iterator[bytes], into: ArtifactFolder, landing: Landing | None = None) -> bool:
+    """Take an archive of one file or directory as the engine gives it, named by its basename.
+
+    A file lands as its basename, a directory's contents directly. With a `landing`, which is asked with
+    paths below the directory, what is in there lands as it says, and not at all where it says None.
+    False where nothing landed.
+    Raises ExtractError where a cap is reached or the archive is broken, OSError.
+    """
+    into.begin_entry()
+    try:
+        with tarfile.open(fileobj=_Readable(chunks), mode="r|", errors="surrogateescape") as tar:  # type: ignore[call-overload]
+            return _take_members(tar, into, landing)
+    except (tarfile.TarError, ValueError, OverflowError, IndexError, RecursionError) as error:
+        raise ExtractError(f"the engine's archive is broken: {error}") from error
+
+
+def _take_members(tar: tarfile.TarFile, into: ArtifactFolder, landing: Landing | None) -> bool:
+    taken = False
+    above = None
+    for member in tar:
+        into.look()
+        parts = _parts_of(member.name)
+        if above is None:
+            # The directory that was asked for comes first, by its basename; the root has none.
+            above = len(parts) if member.isdir() or landing is not None else max(0, len(parts) - 1)
+        below = parts[above:] if landing is None else landing(parts[above:])
+        if below is None:
+            pass
+        elif member.isdir():
+            into.add_directory(below)
+            taken = True
+        elif member.isreg() and below:
+            if member.size < 0:
+                raise ExtractError("the engine's archive is broken: a file of negative size")
+            content = tar.extractfile(member)
+            if content is not None:
+                into.add_file(below, member.size, chunks_of(content))
+                taken = True
+        elif member.islnk() and below:
+            first = _parts_of(member.linkname)[above:]
+            landed = first if landing is None else landing(first)
+            if landed is None:
+                raise ExtractError(f"{_shown(below)} is a second name of {_shown(first)}, which is no match")
+            taken = _take_second_name(landed, below, into) or taken
+        # tarfile remembers every member, which a million of them would make us pay for.
+        tar.members = []  # type: ignore[attr-defined]
+    return taken
+
+
+def _parts_of(name: str) -> Parts:
+    parts = tuple(part for part in os.fsencode(name).split(b"/") if part not in (b"", b"."))
+    if b".." in parts:
+        raise ExtractError("the engine's archive holds a name that leaves its directory")
+    return parts
+
+
+def _shown(parts: Parts) -> str:
+    return os.fsdecode(b"/".join(parts))
+
+
+def _take_second_name(first: Parts, parts: Parts, into: ArtifactFolder) -> bool:
+    # The second name of a file comes as a hard link to the first. It is copied, as from a folder, and only
+    # from what has come out already.
+    content = into.read_file(first) if first != parts else None
+    if content is None:
+        return False
+    into.add_file(parts, 0, content)
+    return True
+
+
+# At the true end of an archive it takes two or three to know it.
+_READS_AT_END = 20
+
+
+class _Readable:
+    # What tarfile wants of a stream: read(size).
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._buffer = bytearray()
+        self._reads_at_end = 0
+
+    def read(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            chunk = next(self._chunks, b"")
+            if not chunk:
+                break
+            self._buffer += chunk
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        if not data:
+            # tarfile passes over a member by reading to where it says it ends, be that exabytes away.
+            self._reads_at_end += 1
+            if self._reads_at_end > _READS_AT_END:
+                raise ExtractError("the engine's archive is broken: it ends in the middle")
+        return data

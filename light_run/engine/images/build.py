@@ -1,0 +1,215 @@
+"""`run` steps: each executed in a hardened container and committed, as a Dockerfile's RUN would be."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from light_run.engine.config import RunnerConfig
+from light_run.engine.daemon.client import Engine
+from light_run.engine.daemon.execution import Execution, Exit, Streams
+from light_run.engine.images.single_flight import Report, SingleFlight
+from light_run.engine.images.store import Image, Images, step_keys
+from light_run.engine.output import Tail
+from light_run.engine.references import STEP_REPOSITORY
+from light_run.engine.sandbox.disk import DiskWatch
+from light_run.engine.sandbox.networks import Networks
+from light_run.engine.sandbox.options import Sandbox, container_config, labels
+from light_run.engine.spec import Limits, Progress, Reason
+from light_run.engine.stop import CancelToken, Halt
+from light_run.engine.upkeep.leftovers import Leftover, Leftovers
+from light_run.errors import BuildFailed, Cancelled, EngineRefused
+
+_KILLED: dict[Reason | None, str] = {Reason.TIMEOUT: "ran out of time", Reason.DISK_LIMIT: "filled the disk"}
+# How much of a failed step's output its error has.
+_LAST_LINES, _LAST_BYTES = 10, 8192
+# A container that is killed is gone in well under so many seconds.
+_CLOSE = 15.0
+
+
+class Builder:
+    """Bakes steps into cached images ``light-run-cache:<key>``; the same key is built once at a time."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        images: Images,
+        networks: Networks,
+        *,
+        disk: DiskWatch,
+        leftovers: Leftovers,
+        config: RunnerConfig,
+    ) -> None:
+        self._engine = engine
+        self._images = images
+        self._networks = networks
+        self._disk = disk
+        self._leftovers = leftovers
+        self._config = config
+        self._builds: SingleFlight[Image] = SingleFlight("build")
+
+    def close(self) -> None:
+        """Wait for steps that were given up to remove their containers."""
+        self._builds.close(_CLOSE)
+
+    def find(
+        self, base: Image, steps: tuple[str, ...], *, limits: Limits, runtime: str | None, owner: str
+    ) -> Image | None:
+        """The cached image of all `steps` on `base`, as `owner` has had them built."""
+        return self._images.find_steps(self._keys(base, steps, limits, runtime, owner)[-1])
+
+    def _keys(
+        self, base: Image, steps: tuple[str, ...], limits: Limits, runtime: str | None, owner: str
+    ) -> list[str]:
+        # A step that fails inside and goes on has another result under other limits; and whoever else asks for the
+        # same steps must not get what another owner's have fetched.
+        config = self._config
+        fixed = (
+            repr(limits),
+            runtime,
+            config.user,
+            sorted(config.cap_drop),
+            config.network,
+            config.server_id,
+        )
+        return step_keys(base.id, steps, [owner, *map(repr, fixed)])
+
+    def build(
+        self,
+        base: Image,
+        steps: tuple[str, ...],
+        *,
+        limits: Limits,
+        runtime: str | None,
+        owner: str,
+        cancel: CancelToken,
+        report: Report,
+    ) -> Image:
+        """The image of `steps` on `base`, from the longest prefix there is. Raises BuildFailed, Cancelled."""
+        keys = self._keys(base, steps, limits, runtime, owner)
+        image = base
+        first = 0
+        for index in range(len(steps), 0, -1):
+            found = self._images.find_steps(keys[index - 1])
+            if found is not None:
+                image, first = found, index
+                break
+        for index in range(first, len(steps)):
+            report(Progress(steps=len(steps), done=index))
+            step = _Step(base=base, image=image, number=index + 1, command=steps[index], tag=keys[index])
+            work = self._work(step, limits, runtime)
+            image = self._builds.run(keys[index], work, cancel, lambda _: None)
+        return image
+
+    def _work(
+        self, step: _Step, limits: Limits, runtime: str | None
+    ) -> Callable[[CancelToken, Report], Image]:
+        def work(abandoned: CancelToken, _report: Report) -> Image:
+            # Another flight may have landed between our look at the cache and this take-off.
+            found = self._images.find_steps(step.tag)
+            return found or self._bake(step, limits, runtime, abandoned)
+
+        return work
+
+    def _bake(self, step: _Step, limits: Limits, runtime: str | None, cancel: CancelToken) -> Image:
+        sandbox = Sandbox(
+            image=step.image.id,
+            command=("sh", "-c", step.command),
+            limits=limits,
+            network=self._networks.ensure(None),
+            workdir=step.base.config.get("WorkingDir") or "/",
+            runtime=runtime,
+            labels=labels("build", self._config),
+        )
+        config = container_config(sandbox, self._config)
+        # What a read-only step writes could not be kept.
+        config["HostConfig"]["ReadonlyRootfs"] = False
+        try:
+            container = self._engine.create(config)
+        except EngineRefused as error:
+            raise BuildFailed(
+                f"step {step.number} ({step.command!r}) was refused by the engine: {error}"
+            ) from error
+        try:
+            start = partial(self._listen_and_start, container, cancel)
+            streams = self._networks.start_on(sandbox.network, start)
+            with contextlib.closing(streams):
+                self._execute(step, container, streams, cancel)
+            self._engine.commit(
+                container, STEP_REPOSITORY, step.tag, step.image_config(self._config.server_id)
+            )
+        except EngineRefused as error:
+            raise BuildFailed(f"step {step.number} ({step.command!r}) failed: {error}") from error
+        finally:
+            self._leftovers.remove(Leftover(container, ()))
+        built = self._images.find_steps(step.tag)
+        if built is None:
+            raise BuildFailed(f"the image of step {step.number} is gone again")
+        return built
+
+    def _listen_and_start(self, container: str, cancel: CancelToken) -> Streams:
+        streams = Streams.before_start(self._engine, container)
+        try:
+            cancel.check()
+            self._engine.start(container)
+        except BaseException:
+            streams.close()
+            raise
+        return streams
+
+    def _execute(self, step: _Step, container: str, streams: Streams, cancel: CancelToken) -> None:
+        tail = Tail(_LAST_BYTES)
+        deadline = time.monotonic() + self._config.build_timeout
+        halt = Halt()
+        execution = Execution(self._engine, container, streams, log=tail, deadline=deadline, halt=halt)
+        with (
+            cancel.calling(lambda: halt.kill(Reason.CANCELLED)),
+            self._disk.watching(container, None, halt),
+        ):
+            ended = execution.run(b"")
+        if ended.killed is Reason.CANCELLED:
+            raise Cancelled("the build was given up")
+        if ended.code or ended.killed:
+            raise BuildFailed(step.failure(ended, tail.lines()[-_LAST_LINES:]))
+
+
+class _Step:
+    # One step: the image it runs on, the base whose configuration the result keeps, the tag it gets.
+
+    def __init__(self, *, base: Image, image: Image, number: int, command: str, tag: str) -> None:
+        self.base = base
+        self.image = image
+        self.number = number
+        self.command = command
+        self.tag = tag
+
+    def image_config(self, server_id: str) -> dict[str, Any]:
+        base = self.base.config
+        return {
+            # Empty lists, not absent ones: the engine would fill those in from the step's own command.
+            "Entrypoint": base.get("Entrypoint") or [],
+            "Cmd": base.get("Cmd") or [],
+            "Env": base.get("Env") or [],
+            "User": base.get("User") or "",
+            "WorkingDir": base.get("WorkingDir") or "",
+            "Volumes": base.get("Volumes"),
+            "ExposedPorts": base.get("ExposedPorts"),
+            "Healthcheck": base.get("Healthcheck"),
+            "StopSignal": base.get("StopSignal") or "",
+            # The step's container is labelled as ours; what someone else starts from this image is not.
+            "Labels": {
+                **(base.get("Labels") or {}),
+                "light-run.server": "",
+                "light-run.session": "",
+                "light-run.kind": "",
+                "light-run.cache": server_id,
+            },
+        }
+
+    def failure(self, ended: Exit, last_lines: list[str]) -> str:
+        how = _KILLED.get(ended.killed, f"exited with {ended.code}")
+        tail = "\n" + "\n".join(last_lines) if last_lines else ""
+        return f"step {self.number} ({self.command!r}) {how}{':' + tail if tail else ''}"

@@ -1,0 +1,53 @@
+"""How far a pull is, from the messages that the engine sends meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from light_run.engine.spec import Progress
+
+_DONE = frozenset({"Pull complete", "Already exists"})
+_DOWNLOADED = _DONE | {"Verifying Checksum", "Download complete", "Extracting"}
+
+
+@dataclass(slots=True)
+class _Layer:
+    done: bool = False
+    current: int = 0
+    total: int = 0
+
+
+class PullProgress:
+    """The layers of one image under way."""
+
+    def __init__(self) -> None:
+        self._layers: dict[str, _Layer] = {}
+
+    def note(self, message: Mapping[str, Any]) -> None:
+        """Take in one message: ``{"id", "status", "progressDetail": {"current", "total"}}``, each may be missing."""
+        name, status = message.get("id"), str(message.get("status"))
+        # The first message has the tag for its id.
+        if not name or status.startswith("Pulling from "):
+            return
+        layer = self._layers.setdefault(str(name), _Layer())
+        layer.done = status in _DONE
+        if status in _DOWNLOADED:
+            layer.current = layer.total
+        elif status == "Downloading":
+            # Of a layer without a known size the engine says no total. Unpacking counts in the same words.
+            detail = message.get("progressDetail") or {}
+            layer.current = int(detail.get("current") or 0)
+            layer.total = max(layer.current, int(detail.get("total") or 0))
+
+    @property
+    def progress(self) -> Progress:
+        """How far all of them are."""
+        layers = self._layers.values()
+        return Progress(
+            layers=len(layers),
+            done=sum(layer.done for layer in layers),
+            current_bytes=sum(layer.current for layer in layers),
+            total_bytes=sum(layer.total for layer in layers),
+        )

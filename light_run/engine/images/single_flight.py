@@ -1,0 +1,126 @@
+"""Single flight: however many ask for the same thing at once, it is done once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+from light_run.engine.spec import Progress
+from light_run.engine.stop import CancelToken
+
+T = TypeVar("T")
+
+Report = Callable[[Progress], None]
+
+# Who waits looks this often, in seconds, how far it is: an engine tells it some ten times a second a layer.
+_LOOK = 0.25
+
+
+class _Flight(Generic[T]):
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.passengers = 0
+        self.progress: Progress | None = None
+        self.landed = False
+        self.result: T | None = None
+        self.error: BaseException | None = None
+        # Set when the last passenger has left: whoever does the work should give up.
+        self.abandoned = CancelToken()
+
+
+class SingleFlight(Generic[T]):
+    """Runs a piece of work in a thread of its own, shared by all who ask for the same key meanwhile.
+
+    A passenger that is cancelled leaves without disturbing the others; the work itself is given up
+    when the last one has left.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._flights: dict[Hashable, _Flight[T]] = {}
+        self._threads: set[threading.Thread] = set()
+
+    def close(self, timeout: float) -> None:
+        """Wait at most `timeout` seconds for work that was given up to clean up behind itself."""
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def run(
+        self,
+        key: Hashable,
+        work: Callable[[CancelToken, Report], T],
+        cancel: CancelToken,
+        report: Report,
+    ) -> T:
+        """The result of `work(abandoned, report)` for `key`; `report` is told now and then how far it is.
+
+        Raises what `work` raises, or Cancelled.
+        """
+        cancel.check()
+        with self._lock:
+            flight = self._flights.get(key)
+            # One that was abandoned is on its way down: a newcomer starts afresh.
+            if flight is None or flight.abandoned.cancelled:
+                flight = _Flight()
+                # Known once it flies: where no thread can be had, nobody may wait for one.
+                thread = threading.Thread(
+                    target=self._fly, args=(key, flight, work), name=f"{self._name}-{key}"[:60], daemon=True
+                )
+                thread.start()
+                self._threads.add(thread)
+                self._flights[key] = flight
+            flight.passengers += 1
+        try:
+            return _ride(flight, cancel, report)
+        finally:
+            with self._lock:
+                flight.passengers -= 1
+                if not flight.passengers and not flight.landed:
+                    flight.abandoned.cancel()
+
+    def _fly(self, key: Hashable, flight: _Flight[T], work: Callable[[CancelToken, Report], T]) -> None:
+        def report(progress: Progress) -> None:
+            # Wakes nobody: a hundred passengers would be at it all the time.
+            flight.progress = progress
+
+        try:
+            flight.result = work(flight.abandoned, report)
+        except BaseException as error:  # noqa: BLE001 - it is raised again in every passenger
+            flight.error = error
+        with self._lock:
+            self._threads.discard(threading.current_thread())
+            if self._flights.get(key) is flight:
+                del self._flights[key]
+        with flight.changed:
+            flight.landed = True
+            flight.changed.notify_all()
+
+
+def _ride(flight: _Flight[T], cancel: CancelToken, report: Report) -> T:
+    def wake() -> None:
+        with flight.changed:
+            flight.changed.notify_all()
+
+    told: Progress | None = None
+    with cancel.calling(wake):
+        while True:
+            with flight.changed:
+                flight.changed.wait_for(lambda: flight.landed or cancel.cancelled, _LOOK)
+                news = flight.progress
+                landed = flight.landed
+            cancel.check()
+            if landed:
+                break
+            if news is not None and news != told:
+                told = news
+                # Outside the lock: it may take its time.
+                report(news)
+    if flight.error is not None:
+        raise flight.error
+    return flight.result  # type: ignore[return-value]

@@ -1,0 +1,147 @@
+"""Images: present, pulled once however many wait, or built of `run` steps and kept for the next time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from light_run.engine import references
+from light_run.engine.daemon.client import Engine
+from light_run.engine.daemon.credentials import credentials
+from light_run.engine.images.progress import PullProgress
+from light_run.engine.images.registries import check_registry, is_other_platform, pull_error
+from light_run.engine.images.single_flight import Report, SingleFlight
+from light_run.engine.stop import CancelToken
+from light_run.errors import EngineError, EngineRefused, EngineUnavailable, ImageNotFound, PullFailed
+
+_log = logging.getLogger(__name__)
+
+# What a platform is made of, such as linux/arm/v7. A registry may say anything.
+_PLATFORM = re.compile(r"[a-z0-9]{1,20}(?:/[a-z0-9_.]{1,20}){1,2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image the engine has: its id, and its configuration in the engine API's form."""
+
+    id: str
+    config: dict[str, Any]
+
+
+class Images:
+    """Finds and pulls images."""
+
+    def __init__(self, engine: Engine, registries: Sequence[str] = ()) -> None:
+        self._engine = engine
+        self._registries = registries
+        self._pulls: SingleFlight[None] = SingleFlight("pull")
+
+    def find(self, name: str) -> Image | None:
+        """The image called `name`, or with that id, if the engine has it. Raises ImageNotFound for no reference.
+
+        The engine also takes the beginning of an id for a name; an image is found here by its whole id or by a name
+        that it has. Images of steps are not found by name.
+        """
+        wanted = None if references.is_id(name) else _parsed(name)
+        found = self._inspect(name)
+        if found is None:
+            return None
+        if wanted is None:
+            named = found["Id"].removeprefix("sha256:") == name.removeprefix("sha256:")
+        else:
+            names = [*(found.get("RepoTags") or ()), *(found.get("RepoDigests") or ())]
+            named = references.is_named(wanted, names)
+        return _image(found) if named else None
+
+    def find_steps(self, key: str) -> Image | None:
+        """The cached image of steps with that key."""
+        found = self._inspect(f"{references.STEP_REPOSITORY}:{key}")
+        return None if found is None else _image(found)
+
+    def _inspect(self, name: str) -> dict[str, Any] | None:
+        try:
+            return self._engine.inspect_image(name)
+        except EngineRefused as error:
+            if error.not_found:
+                return None
+            raise
+
+    def pull(self, name: str, owner: str, cancel: CancelToken, report: Report) -> Image:
+        """Pull `name` for `owner`, once for all who are pulling it. Raises ImageNotFound, PullFailed, Cancelled.
+
+        An `owner` other than the operator, who has no name, may pull only from public registries and those allowed.
+        """
+        if references.is_id(name):
+            raise ImageNotFound(
+                f"image {name!r} is not at the engine, and an id cannot be pulled: give a name"
+            )
+        reference = _parsed(name)
+        if owner:
+            check_registry(reference, self._registries)
+        self._pulls.run(name, partial(self._pull, name), cancel, report)
+        image = self.find(name)
+        if image is None:
+            raise PullFailed(f"image {name!r} was pulled and is gone again")
+        return image
+
+    def _pull(self, name: str, abandoned: CancelToken, report: Report) -> None:
+        known = credentials(name)
+        layers = PullProgress()
+        try:
+            with self._engine.pull(name, known, abandoned) as messages:
+                for message in messages:
+                    abandoned.check()
+                    if "error" in message:
+                        raise self._pull_error(name, str(message["error"]), known)
+                    layers.note(message)
+                    report(layers.progress)
+        except EngineRefused as error:
+            raise self._pull_error(name, str(error), known) from error
+        except (OSError, ValueError) as error:
+            raise EngineUnavailable(
+                f"the connection broke while image {name!r} was pulled: {error}"
+            ) from error
+
+    def _pull_error(self, name: str, words: str, known: Mapping[str, str]) -> ImageNotFound | PullFailed:
+        _log.warning("image not pulled", extra={"image": name, "error": words[:1000]})
+        return pull_error(name, words, self._platforms(name, known) if is_other_platform(words) else "")
+
+    def _platforms(self, name: str, known: Mapping[str, str]) -> str:
+        with suppress(EngineError):
+            found = [each for each in self._engine.platforms(name, known) if _PLATFORM.fullmatch(each)]
+            return f"; it has it for {', '.join(found[:20])}" if found else ""
+        return ""
+
+
+def _image(found: Mapping[str, Any]) -> Image:
+    return Image(found["Id"], found.get("Config") or {})
+
+
+def _parsed(name: str) -> references.Reference:
+    try:
+        reference = references.parse(name)
+    except ValueError as error:
+        raise ImageNotFound(f"image {name!r}: invalid reference: {error}") from None
+    if reference.of_steps:
+        raise ImageNotFound(f"image {name!r} is one of cached steps, which has no name for requests")
+    return reference
+
+
+def step_keys(base: str, steps: Iterable[str], scope: Sequence[str] = ()) -> list[str]:
+    """The cache key after each of `steps` on the image with id `base`: sha256, in hex, of these and `scope`.
+
+    `scope` is whatever else the result depends on, and who may have it.
+    """
+    done: list[str] = []
+    keys = []
+    for step in steps:
+        done.append(step)
+        keys.append(hashlib.sha256(json.dumps([base, done, *scope]).encode()).hexdigest())
+    return keys

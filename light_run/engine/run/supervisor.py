@@ -1,0 +1,308 @@
+"""One run from image to clean-up."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TypeVar
+
+from light_run.engine.daemon.execution import (
+    Execution,
+    Exit,
+    Streams,
+    engine_time,
+    inspect_container,
+    with_cause,
+)
+from light_run.engine.files.collect import Collector
+from light_run.engine.files.extract import ArtifactFolder
+from light_run.engine.files.workspace import Workspace
+from light_run.engine.output import Demultiplexer, LogWriter
+from light_run.engine.run.launch import Launch, RunnerContext, RunResources, prepare_image
+from light_run.engine.run.stopwatch import Stopwatch
+from light_run.engine.spec import Observer, Phase, Reason, RunResult, RunSpec
+from light_run.engine.stop import CancelToken, Halt, Left
+from light_run.engine.upkeep.leftovers import Leftover
+from light_run.errors import (
+    BuildFailed,
+    Cancelled,
+    ContainerGone,
+    EngineError,
+    EngineRefused,
+    EngineUnavailable,
+    ImageNotFound,
+    PullFailed,
+    StartFailed,
+)
+
+T = TypeVar("T")
+
+# Seconds until an engine that was lost is asked again; doubled each time, up to the second figure.
+_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+
+_REASONS: dict[type[EngineError], Reason] = {
+    ImageNotFound: Reason.IMAGE_NOT_FOUND,
+    PullFailed: Reason.PULL_FAILED,
+    BuildFailed: Reason.BUILD_FAILED,
+    StartFailed: Reason.START_FAILED,
+    EngineRefused: Reason.START_FAILED,
+    ContainerGone: Reason.INTERRUPTED,
+    EngineUnavailable: Reason.ENGINE_UNAVAILABLE,
+}
+
+
+class Supervisor:
+    """One run of `spec`, whose files lie in `workspace`; one of `run` and `adopt` is called, once."""
+
+    def __init__(
+        self,
+        context: RunnerContext,
+        spec: RunSpec,
+        run_id: str,
+        *,
+        workspace: Workspace,
+        cancel: CancelToken,
+        log: Path,
+        artifacts: Path | None,
+        observer: Observer,
+    ) -> None:
+        self._context = context
+        self._engine = context.engine
+        self._spec = spec
+        self._run_id = run_id
+        self._own = RunResources(workspace)
+        self._cancel = cancel
+        self._halt = Halt()
+        self._log = log
+        self._artifacts = artifacts
+        self._observer = observer
+        self._watch = Stopwatch()
+        self._started_at: datetime | None = None
+        self._begun: float | None = None
+        self._ended: float | None = None
+        self._truncated = False
+
+    def run(self) -> RunResult:
+        """Live the run; the observer has its result before the container is removed, the caller after."""
+        return self._to_the_end(self._live)
+
+    def adopt(self, container: str, deadline: datetime) -> RunResult:
+        """Take up a run whose command an earlier server launched in `container`; `deadline` is as it was (UTC)."""
+        return self._to_the_end(lambda: self._live_on(container, deadline))
+
+    def leave(self) -> None:
+        """Let go of the run, as this process stops: its container and its files stay for `adopt`."""
+        self._halt.leave()
+
+    def _to_the_end(self, live: Callable[[], RunResult]) -> RunResult:
+        left = False
+        try:
+            with self._cancel.calling(lambda: self._halt.kill(Reason.CANCELLED)):
+                result = self._guarded(live)
+            self._observer.ended(result)
+            return result
+        except Left:
+            left = True
+            return self._result(Reason.INTERRUPTED, error="the server was stopped")
+        finally:
+            if self._own.streams is not None:
+                self._own.streams.close()
+            if not left:
+                self._clean_up()
+
+    def _guarded(self, live: Callable[[], RunResult]) -> RunResult:
+        try:
+            result = live()
+        except Cancelled:
+            return self._cancelled()
+        except EngineError as error:
+            reason = next(reason for kind, reason in _REASONS.items() if isinstance(error, kind))
+            result = self._result(reason, error=str(error))
+        except OSError as error:
+            result = self._result(Reason.START_FAILED, error=f"the server's own disk failed: {error}")
+        # A cancel wins over whatever came after it.
+        return self._cancelled() if self._cancel.cancelled else result
+
+    def _live(self) -> RunResult:
+        self._context.require_limits()
+        with self._watch.step("image"):
+            image = prepare_image(self._context, self._spec, self._halt, self._observer)
+        self._observer.phase(Phase.STARTING)
+        log = LogWriter(self._log, self._context.config.log_cap, self._observer.wrote)
+        with contextlib.closing(log), self._context.pool.giving_way() as launched:
+            with self._watch.step("start"):
+                launch = Launch(
+                    self._context,
+                    self._spec,
+                    self._run_id,
+                    resources=self._own,
+                    cancel=self._halt,
+                    observer=self._observer,
+                )
+                stdin = launch.start(image)
+            launched()
+            self._begun = time.monotonic()
+            self._started_at = datetime.now(timezone.utc)
+            return self._follow(log, stdin, self._begun + self._spec.timeout)
+
+    def _live_on(self, container: str, deadline: datetime) -> RunResult:
+        self._own.container = container
+        found = self._patiently(lambda: inspect_container(self._engine, container))
+        self._own.take_over(found)
+        now = datetime.now(timezone.utc)
+        self._started_at = engine_time(str(found["State"]["StartedAt"]))
+        # A clock that was put back meanwhile makes no time negative, and gives a run no more than its own.
+        self._begun = time.monotonic() - max(0.0, (now - self._started_at).total_seconds())
+        left = min(self._spec.timeout, (deadline - now).total_seconds())
+        with contextlib.closing(self._resumed_log()) as log:
+            self._own.streams = self._patiently(lambda: Streams.replayed(self._engine, container))
+            result = self._follow(log, None, time.monotonic() + left)
+        self._read_last_lines(container)
+        return replace(result, logs_truncated=self._truncated)
+
+    def _read_last_lines(self, container: str) -> None:
+        # A log that is followed may lose a last line without a newline.
+        if self._truncated:
+            return
+        with contextlib.closing(self._resumed_log()) as log:
+            with contextlib.suppress(EngineRefused), self._engine.whole_log(container) as chunks:
+                demultiplexer = Demultiplexer()
+                for chunk in chunks:
+                    for stream, payload in demultiplexer.feed(chunk):
+                        log.write(stream, payload)
+                    if log.truncated:
+                        break
+            self._truncated |= log.truncated
+
+    def _follow(self, log: LogWriter, stdin: bytes | None, deadline: float) -> RunResult:
+        container, _ = self._own.taken
+        self._observer.phase(Phase.RUNNING)
+        with self._watch.step("run"):
+            try:
+                ended = self._execute(log, stdin, deadline)
+            except EngineUnavailable:
+                ended = self._patiently(lambda: self._find_again(container, deadline))
+            self._ended = time.monotonic()
+        if ended.killed is Reason.CANCELLED:
+            return self._cancelled()
+        result = self._patiently(lambda: self._describe(container, ended))
+        with self._watch.step("extract"):
+            result = self._patiently(lambda: self._extract(container, result))
+        return replace(result, timings=self._watch.timings())
+
+    def _execute(self, log: LogWriter, stdin: bytes | None, deadline: float) -> Exit:
+        container, streams = self._own.taken
+        execution = Execution(self._engine, container, streams, log=log, deadline=deadline, halt=self._halt)
+        try:
+            with self._context.disk.watching(container, self._own.mounted, self._halt):
+                ended = execution.run(stdin, self._delivered)
+            return with_cause(self._engine, container, ended)
+        except ContainerGone:
+            # Killed through the engine: by a server before this one, it may be.
+            reason = self._why_killed(container, deadline)
+            if reason is None:
+                raise
+            return replace(ended, killed=reason)
+        finally:
+            self._truncated |= log.truncated
+
+    def _find_again(self, container: str, deadline: float) -> Exit:
+        # The engine went away under a command that may go on without it.
+        found = inspect_container(self._engine, container)
+        if found["State"].get("Running"):
+            with contextlib.closing(self._resumed_log()) as log:
+                self._own.reconnect(Streams.replayed(self._engine, container))
+                return self._execute(log, None, deadline)
+        reason = self._why_killed(container, deadline)
+        if reason is None and not self._engine.info().get("LiveRestoreEnabled"):
+            raise ContainerGone("the container engine was stopped and took the container with it")
+        self._read_last_lines(container)
+        return Exit(int(found["State"]["ExitCode"]), reason)
+
+    def _why_killed(self, container: str, deadline: float) -> Reason | None:
+        # What a server had to kill it for; None where it had no reason to.
+        if self._halt.reason is not None:
+            return self._halt.reason
+        state = inspect_container(self._engine, container)["State"]
+        since = datetime.now(timezone.utc) - engine_time(str(state["FinishedAt"]))
+        if time.monotonic() - since.total_seconds() >= deadline:
+            return Reason.TIMEOUT
+        return Reason.DISK_LIMIT if self._context.disk.exceeded(container, self._own.mounted) else None
+
+    def _patiently(self, work: Callable[[], T]) -> T:
+        # Begun again where the engine goes away on the way; one that stops answers now and then until it is gone.
+        patience, lost, pause = self._context.config.engine_patience, 0.0, _PAUSE
+        while True:
+            begun = time.monotonic()
+            try:
+                return work()
+            except EngineUnavailable:
+                now = time.monotonic()
+                if not lost or now - begun > patience:
+                    lost, pause = now, _PAUSE
+                elif now - lost > patience:
+                    raise
+            if self._halt.wait(pause):
+                self._halt.check()
+                # What was to be killed must be found all the same.
+                time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _resumed_log(self) -> LogWriter:
+        return LogWriter.resume(self._log, self._context.config.log_cap, self._observer.wrote)
+
+    def _delivered(self) -> None:
+        self._observer.launched(self._started_at or datetime.now(timezone.utc))
+
+    # -- what became of it
+
+    def _describe(self, container: str, ended: Exit) -> RunResult:
+        reason, error, code = ended.killed or Reason.EXIT, None, None
+        if reason is Reason.TIMEOUT:
+            error = f"killed after its timeout of {self._spec.timeout:g} s"
+        elif reason is Reason.DISK_LIMIT:
+            error = f"killed for filling the disk beyond {self._context.config.workspace_cap} bytes"
+        else:
+            code = ended.code
+            starved = reason is Reason.OUT_OF_MEMORY
+            if starved or (code and inspect_container(self._engine, container)["State"].get("OOMKilled")):
+                reason = Reason.OUT_OF_MEMORY
+                limit = self._context.limits(self._spec).memory
+                error = f"out of memory: a process was killed at the limit of {limit} bytes"
+        return replace(self._result(reason, error=error), exit_code=code)
+
+    def _extract(self, container: str, result: RunResult) -> RunResult:
+        if not self._spec.extract or self._artifacts is None:
+            return result
+        self._observer.phase(Phase.EXTRACTING)
+        config = self._context.config
+        folder = ArtifactFolder(self._artifacts, config.extract_cap, config.extract_entries)
+        collector = Collector(self._engine, container, self._spec, self._own.mounted, folder)
+        extracted = collector.collect(self._halt)
+        return replace(result, artifacts=folder.artifacts, extracted=extracted)
+
+    def _cancelled(self) -> RunResult:
+        return self._result(Reason.CANCELLED, error="the run was cancelled")
+
+    def _result(self, reason: Reason, error: str | None = None) -> RunResult:
+        begun = self._begun
+        return RunResult(
+            reason=reason,
+            error=error,
+            started_at=self._started_at,
+            duration=0.0 if begun is None else (self._ended or time.monotonic()) - begun,
+            timings=self._watch.timings(),
+            logs_truncated=self._truncated,
+            parked=self._own.was_parked,
+        )
+
+    # -- clean-up
+
+    def _clean_up(self) -> None:
+        own = self._own
+        left = Leftover(own.container, tuple(own.workspaces), self._spec.image, self._spec.runtime)
+        self._context.leftovers.remove(left)

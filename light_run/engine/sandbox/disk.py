@@ -1,0 +1,183 @@
+"""The cap on what one run may write to the host's disk, held while the run goes on.
+
+What counts is the folder that is mounted at the workdir, the container's own writable layer, where ``/tmp``
+is, its anonymous volumes, and the files that are mounted in its ``/etc``. A run is looked at now and then,
+and at once when the disks have grown by more than it has left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from light_run.engine.config import RunnerConfig
+from light_run.engine.daemon.client import Engine
+from light_run.engine.files.disk_usage import disk_usage
+from light_run.engine.files.workspace import Workspace
+from light_run.engine.spec import Reason
+from light_run.engine.stop import Halt
+from light_run.engine.upkeep.leftovers import Leftovers
+from light_run.errors import EngineError
+
+_log = logging.getLogger(__name__)
+
+# Most runs are over before the first look at them.
+_FIRST_LOOK = 1.0
+# Looking may take at most this part of the time.
+_SHARE = 0.1
+# So many closed folders are asked for one by one, more of them with everything around.
+_ONE_BY_ONE = 8
+
+
+@dataclass(eq=False, slots=True)
+class _Watched:
+    container: str
+    workspace: Workspace | None
+    halt: Halt
+    due: float
+    # Seconds from one look to the next, at least.
+    pace: float = _FIRST_LOOK
+    # What the disks had free at the last look, and how much more the run could write then.
+    free: int = 0
+    room: float = field(default=float("inf"))
+
+    @property
+    def hurried(self) -> bool:
+        """Whether it is worth a look before its time."""
+        return self.pace <= _FIRST_LOOK and self.room < float("inf")
+
+
+class DiskWatch:
+    """Looks at running containers now and then, and kills those that wrote more than `config.workspace_cap` bytes."""
+
+    def __init__(self, engine: Engine, config: RunnerConfig, leftovers: Leftovers) -> None:
+        self._engine = engine
+        self._leftovers = leftovers
+        self._cap = config.workspace_cap
+        self._lock = threading.Lock()
+        self._watched: list[_Watched] = []
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._disks: tuple[str, ...] | None = None
+
+    @contextlib.contextmanager
+    def watching(
+        self, container: str, workspace: Workspace | None, halt: Halt, pace: float = _FIRST_LOOK
+    ) -> Iterator[None]:
+        """Watch one running container, and the folder that is mounted into it, for as long as the block runs.
+
+        It is looked at every `pace` seconds, or less often where that takes its time.
+        """
+        if not self._cap:
+            yield
+            return
+        watched = _Watched(container, workspace, halt, time.monotonic() + pace, pace)
+        with self._lock:
+            self._watched.append(watched)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="disk-watch", daemon=True)
+                self._thread.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._watched.remove(watched)
+
+    def exceeded(self, container: str, workspace: Workspace | None) -> bool:
+        """True where a container, running or not, has written more than the cap."""
+        return 0 < self._cap < self._measured(_Watched(container, workspace, Halt(), due=0.0))
+
+    def step(self, now: float) -> None:
+        """Look at whatever is due at `now` (`time.monotonic()` seconds), or may have outgrown its room since."""
+        with self._lock:
+            # One that was not looked at yet has no room to have outgrown; one that is watched at leisure has time.
+            watched = [each for each in self._watched if each.due <= now or each.hurried]
+        for each in watched:
+            free = self._free(each)
+            if each.due <= now or each.free - free > each.room:
+                each.free = free
+                self._look(each, now)
+
+    def _look(self, watched: _Watched, now: float) -> None:
+        begun = time.monotonic()
+        used = self._measured(watched)
+        watched.room = self._cap - used
+        if watched.room < 0:
+            watched.halt.kill(Reason.DISK_LIMIT)
+        watched.due = now + max(watched.pace, (time.monotonic() - begun) / _SHARE)
+
+    def _measured(self, watched: _Watched) -> float:
+        try:
+            return self._used(watched)
+        except OSError as error:
+            # One run's files are no reason to watch no other's.
+            _log.warning("the files of a run cannot be measured", extra={"error": str(error)})
+            return 0
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(_FIRST_LOOK / 4):
+            self.step(time.monotonic())
+
+    def _free(self, watched: _Watched) -> int:
+        # What is free where the run may write, as far as this host has it.
+        if self._disks is None:
+            with contextlib.suppress(EngineError):
+                self._disks = (str(self._engine.info().get("DockerRootDir") or "/"),)
+        free = {}
+        workspace = () if watched.workspace is None else (str(watched.workspace.folder),)
+        for folder in (*(self._disks or ()), *workspace):
+            with contextlib.suppress(OSError):
+                disk = os.statvfs(folder)
+                free[os.stat(folder).st_dev] = disk.f_bavail * disk.f_frsize
+        return sum(free.values())
+
+    def _used(self, watched: _Watched) -> float:
+        used: float = 0
+        if watched.workspace is not None:
+            found = disk_usage(str(watched.workspace.files))
+            used = found.bytes
+            if used <= self._cap and found.closed:
+                with contextlib.suppress(EngineError):
+                    used = self._with_closed(watched, watched.workspace, found.closed, used)
+        if used <= self._cap:
+            with contextlib.suppress(EngineError):
+                used += self._engine.written_bytes(watched.container)
+        return used
+
+    def _with_closed(self, watched: _Watched, workspace: Workspace, closed: list[str], used: float) -> float:
+        # Root in a container can close a folder to a server that is not root. The engine is, and reads it
+        # through a container that only sees the workspace; nothing of an image, which may lie, is run.
+        image = str(self._engine.inspect(watched.container)["Image"])
+        mount = {"Type": "bind", "Source": str(workspace.files), "Target": "/probe", "ReadOnly": True}
+        if len(closed) > _ONE_BY_ONE or not all(map(_is_plain, closed)):
+            closed, used = [""], 0
+        with self._leftovers.unstarted(image, Mounts=[mount]) as container:
+            for path in closed:
+                used += self._archive_bytes(container, f"/probe/{path}", self._cap - used)
+        return used
+
+    def _archive_bytes(self, container: str, path: str, most: float) -> int:
+        # Counted as they come, and no longer than it takes to know that they are too many.
+        read = 0
+        with self._engine.get_archive(container, path) as chunks:
+            for chunk in chunks:
+                read += len(chunk)
+                if read > most:
+                    break
+        return read
+
+
+def _is_plain(path: str) -> bool:
+    # A name that is not UTF-8 cannot be asked for.
+    return path.isprintable() and path.isascii()

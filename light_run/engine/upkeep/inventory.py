@@ -1,0 +1,122 @@
+"""What an earlier server left at the engine and on the disk, and its removal."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from light_run.engine.config import RunnerConfig
+from light_run.engine.daemon.client import Engine
+from light_run.engine.daemon.execution import engine_time
+from light_run.engine.files.workspace import Workspace
+from light_run.engine.upkeep.leftovers import Leftover, Leftovers
+from light_run.errors import EngineRefused
+
+# When a container that was not started was started, to the engine.
+_NEVER = datetime.min.replace(tzinfo=timezone.utc)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnContainer:
+    """A container that bears a server's id.
+
+    `kind` is run, parked, build or probe; `run_id` is empty where it was not made for one run; `mounted`
+    are the host folders it sees.
+    """
+
+    container: str
+    kind: str
+    run_id: str
+    running: bool
+    image: str
+    mounted: tuple[str, ...]
+
+
+class Inventory:
+    """Knows things by the label of `server_id`, and touches none that does not bear it."""
+
+    def __init__(self, engine: Engine, leftovers: Leftovers, config: RunnerConfig) -> None:
+        self._engine = engine
+        self._leftovers = leftovers
+        self._server_id = config.server_id
+        self._session = config.session
+
+    def find(self) -> list[OwnContainer]:
+        """The containers of earlier servers with the same id. Raises EngineError."""
+        found = []
+        for container in self._engine.containers(f"light-run.server={self._server_id}"):
+            labels = container.get("Labels") or {}
+            if labels.get("light-run.session") == self._session:
+                continue
+            found.append(
+                OwnContainer(
+                    container=str(container["Id"]),
+                    kind=labels.get("light-run.kind", ""),
+                    run_id=labels.get("light-run.run", ""),
+                    running=container.get("State") == "running",
+                    image=str(container.get("ImageID")),
+                    mounted=tuple(str(mount.get("Source")) for mount in container.get("Mounts") or []),
+                )
+            )
+        return found
+
+    def begun(self, container: str) -> datetime | None:
+        """When the command that `container` was made for was started (UTC); None where it was not, or nobody knows.
+
+        A parked container runs a shell, and does not say whether that became the command. Raises EngineError.
+        """
+        try:
+            found = self._engine.inspect(container)
+        except EngineRefused as error:
+            if error.not_found:
+                return None
+            raise
+        begun = engine_time(str(found["State"]["StartedAt"]))
+        labels = found["Config"].get("Labels") or {}
+        return begun if begun > _NEVER and labels.get("light-run.kind") == "run" else None
+
+    def unassign(self, container: str, workspace: Workspace) -> bool:
+        """Undo an assignment that came to nothing; True where `workspace` has its files as they were.
+
+        Raises EngineError where the engine does not answer; a later call does the rest.
+        """
+        self._engine.remove(container)
+        workspace.move_back()
+        return workspace.files.is_dir()
+
+    def clear(self, workspaces: Collection[Path], keep: Collection[str]) -> None:
+        """Remove what earlier servers left: containers, `workspaces`, step images without a name, probes.
+
+        `keep` has container ids and run ids that are still needed; it is asked once the engine has said
+        what there is. Raises EngineError.
+        """
+        found = self.find()
+        kept = [one for one in found if one.container in keep or one.run_id in keep]
+        for one in found:
+            if one not in kept:
+                self._engine.remove(one.container)
+        # By name alone: the state directory may have another path than it had.
+        mounted = {Path(source).parent.name for one in kept for source in one.mounted}
+        for folder in workspaces:
+            # A server that died between moving a run's files and writing down where to.
+            moved = Workspace(folder).moved_to()
+            if folder.name in keep and moved is not None and moved.folder.name not in mounted:
+                Workspace(folder).move_back()
+        image = found[0].image if found else None
+        for folder in workspaces:
+            workspace = Workspace(folder)
+            if folder.name not in keep and folder.name not in mounted:
+                self._leftovers.remove(Leftover(None, [workspace], image))
+        self._clear_images()
+
+    def _clear_images(self) -> None:
+        for step_image in self._engine.images(f"light-run.cache={self._server_id}"):
+            if not step_image.get("RepoTags"):
+                self._engine.remove_image(str(step_image["Id"]))
+        # Of a server that was killed while it tried out workspaces; a commit of a run bears the label too.
+        for image in self._engine.images(f"light-run.server={self._server_id}"):
+            labels = image["Labels"]
+            if labels.get("light-run.kind") == "probe" and labels.get("light-run.session") != self._session:
+                self._engine.remove_image(str(image["Id"]))

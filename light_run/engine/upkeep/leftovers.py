@@ -1,0 +1,151 @@
+"""What could not be removed when its run ended, kept in mind until it can be."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from light_run.engine.config import RunnerConfig
+from light_run.engine.daemon.client import Engine
+from light_run.engine.files.workspace import Workspace
+from light_run.engine.sandbox.options import Sandbox, container_config, labels, never_started, usual_runtime
+from light_run.errors import EngineError
+
+# Seconds until what could not be removed is tried again; doubled each time, up to the second figure.
+_PAUSE, _LONGEST_PAUSE = 5.0, 3600.0
+# Emptying a folder takes no longer, in seconds.
+_EMPTYING = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A container and folders that nobody needs any more.
+
+    `image` may have a shell to empty a folder with, under `runtime`; None is what runs get that ask for none.
+    """
+
+    container: str | None
+    workspaces: Sequence[Workspace]
+    image: str | None = None
+    runtime: str | None = None
+    pause: float = _PAUSE
+    due: float = 0.0
+
+
+class Leftovers:
+    """Removes what runs leave; what cannot be removed now, since the engine is away, is tried again by `retry`."""
+
+    def __init__(self, engine: Engine, config: RunnerConfig) -> None:
+        self._engine = engine
+        self._config = config
+        self._lock = threading.Lock()
+        self._left: list[Leftover] = []
+        self._with_shell: str | None = None
+
+    def __len__(self) -> int:
+        return len(self._left)
+
+    def remove(self, leftover: Leftover) -> None:
+        """Remove all of it, now or later. Never raises."""
+        if not self._removed(leftover):
+            later = replace(
+                leftover,
+                pause=min(2 * leftover.pause, _LONGEST_PAUSE),
+                due=time.monotonic() + leftover.pause,
+            )
+            with self._lock:
+                self._left.append(later)
+
+    def retry(self, now: float = float("inf")) -> None:
+        """Try once more what is due at `now` (`time.monotonic()` seconds)."""
+        with self._lock:
+            due = [leftover for leftover in self._left if leftover.due <= now]
+            self._left = [leftover for leftover in self._left if leftover.due > now]
+        for leftover in due:
+            self.remove(leftover)
+
+    @contextlib.contextmanager
+    def unstarted(self, image: str, **host: Any) -> Iterator[str]:
+        """A container of `image` to get files in and out by, never started, and removed in the end.
+
+        `host` goes into its HostConfig. Raises EngineError.
+        """
+        container = self._engine.create(never_started(image, self._config, **host))
+        try:
+            yield container
+        finally:
+            self.remove(Leftover(container, ()))
+
+    def _removed(self, leftover: Leftover) -> bool:
+        try:
+            if leftover.container is not None:
+                self._engine.remove(leftover.container)
+        except EngineError:
+            return False
+        # Every folder is tried, whatever became of the one before.
+        removed = [self._remove_workspace(one, leftover) for one in leftover.workspaces]
+        return all(removed)
+
+    def _remove_workspace(self, workspace: Workspace, leftover: Leftover) -> bool:
+        if workspace.remove():
+            return True
+        # Root, or another user, in a container left what only it may remove.
+        for candidate in dict.fromkeys((leftover.image, self._with_shell)):
+            if candidate is None:
+                continue
+            if self._emptied(workspace, candidate, leftover.runtime) and workspace.remove():
+                self._with_shell = candidate
+                return True
+        return False
+
+    def _emptied(self, workspace: Workspace, image: str, runtime: str | None) -> bool:
+        try:
+            runtime = runtime or usual_runtime(self._engine, self._config)
+            container = self._engine.create(emptying_command(workspace, image, runtime, self._config))
+            try:
+                exited = self._engine.pending_exit(container)
+                try:
+                    self._engine.start(container)
+                    exited.wait(_EMPTYING)
+                finally:
+                    exited.close()
+            finally:
+                self.remove(Leftover(container, ()))
+        except EngineError:
+            return False
+        return True
+
+
+def emptying_command(
+    workspace: Workspace, image: str, runtime: str | None, config: RunnerConfig
+) -> dict[str, Any]:
+    """The configuration of a container of `image` that empties `workspace`, whoever the files in it belong to.
+
+    What is in the image is not trusted: it has the box of a run, and may write nothing.
+    """
+    sandbox = Sandbox(
+        image=image,
+        # The folder itself is a mount point and stays; what is in it goes first.
+        command=("sh", "-c", "rm -rf /workspace"),
+        limits=config.limits,
+        network="none",
+        workdir="/workspace",
+        runtime=runtime,
+        source=str(workspace.files),
+        labels=labels("probe", config),
+    )
+    container = container_config(sandbox, config)
+    host = container["HostConfig"]
+    host.update(
+        CapDrop=["ALL"],
+        CapAdd=["DAC_OVERRIDE", "FOWNER"],
+        ReadonlyRootfs=True,
+        Ulimits=[*host["Ulimits"], {"Name": "fsize", "Soft": 0, "Hard": 0}],
+        LogConfig={"Type": "none"},
+    )
+    silent = dict.fromkeys(("AttachStdin", "AttachStdout", "AttachStderr", "OpenStdin"), False)
+    return {**container, **silent, "User": "0:0"}

@@ -1,0 +1,134 @@
+"""Runs that an earlier server left: each goes on from the step the journal has it at.
+
+| found        | then |
+| ------------ | --- |
+| queued       | it waits again |
+| assigned     | its container goes, its files come back, it waits again: nothing was started that counts; |
+|              | certainly started, and without input: launched, which its server had no time to write down |
+| launched     | attached to again, running or ended, its log going on and its deadline as it was |
+| container gone | ``interrupted`` |
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+
+from light_run.engine.spec import Reason, RunResult, RunSpec
+from light_run.errors import EngineError
+from light_run.runs.execution.job import JobContext, RunJob
+from light_run.runs.storage.entries import JournalEntry, JournalStep
+
+_log = logging.getLogger(__name__)
+
+# An engine that is away is asked again so often, in seconds.
+ASK_AGAIN = 1.0
+
+
+class RecoveredJob(RunJob):
+    """The life of a run that an earlier server left."""
+
+    def __init__(self, entry: JournalEntry, context: JobContext) -> None:
+        super().__init__(entry.run.id, context, detached=entry.run.detached)
+        self.entry = entry
+        self._news = threading.Event()
+        self._stopping = False
+        if entry.cancelled:
+            self.stop(Reason.CANCELLED)
+        if entry.step is JournalStep.LAUNCHED:
+            began = entry.run.started_at or entry.run.created_at
+            # A clock that was put back meanwhile does not make it begin in the future.
+            self._since -= max(0.0, (datetime.now(timezone.utc) - began).total_seconds())
+            self._begun = True
+
+    @property
+    def can_requeue(self) -> bool:
+        """False where its command is at work in a container."""
+        return self.entry.step is not JournalStep.LAUNCHED
+
+    def leave(self) -> None:
+        """See `Life`."""
+        super().leave()
+        self._stopping = True
+        self._news.set()
+
+    def stop(self, reason: Reason) -> None:
+        """See `Life`."""
+        super().stop(reason)
+        self._stopping |= reason is Reason.INTERRUPTED
+        self._news.set()
+
+    def live(self, spec: RunSpec) -> RunResult:
+        """Go on from where the run was left; an engine that is away is waited for."""
+        runner = self.context.runner
+        _log.info("run taken up", extra={"run": self.run_id, "step": self.entry.step.value})
+        while self._engine_is_there():
+            try:
+                entry = self.entry = self._as_found(spec)
+                if entry.step is JournalStep.LAUNCHED:
+                    return self._adopt(spec)
+                there = runner.staged(self.run_id)
+                if entry.step is JournalStep.ASSIGNED and entry.container is not None:
+                    there = runner.unassign(entry.container, self.run_id)
+                    self.context.registry.requeued(self.run_id)
+                if not there:
+                    runner.discard(self.run_id)
+                    return RunResult(
+                        reason=Reason.INTERRUPTED, error="the run's files were lost with the server"
+                    )
+                return super().live(spec)
+            except EngineError as error:
+                _log.warning("run cannot be taken up yet", extra={"run": self.run_id, "error": str(error)})
+                self._news.wait(ASK_AGAIN)
+        # Left, or cancelled, before the engine came back; what it holds is cleared by whoever finds it.
+        return RunResult(reason=Reason.CANCELLED, error="the run was cancelled while the engine was away")
+
+    def _as_found(self, spec: RunSpec) -> JournalEntry:
+        # Launched, where its server had no time left to write that down. Input that was not delivered to its end
+        # cannot be any more.
+        entry = self.entry
+        if entry.step is not JournalStep.ASSIGNED or entry.container is None or spec.stdin:
+            return entry
+        begun = self.context.runner.begun(entry.container)
+        if begun is None:
+            return entry
+        self.context.registry.launched(self.run_id, begun, spec.timeout)
+        return replace(entry, step=JournalStep.LAUNCHED, deadline=begun + timedelta(seconds=spec.timeout))
+
+    def _adopt(self, spec: RunSpec) -> RunResult:
+        entry = self.entry
+        deadline = entry.deadline or datetime.now(timezone.utc)
+        log, artifacts = self.context.registry.destinations(self.run_id)
+        return self.context.runner.adopt(
+            entry.container or "",
+            spec,
+            run_id=self.run_id,
+            deadline=deadline,
+            log=log,
+            artifacts=artifacts,
+            cancel=self.cancel,
+            observer=self,
+        )
+
+    def _engine_is_there(self) -> bool:
+        # False once nobody wants to wait for it any more.
+        with self.cancel.calling(self._news.set):
+            while not self._given_up:
+                self._news.clear()
+                if self.context.runner.health().docker:
+                    return True
+                self._news.wait(ASK_AGAIN)
+        return False
+
+    @property
+    def _given_up(self) -> bool:
+        # A command at work must be killed, whenever that can be, unless this server stops.
+        return self._stopping or (self.cancel.cancelled and self.can_requeue)
+
+
+def in_order(entries: Iterable[JournalEntry]) -> list[JournalEntry]:
+    """`entries` as they are to get their slots: those at work have them, the others wait as they came."""
+    return sorted(entries, key=lambda entry: entry.step is not JournalStep.LAUNCHED)

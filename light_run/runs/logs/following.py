@@ -1,0 +1,180 @@
+"""Following runs' logs: each is read once as it grows, however many follow it.
+
+The thread that takes a run's output only says that there is more. Those who follow read the spool
+themselves: one who is slow costs a place in the file, and no memory. They mostly stand at the same place,
+where the first of them reads for all.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from light_run.engine.output import START, Cursor, OutputLine, last_lines, read_log, read_on
+from light_run.errors import RunNotFound
+from light_run.runs.model import RunRecord
+from light_run.runs.storage.table import RunTable
+
+# Batches of a run that are kept for those who come to the same place a little later.
+_KEPT = 4
+# How often all who follow look for more, together, in a second: output in many small pieces does not make them
+# take the processor from the runs.
+_LOOKS = 4000
+# One of many does not look later than this after its last look, in seconds.
+_LATEST = 0.03
+
+Render = Callable[[Sequence[OutputLine]], bytes]
+
+
+class LogBatch:
+    """`lines` that came together, `after`, where the next ones begin, and the `longest` line's characters."""
+
+    def __init__(self, lines: list[OutputLine], after: Cursor) -> None:
+        self.lines = lines
+        self.after = after
+        self.longest = max((len(line.text) for line in lines), default=0)
+        self._lock = threading.Lock()
+        self._rendered: dict[Hashable, bytes] = {}
+
+    def rendered(self, how: Hashable, render: Render) -> bytes:
+        """What `render` makes of the lines; made once for all who ask for it as `how`."""
+        with self._lock:
+            found = self._rendered.get(how)
+            if found is None:
+                found = self._rendered[how] = render(self.lines)
+        return found
+
+
+class LogFollowing:
+    """Who follows which run of `store`; `log` names the spool of a run."""
+
+    def __init__(self, store: RunTable, log: Callable[[str], Path]) -> None:
+        self._store = store
+        self._log = log
+        self._lock = threading.Lock()
+        self._feeds: dict[str, _Feed] = {}
+        self._count = 0
+        self._closed = False
+
+    def changed(self, run_id: str) -> None:
+        """There is more of a run's log, or the run has ended."""
+        # One look at a dict needs no lock; who begins to follow looks at the log only after it is in there.
+        feed = self._feeds.get(run_id)
+        if feed is not None:
+            feed.changed()
+
+    def close(self) -> None:
+        """Let everybody go who follows a run."""
+        with self._lock:
+            self._closed = True
+            feeds = list(self._feeds.values())
+        for feed in feeds:
+            feed.changed()
+
+    def lines(self, run_id: str) -> Iterator[OutputLine]:
+        """The lines a run has written so far, all of them once it has ended; none for a run that is gone."""
+        run = self._find(run_id)
+        return read_log(self._log(run_id), ended=run is None or run.ended)
+
+    def batches(self, run_id: str, *, follow: bool, beat: float) -> Iterator[LogBatch | RunRecord | None]:
+        """The lines of a run, all there are; with `follow` also those to come, until it has ended.
+
+        None comes where there was nothing for `beat` seconds. Last comes the run, where it has ended and
+        each of its lines was given; not where it goes on, is gone, or this server stops.
+        """
+        at = START
+        with self._joined(run_id) as feed:
+            while True:
+                seen, begun, run = feed.version, at, self._find(run_id)
+                # What is read from here on is all of it, if the run had ended before.
+                while (batch := feed.read(at)).after != at:
+                    at = batch.after
+                    if batch.lines:
+                        yield batch
+                    if self._closed and follow:
+                        return
+                if run is not None and run.ended:
+                    yield from self._rest(run, at)
+                    return
+                if run is None or not follow or self._closed:
+                    return
+                if at != begun:
+                    time.sleep(min(_LATEST, self._count / _LOOKS))
+                if not feed.wait(seen, beat):
+                    yield None
+
+    def _rest(self, run: RunRecord, at: Cursor) -> Iterator[LogBatch | RunRecord]:
+        lines, after = last_lines(at)
+        if lines:
+            yield LogBatch(lines, after)
+        # Forgotten meanwhile, it may have lost its log before that was read to its end.
+        if self._find(run.id) is not None:
+            yield run
+
+    def _find(self, run_id: str) -> RunRecord | None:
+        try:
+            return self._store.get(run_id)
+        except RunNotFound:
+            return None
+
+    @contextmanager
+    def _joined(self, run_id: str) -> Iterator[_Feed]:
+        with self._lock:
+            feed = self._feeds.setdefault(run_id, _Feed(self._log(run_id)))
+            feed.followers += 1
+            self._count += 1
+        try:
+            yield feed
+        finally:
+            with self._lock:
+                feed.followers -= 1
+                self._count -= 1
+                if not feed.followers:
+                    del self._feeds[run_id]
+
+
+class _Feed:
+    # One run's log for all who follow it; `version` grows with each change.
+
+    def __init__(self, log: Path) -> None:
+        self.followers = 0
+        self.version = 0
+        self._log = log
+        self._changed = threading.Condition()
+        # Held while the log is read: only those who would read the very same wait for it, never a run.
+        self._turn = threading.Lock()
+        self._batches: OrderedDict[int, LogBatch] = OrderedDict()
+        self._nothing = (-1, -1)
+
+    def changed(self) -> None:
+        with self._changed:
+            self.version += 1
+            self._changed.notify_all()
+
+    def wait(self, seen: int, seconds: float) -> bool:
+        """False where nothing has changed since `version` was `seen`."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.version != seen, seconds)
+
+    def read(self, at: Cursor) -> LogBatch:
+        """What comes at `at`, as far as it is there; a batch that goes no further where nothing is."""
+        nothing = at.offset, self.version
+        with self._turn:
+            if self._nothing == nothing:
+                return LogBatch([], at)
+            # All that was read up to a place says how it goes on there.
+            found = self._batches.get(at.offset)
+            if found is None:
+                found = LogBatch(*read_on(self._log, at))
+                if found.after != at:
+                    self._batches[at.offset] = found
+                    if len(self._batches) > _KEPT:
+                        self._batches.popitem(last=False)
+                else:
+                    # Until something changes: the first who comes to the end looks there for all.
+                    self._nothing = nothing
+        return found

@@ -1,0 +1,261 @@
+"""The journal: every run on disk, so that an accepted one outlives the server.
+
+A row takes a run's steps, each committed before anybody outside can see its effect::
+
+    queued ──► assigned ──► launched ──► ended ──► finished
+
+SQLite in WAL mode with ``synchronous=NORMAL``: what is committed survives the end of the process, however
+it comes; a power cut may cost the last moments, never the journal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import threading
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from light_run.engine.spec import Reason, RunSpec
+from light_run.errors import InsufficientStorage, JournalError
+from light_run.runs.callbacks.delivery import Recipient
+from light_run.runs.model import CallbackState, RunRecord
+from light_run.runs.storage.database import connect, set_aside, transaction
+from light_run.runs.storage.entries import IdempotencyKey, JournalEntry, JournalStep
+from light_run.runs.storage.records import decode_run, decode_spec, encode_callback, encode_run, encode_spec
+
+_log = logging.getLogger(__name__)
+
+_KEEP_KEYS = 86_400.0
+
+_Write = tuple[str, tuple[Any, ...]]
+
+
+class Journal:
+    """The rows in the file `path`, in one connection, safe to use from any thread.
+
+    Raises `JournalError` where it cannot be used: of a newer version, or not writable. A damaged one is set
+    aside beside it, said loudly in the log, and a new one begun.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        self._finished: list[str] = []
+        # Writes that found no room, in order; each later one tries them first.
+        self._behind: list[_Write] = []
+        self._connection, self._entries = _open(path)
+
+    def load(self) -> list[JournalEntry]:
+        """What an earlier server left, in the order it was accepted; once, the second time it is nothing."""
+        entries, self._entries = self._entries, []
+        return entries
+
+    def accept(
+        self, run: RunRecord, spec: RunSpec, recipient: Recipient | None, key: IdempotencyKey | None
+    ) -> None:
+        """Take in a run whose files are staged. Raises `InsufficientStorage`, and knows nothing of it then."""
+        values = (
+            run.id,
+            JournalStep.QUEUED.value,
+            encode_run(run),
+            encode_spec(spec),
+            spec.stdin,
+            run.callback and encode_callback(run.callback),
+            recipient and recipient.url,
+            recipient and recipient.secret,
+        )
+        writes: list[_Write] = [(_ACCEPT, values)]
+        if key is not None:
+            row = (key.owner, key.key, key.digest, key.run_id, key.created)
+            writes.append(("INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?)", row))
+        with self._lock:
+            try:
+                self._commit(writes)
+            except sqlite3.Error as error:
+                _log.error(
+                    "run not accepted: the journal cannot be written",
+                    extra={"run": run.id, "error": str(error)},
+                )
+                raise InsufficientStorage(f"the run cannot be written to the journal: {error}") from error
+
+    def assigned(self, run: RunRecord, container: str) -> None:
+        """The run has its container; nothing of its own has been started in it."""
+        self._write(
+            "UPDATE runs SET step = ?, run = ?, container = ? WHERE id = ?",
+            (JournalStep.ASSIGNED.value, encode_run(run), container, run.id),
+        )
+
+    def launched(self, run_id: str, deadline: datetime) -> None:
+        """The command has certainly been started, and is killed at `deadline` (UTC)."""
+        self._write(
+            "UPDATE runs SET step = ?, deadline = ? WHERE id = ?",
+            (JournalStep.LAUNCHED.value, deadline.timestamp(), run_id),
+        )
+
+    def requeued(self, run: RunRecord) -> None:
+        """The run's container was removed before anything was started that counts."""
+        self._write(
+            "UPDATE runs SET step = ?, run = ?, container = NULL, deadline = NULL WHERE id = ?",
+            (JournalStep.QUEUED.value, encode_run(run), run.id),
+        )
+
+    def cancelling(self, run: RunRecord) -> None:
+        """The run is to be cancelled, and has not ended yet."""
+        self._write(
+            "UPDATE runs SET run = ? WHERE id = ? AND step IN (?, ?, ?)",
+            (
+                encode_run(replace(run, reason=Reason.CANCELLED)),
+                run.id,
+                *(step.value for step in (JournalStep.QUEUED, JournalStep.ASSIGNED, JournalStep.LAUNCHED)),
+            ),
+        )
+
+    def ended(self, run: RunRecord, since: float) -> None:
+        """The run has ended, at `since`; its spec goes."""
+        self._write(
+            "UPDATE runs SET step = ?, run = ?, callback = ?, callback_since = ?, spec = NULL, stdin = NULL"
+            " WHERE id = ?",
+            (
+                JournalStep.ENDED.value,
+                encode_run(run),
+                run.callback and encode_callback(run.callback),
+                since,
+                run.id,
+            ),
+        )
+
+    def finished(self, run_id: str) -> None:
+        """The run's container and workspace are gone. Written with the next that must be on disk."""
+        # Lost, it costs a look for a container that is not there.
+        with self._lock:
+            self._finished.append(run_id)
+
+    def callback(self, run_id: str, state: CallbackState, since: float | None = None) -> None:
+        """How the run's callback goes; with `since`, its tries are counted from there."""
+        self._write(
+            "UPDATE runs SET callback = ?, callback_since = coalesce(?, callback_since) WHERE id = ?",
+            (encode_callback(state), since, run_id),
+        )
+
+    def hide(self, run_id: str) -> None:
+        """Keep the run for its callback alone; its keys are free again."""
+        self._write("UPDATE runs SET forgotten = 1 WHERE id = ?", (run_id,), _forget_keys(run_id))
+
+    def drop(self, run_id: str) -> None:
+        """Forget the run altogether."""
+        self._write("DELETE FROM runs WHERE id = ?", (run_id,), _forget_keys(run_id))
+
+    def spec(self, run_id: str) -> RunSpec:
+        """The spec of a run that has not ended. Raises `JournalError` where it cannot be had."""
+        row = self._read("SELECT spec, stdin, run FROM runs WHERE id = ?", run_id)
+        if row is None or row[0] is None:
+            raise JournalError(f"the journal has no spec of run {run_id}")
+        return decode_spec(*row)
+
+    def recipient(self, run_id: str) -> Recipient | None:
+        """Who asked for the run's callback, if anybody did."""
+        row = self._read("SELECT callback_url, callback_secret FROM runs WHERE id = ?", run_id)
+        return None if row is None or row[0] is None else Recipient(*row)
+
+    def key(self, owner: str, key: str, now: float) -> IdempotencyKey | None:
+        """What an Idempotency-Key stands for, for a day."""
+        row = self._read("SELECT * FROM keys WHERE owner = ? AND key = ?", owner, key)
+        return None if row is None or row[4] <= now - _KEEP_KEYS else IdempotencyKey(*row)
+
+    def step(self, now: float) -> None:
+        """Write what is behind, forget keys that are too old, give unused room back to the disk."""
+        self._write("DELETE FROM keys WHERE created <= ?", (now - _KEEP_KEYS,))
+        with self._lock, contextlib.suppress(sqlite3.OperationalError):
+            # A script is stepped to its end; a statement without columns is not, and would free one page.
+            self._connection.executescript("PRAGMA incremental_vacuum(1000)")
+
+    def close(self) -> None:
+        """Write what is left, and close the file."""
+        with self._lock:
+            try:
+                self._commit([])
+            except sqlite3.Error as error:
+                _log.error("the journal's last rows cannot be written", extra={"error": str(error)})
+            self._connection.close()
+
+    def _read(self, sql: str, *values: Any) -> Any:
+        with self._lock:
+            try:
+                return self._connection.execute(sql, values).fetchone()
+            except sqlite3.Error as error:
+                raise JournalError(f"the journal cannot be read: {error}") from error
+
+    def _write(self, sql: str, values: tuple[Any, ...], *more: _Write) -> None:
+        writes = [(sql, values), *more]
+        with self._lock:
+            try:
+                self._commit(writes)
+            except sqlite3.OperationalError as error:
+                # What runs goes on and ends properly; a server that dies before there is room again loses this.
+                if not self._behind:
+                    _log.error("the journal cannot be written, and falls behind", extra={"error": str(error)})
+                self._behind += writes
+            except sqlite3.Error as error:
+                _log.critical("the journal cannot be written", extra={"error": str(error)})
+
+    def _commit(self, writes: Iterable[_Write]) -> None:
+        finished = [
+            ("UPDATE runs SET step = ? WHERE id = ?", (JournalStep.FINISHED.value, run_id))
+            for run_id in self._finished
+        ]
+        with transaction(self._connection):
+            for sql, values in (*self._behind, *finished, *writes):
+                self._connection.execute(sql, values)
+        self._finished.clear()
+        if self._behind:
+            _log.warning("the journal has caught up", extra={"writes": len(self._behind)})
+            self._behind.clear()
+
+
+def _forget_keys(run_id: str) -> _Write:
+    return "DELETE FROM keys WHERE run_id = ?", (run_id,)
+
+
+def _open(path: Path) -> tuple[sqlite3.Connection, list[JournalEntry]]:
+    try:
+        try:
+            return _open_and_read(path)
+        except sqlite3.OperationalError:
+            raise
+        except (sqlite3.DatabaseError, ValueError, KeyError, TypeError) as error:
+            set_aside(path, error)
+        return _open_and_read(path)
+    except (sqlite3.DatabaseError, OSError) as error:
+        raise JournalError(f"the journal {path} cannot be used: {error}") from error
+
+
+def _open_and_read(path: Path) -> tuple[sqlite3.Connection, list[JournalEntry]]:
+    connection = connect(path)
+    try:
+        return connection, [_entry(row) for row in connection.execute(_ALL).fetchall()]
+    except BaseException:
+        connection.close()
+        raise
+
+
+_ACCEPT = """INSERT INTO runs (id, step, run, spec, stdin, callback, callback_url, callback_secret)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+_ALL = """SELECT run, callback, step, container, deadline, callback_url, callback_secret, callback_since, forgotten
+FROM runs ORDER BY seq"""
+
+
+def _entry(row: tuple[Any, ...]) -> JournalEntry:
+    run, callback, step, container, deadline, url, secret, since, forgotten = row
+    return JournalEntry(
+        run=decode_run(run, callback),
+        step=JournalStep(step),
+        container=container,
+        deadline=None if deadline is None else datetime.fromtimestamp(deadline, timezone.utc),
+        recipient=None if url is None else Recipient(url, secret),
+        since=since,
+        forgotten=bool(forgotten),
+    )

@@ -1,0 +1,307 @@
+"""All that is kept of runs, changed together: table, journal, logs, artifacts and callbacks."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from light_run.artifacts.periodic import Periodic
+from light_run.artifacts.store import ArtifactStore
+from light_run.artifacts.sweeper import INTERVAL, Sweeper
+from light_run.engine.output import read_log
+from light_run.engine.spec import Reason, RunSpec
+from light_run.errors import RunActive, RunNotFound
+from light_run.runs.callbacks.delivery import Recipient
+from light_run.runs.callbacks.dispatcher import CallbackDispatcher
+from light_run.runs.callbacks.schedule import DEFAULT, Schedule
+from light_run.runs.logs.following import LogFollowing
+from light_run.runs.metrics import RunMetrics
+from light_run.runs.model import CallbackState, Delivery, RunRecord, Status
+from light_run.runs.presentation import progress_fields, stream_state
+from light_run.runs.storage import retention
+from light_run.runs.storage.entries import IdempotencyKey, JournalEntry, JournalStep
+from light_run.runs.storage.journal import Journal
+from light_run.runs.storage.retention import Retention
+from light_run.runs.storage.table import RunTable
+
+_log = logging.getLogger(__name__)
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryLimits:
+    """How much is kept, and how callbacks go; see `RunService`."""
+
+    artifacts: int = 20 * GIB
+    sweep_interval: float = INTERVAL
+    retention: Retention = retention.DEFAULT
+    callbacks: Schedule = DEFAULT
+    private: bool = True
+
+
+class RunRegistry:
+    """Keeps runs in `journal`, their output in `logs_dir`, their files in `artifacts`, within `bounds`."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        logs_dir: Path,
+        artifacts: ArtifactStore,
+        bounds: RegistryLimits,
+        metrics: RunMetrics,
+    ) -> None:
+        logs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.store = RunTable()
+        self.artifacts = artifacts
+        self._journal = journal
+        self._logs_dir = logs_dir
+        self._retention = bounds.retention
+        self.following = LogFollowing(self.store, self._log)
+        self._metrics = metrics
+        # Of runs that have not ended.
+        self._recipients: dict[str, Recipient] = {}
+        self._sweeper = Sweeper(
+            artifacts,
+            bounds.artifacts,
+            protected=self.store.active,
+            evicted=self._evicted,
+            created=self._ended_at,
+            interval=bounds.sweep_interval,
+        )
+        self._dispatcher = CallbackDispatcher(
+            content=self._body,
+            record=self._lost_artifacts,
+            dropped=self._drop,
+            schedule=bounds.callbacks,
+            spool=logs_dir,
+            private=bounds.private,
+        )
+        self._periodic = Periodic("light-run-keeper", self.step, INTERVAL)
+
+    def load(self) -> list[JournalEntry]:
+        """Take in what an earlier server left; those of it that have not ended, in the order they came."""
+        unended = []
+        kept = set()
+        for entry in self._journal.load():
+            kept.add(entry.run.id)
+            if entry.step in (JournalStep.ENDED, JournalStep.FINISHED):
+                self._load_ended(entry)
+            else:
+                unended.append(self._load_unended(entry))
+        self.store.order()
+        for path in self._logs_dir.iterdir():
+            if path.name not in kept and path.is_file():
+                path.unlink(missing_ok=True)
+        return unended
+
+    def start(self) -> None:
+        """Start the threads."""
+        self._sweeper.start()
+        self._dispatcher.start()
+        self._periodic.start()
+
+    def close(self) -> None:
+        """Stop the threads and close the journal."""
+        self._periodic.close()
+        self._sweeper.close()
+        self._dispatcher.close()
+        self._journal.close()
+
+    def step(self, now: float) -> None:
+        """Forget runs that are too old, and do what the journal left for later."""
+        for run_id in retention.choose(self.store.ended(), self._retention, now):
+            self._expire(run_id)
+        self._journal.step(now)
+
+    # -- one run's way
+
+    def accept(
+        self, run: RunRecord, spec: RunSpec, recipient: Recipient | None, key: IdempotencyKey | None
+    ) -> None:
+        """Take in a run whose files are staged. Raises `InsufficientStorage`."""
+        self._journal.accept(run, spec, recipient, key)
+        _log.info("run accepted", extra={"run": run.id, "image": spec.image, "detached": run.detached})
+        if recipient is not None:
+            self._recipients[run.id] = recipient
+        self.store.add(run)
+
+    def spec(self, run_id: str) -> RunSpec:
+        """The spec of a run that has not ended. Raises `JournalError`."""
+        return self._journal.spec(run_id)
+
+    def destinations(self, run_id: str) -> tuple[Path, Path]:
+        """Where a run's output goes: its log and its artifact folder."""
+        return self._log(run_id), self.artifacts.folder(run_id)
+
+    def assigned(self, run_id: str, container: str) -> None:
+        """The run has its container."""
+        self._journal.assigned(self.store.get(run_id), container)
+
+    def launched(self, run_id: str, started_at: datetime, timeout: float) -> None:
+        """Its command has been started at `started_at`, for `timeout` seconds."""
+        self._journal.launched(run_id, started_at + timedelta(seconds=timeout))
+
+    def requeued(self, run_id: str) -> None:
+        """It begins anew: nothing that counts had been started in its container."""
+        self._journal.requeued(self.store.get(run_id))
+
+    def settle(self, run: RunRecord) -> RunRecord:
+        """Write down that `run` has ended, make room for what it left; the run as it is to be shown."""
+        now = time.time()
+        if run.callback is not None:
+            run = replace(run, callback=replace(run.callback, next_attempt_at=_utc(now)))
+        self._journal.ended(run, now)
+        recipient = self._recipients.pop(run.id, None)
+        if recipient is not None and run.callback is not None:
+            self._dispatcher.add(run, recipient, age=0.0, state=run.callback)
+        self._sweeper.ended(run.id, sum(artifact.bytes for artifact in run.artifacts), now)
+        return run
+
+    def settled(self, run: RunRecord) -> None:
+        """Everybody sees that `run` has ended: send its callback; let an older one go where it is one too many."""
+        self.following.changed(run.id)
+        self._metrics.ended(run)
+        _log.info("run ended", extra=progress_fields(run))
+        self._dispatcher.send(run.id)
+        for run_id in self.store.ended_beyond(self._retention.count):
+            self._expire(run_id)
+
+    def cancelling(self, run_id: str) -> None:
+        """It is to be cancelled, by the next server if it must be."""
+        self._journal.cancelling(self.store.get(run_id))
+
+    def finished(self, run_id: str) -> None:
+        """Its container and its workspace are gone."""
+        self._journal.finished(run_id)
+
+    # -- afterwards
+
+    def delete(self, run_id: str) -> None:
+        """Forget a run that has ended, with its artifacts and its log. Raises `RunNotFound`, `RunActive`."""
+        self._forget(run_id)
+        self._sweeper.removed(run_id)
+        self.artifacts.remove(run_id)
+
+    def withdraw(self, run_id: str) -> None:
+        """Forget a run whose place was lost while it was accepted; nobody has been told of it."""
+        self._recipients.pop(run_id, None)
+        self.store.withdraw(run_id)
+        self._drop(run_id)
+
+    def key(self, owner: str, key: str) -> IdempotencyKey | None:
+        """What an Idempotency-Key stands for."""
+        return self._journal.key(owner, key, time.time())
+
+    def redeliver(self, run_id: str) -> None:
+        """Send the callback of a run that has ended once more, now. Raises `RunNotFound`, `RunActive`.
+
+        A run that asked for no callback has none to be found.
+        """
+        run = self.store.get(run_id)
+        recipient = None if run.callback is None else self._journal.recipient(run_id)
+        if recipient is None or run.callback is None:
+            raise RunNotFound("the run asked for no callback")
+        if not run.ended:
+            raise RunActive("the run has not ended yet; its callback follows by itself")
+        now = time.time()
+        state = replace(run.callback, state=Delivery.PENDING, next_attempt_at=_utc(now))
+        self.store.update(run_id, callback=state)
+        self._journal.callback(run_id, state, since=now)
+        self._dispatcher.add(run, recipient, age=0.0, state=state)
+        self._dispatcher.send(run_id)
+
+    @property
+    def artifact_bytes(self) -> int:
+        """Bytes of all artifacts."""
+        return self._sweeper.total
+
+    @property
+    def callbacks(self) -> int:
+        """How many callbacks are still to be delivered."""
+        return self._dispatcher.pending
+
+    # -- inside
+
+    def _load_ended(self, entry: JournalEntry) -> None:
+        run, recipient = entry.run, entry.recipient
+        if entry.step is JournalStep.ENDED:
+            self._journal.finished(run.id)
+        if not entry.forgotten:
+            self.store.add(run)
+        if recipient is not None and run.callback is not None and run.callback.state is Delivery.PENDING:
+            now, due = time.time(), run.callback.next_attempt_at
+            age = 0.0 if entry.since is None else now - entry.since
+            self._dispatcher.add(run, recipient, age=max(0.0, age), state=run.callback)
+            # Where the clock was put back, nobody knows how long to wait.
+            after = 0.0 if due is None or age < 0 else max(0.0, due.timestamp() - now)
+            self._dispatcher.send(run.id, after=after)
+            if entry.forgotten:
+                self._dispatcher.forget(run.id)
+        elif entry.forgotten:
+            self._drop(run.id)
+
+    def _load_unended(self, entry: JournalEntry) -> JournalEntry:
+        if entry.recipient is not None:
+            self._recipients[entry.run.id] = entry.recipient
+        # What it is to end as is its life's to know, and not shown before.
+        cancelled = entry.run.reason is Reason.CANCELLED
+        entry = replace(entry, run=replace(entry.run, reason=None), cancelled=cancelled)
+        if entry.step is not JournalStep.LAUNCHED:
+            run = replace(entry.run, status=Status.QUEUED, started_at=None, queued_ms=0.0)
+            entry = replace(entry, run=run)
+            # It begins anew, and so does its log.
+            self._log(run.id).unlink(missing_ok=True)
+        self.store.add(entry.run)
+        return entry
+
+    def _forget(self, run_id: str) -> None:
+        self.store.remove(run_id)
+        # A callback still to be delivered needs the row and the log.
+        if self._dispatcher.forget(run_id):
+            self._journal.hide(run_id)
+        else:
+            self._drop(run_id)
+
+    def _drop(self, run_id: str) -> None:
+        self._journal.drop(run_id)
+        self._log(run_id).unlink(missing_ok=True)
+
+    def _evicted(self, run_id: str) -> None:
+        self._metrics.evicted()
+        with suppress(RunNotFound):
+            self._forget(run_id)
+
+    def _expire(self, run_id: str) -> None:
+        with suppress(RunNotFound):
+            self._forget(run_id)
+            self._sweeper.removed(run_id)
+            self.artifacts.discard(run_id)
+
+    def _log(self, run_id: str) -> Path:
+        return self._logs_dir / run_id
+
+    def _ended_at(self, run_id: str) -> float | None:
+        # A run's folder is made at its end.
+        with suppress(RunNotFound):
+            end = self.store.get(run_id).finished_at
+            return None if end is None else end.timestamp()
+        return None
+
+    def _body(self, run: RunRecord) -> Iterator[bytes]:
+        return stream_state(run, read_log(self._log(run.id)), callback=False)
+
+    def _lost_artifacts(self, run_id: str, state: CallbackState) -> None:
+        self._metrics.callback_tried(state.state)
+        with suppress(RunNotFound):
+            self.store.update(run_id, callback=state)
+        self._journal.callback(run_id, state)
+
+
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, timezone.utc)

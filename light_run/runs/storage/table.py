@@ -1,0 +1,192 @@
+"""Every run there is, newest first: one dict under one lock."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from light_run.errors import RunActive, RunNotFound
+from light_run.runs.model import RunRecord, Status
+
+# Takes the run as it is and gives the run as it shall be.
+Change = Callable[[RunRecord], RunRecord]
+
+
+class RunTable:
+    """Runs by id, in the order they were accepted. They are immutable, so what is handed out is a copy."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: dict[str, RunRecord] = {}
+        self._active: set[str] = set()
+        # Those that have ended, in the order of their ends.
+        self._ended: dict[str, None] = {}
+        self._waiting: dict[str, list[_Waiter]] = {}
+        self._let_go: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def add(self, run: RunRecord) -> None:
+        """Take in a new run."""
+        with self._lock:
+            self._runs[run.id] = run
+            if run.ended:
+                self._ended[run.id] = None
+            else:
+                self._active.add(run.id)
+
+    def order(self) -> None:
+        """Bring those that have ended, and were added as they had been accepted, into the order of their ends."""
+        with self._lock:
+            self._ended = dict.fromkeys(sorted(self._ended, key=lambda run_id: _end(self._runs[run_id])))
+
+    def get(self, run_id: str) -> RunRecord:
+        """The run as it is now. Raises `RunNotFound`."""
+        # One look at a dict needs no lock.
+        run = self._runs.get(run_id)
+        if run is None:
+            raise _not_found()
+        return run
+
+    def change(self, run_id: str, change: Change) -> RunRecord:
+        """Replace a run by what `change`, which must be quick, makes of it; those who wait for its end go on.
+
+        Raises `RunNotFound`, and whatever `change` raises: the run then stays as it was.
+        """
+        with self._lock:
+            before = self._runs.get(run_id)
+            if before is None:
+                raise _not_found()
+            after = self._runs[run_id] = change(before)
+            if after.ended and not before.ended:
+                self._active.discard(run_id)
+                self._ended[run_id] = None
+                for waiter in self._waiting.pop(run_id, ()):
+                    waiter.run = after
+                    waiter.ended.set()
+        return after
+
+    def update(self, run_id: str, **changes: Any) -> RunRecord:
+        """Change fields of a run, its status aside. Raises `RunNotFound`."""
+        return self.change(run_id, lambda run: replace(run, **changes))
+
+    def remove(self, run_id: str) -> RunRecord:
+        """Forget a run that has ended. Raises `RunNotFound`, `RunActive`."""
+        with self._lock:
+            run = self._runs.get(run_id)
+            if run is None:
+                raise _not_found()
+            if not run.ended:
+                raise RunActive("the run has not ended yet; cancel it first")
+            del self._runs[run_id]
+            del self._ended[run_id]
+        return run
+
+    def withdraw(self, run_id: str) -> None:
+        """Forget a run that nobody was told of, in whatever state."""
+        with self._lock:
+            self._runs.pop(run_id, None)
+            self._ended.pop(run_id, None)
+            self._active.discard(run_id)
+
+    def wait(self, run_id: str, timeout: float | None = None) -> RunRecord:
+        """The run once it has ended, or as it is after `timeout` seconds. Raises `RunNotFound`."""
+        waiter = _Waiter()
+        with self._lock:
+            run = self._runs.get(run_id)
+            if run is None:
+                raise _not_found()
+            if run.ended or run_id in self._let_go:
+                return run
+            self._waiting.setdefault(run_id, []).append(waiter)
+        try:
+            waiter.ended.wait(timeout)
+        finally:
+            self._stop_waiting(run_id, waiter)
+        # Handed over rather than looked up: the run may be forgotten as soon as it has ended.
+        return waiter.run or self.get(run_id)
+
+    def detach(self, run_id: str) -> None:
+        """Let nobody wait for a run any more: it will not end in this process, and is had as it is."""
+        with self._lock:
+            self._let_go.add(run_id)
+            for waiter in self._waiting.get(run_id, ()):
+                waiter.ended.set()
+
+    def list(
+        self,
+        *,
+        status: Status | None = None,
+        limit: int = 1000,
+        before: str | None = None,
+        owner: str | None = None,
+    ) -> tuple[list[RunRecord], bool]:
+        """At most `limit` runs, newest first, and whether more follow.
+
+        Only those with `status`, of `owner`, and accepted before the run `before`. Raises `RunNotFound`
+        where `before` is no run.
+        """
+        with self._lock:
+            if before is not None and before not in self._runs:
+                raise _not_found()
+            newest_first = iter(reversed(self._runs.values()))
+            if before is not None:
+                for run in newest_first:
+                    if run.id == before:
+                        break
+            found: list[RunRecord] = []
+            for run in newest_first:
+                if (status is None or run.status is status) and (owner is None or run.owner == owner):
+                    if len(found) == limit:
+                        return found, True
+                    found.append(run)
+            return found, False
+
+    def active(self) -> frozenset[str]:
+        """The ids of runs that have not ended."""
+        with self._lock:
+            return frozenset(self._active)
+
+    def active_of(self, owner: str | None) -> frozenset[str]:
+        """The ids of `owner`'s runs that have not ended."""
+        with self._lock:
+            return frozenset(run_id for run_id in self._active if self._runs[run_id].owner == owner)
+
+    def ended(self) -> tuple[RunRecord, ...]:
+        """Runs that have ended, the one that ended first before the others."""
+        with self._lock:
+            return tuple(self._runs[run_id] for run_id in self._ended)
+
+    def ended_beyond(self, count: int) -> Sequence[str]:
+        """The ids of those that ended first, as many of them as there are more than `count`."""
+        with self._lock:
+            return list(islice(self._ended, max(0, len(self._ended) - count)))
+
+    def _stop_waiting(self, run_id: str, waiter: _Waiter) -> None:
+        with self._lock:
+            waiters = self._waiting.get(run_id, [])
+            if waiter in waiters:
+                waiters.remove(waiter)
+                if not waiters:
+                    del self._waiting[run_id]
+
+
+class _Waiter:
+    """Somebody who waits for one run's end, and the run as it ended."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+        self.run: RunRecord | None = None
+
+
+def _end(run: RunRecord) -> datetime:
+    return run.finished_at or run.created_at
+
+
+def _not_found() -> RunNotFound:
+    return RunNotFound("there is no such run")

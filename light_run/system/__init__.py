@@ -1,0 +1,4 @@
+"""Operating-system primitives for hostile counterparts: trees that a program laid out, sockets of slow clients.
+
+Imports nothing of ours.
+"""

@@ -1,0 +1,228 @@
+"""The cap on what one run may write, and how much that is."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from light_run.engine.config import RunnerConfig
+from light_run.engine.daemon.client import Engine
+from light_run.engine.files.disk_usage import disk_usage
+from light_run.engine.files.workspace import Workspace
+from light_run.engine.sandbox import disk
+from light_run.engine.sandbox.disk import DiskWatch
+from light_run.engine.spec import MIB, Reason
+from light_run.engine.stop import Halt
+from light_run.engine.upkeep.leftovers import Leftovers
+from light_run.errors import EngineUnavailable
+from tests.unit.engine.trees import make_hostile
+
+# A file system may need a block or two for what holds a file.
+SOME = 256 * 1024
+
+
+class Layers(Engine):
+    """An engine that knows how large containers are, and whether it answers."""
+
+    def __init__(self, **sizes: int) -> None:
+        super().__init__()
+        self.sizes = sizes
+
+    def written_bytes(self, container: str) -> int:
+        if container not in self.sizes:
+            raise EngineUnavailable("gone")
+        return self.sizes[container]
+
+    def info(self) -> dict[str, Any]:
+        return {"DockerRootDir": "/no/such/folder"}
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
+    workspace = Workspace(tmp_path / "run")
+    workspace.create()
+    yield workspace
+    # Deeper than pytest's own clean-up can go.
+    assert workspace.remove()
+
+
+# --- how much it is ---------------------------------------------------------------------------------------
+
+
+def test_what_files_take(workspace: Workspace) -> None:
+    (workspace.files / "d" / "e").mkdir(parents=True)
+    (workspace.files / "f").write_bytes(os.urandom(MIB))
+    (workspace.files / "d" / "e" / "f").write_bytes(os.urandom(2 * MIB))
+    assert 3 * MIB <= disk_usage(str(workspace.files)).bytes <= 3 * MIB + SOME
+
+
+def test_a_sparse_file_takes_next_to_nothing(workspace: Workspace) -> None:
+    with (workspace.files / "sparse").open("wb") as file:
+        file.truncate(1 << 40)
+    assert disk_usage(str(workspace.files)).bytes < SOME
+
+
+def test_empty_files_and_links_take_the_disk_s_names(workspace: Workspace) -> None:
+    for number in range(1000):
+        (workspace.files / f"empty-{number}").touch()
+        (workspace.files / f"link-{number}").symlink_to("nowhere")
+    assert disk_usage(str(workspace.files)).bytes >= 2000 * 4096
+
+
+def test_a_file_of_many_names_counts_once(workspace: Workspace) -> None:
+    (workspace.files / "f").write_bytes(os.urandom(MIB))
+    for number in range(500):
+        (workspace.files / f"{number}").hardlink_to(workspace.files / "f")
+    assert MIB <= disk_usage(str(workspace.files)).bytes + 1 < MIB + SOME
+
+
+def test_nothing_is_followed_and_nothing_opened(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(os.urandom(2 * MIB))
+    make_hostile(workspace.files, tmp_path)
+    assert disk_usage(str(workspace.files)).bytes < SOME
+
+
+def test_a_folder_that_is_gone(tmp_path: Path) -> None:
+    assert disk_usage(str(tmp_path / "none")).bytes == 0
+
+
+def deep(folder: Path, levels: int) -> None:
+    """Nest so many directories, with a megabyte in the last."""
+    before = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.chdir(folder)
+        for _ in range(levels):
+            os.mkdir("n" * 100)
+            os.chdir("n" * 100)
+        with open("f", "wb") as file:
+            file.write(os.urandom(MIB))
+    finally:
+        os.fchdir(before)
+        os.close(before)
+
+
+@pytest.mark.parametrize("levels", [20, 60, 1500])
+def test_nobody_hides_in_the_depth(workspace: Workspace, levels: int) -> None:
+    deep(workspace.files, levels)
+    assert disk_usage(str(workspace.files)).bytes >= MIB
+
+
+def test_a_directory_swapped_for_a_link_is_not_followed(workspace: Workspace, tmp_path: Path) -> None:
+    # The run goes on while it is looked at; a walk led out of its folder could last for hours.
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "large").write_bytes(os.urandom(4 * MIB))
+    stop = threading.Event()
+    files = workspace.files
+    (files / "d" / "sub").mkdir(parents=True)
+    (files / "link").symlink_to(outside)
+    (outside / "sub").mkdir()
+    (outside / "sub" / "large").write_bytes(os.urandom(4 * MIB))
+
+    def swap() -> None:
+        while not stop.is_set():
+            os.rename(files / "d", files / "tmp")
+            os.rename(files / "link", files / "d")
+            os.rename(files / "d", files / "link")
+            os.rename(files / "tmp", files / "d")
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    try:
+        assert max(disk_usage(str(files)).bytes for _ in range(1000)) < SOME
+    finally:
+        stop.set()
+        thread.join()
+
+
+# --- who is killed ----------------------------------------------------------------------------------------
+
+
+def watch_over(engine: Engine, cap: int) -> DiskWatch:
+    """A watch with that cap."""
+    config = RunnerConfig(workspace_cap=cap)
+    return DiskWatch(engine, config, Leftovers(engine, config))
+
+
+@pytest.fixture
+def watch() -> Iterator[DiskWatch]:
+    """A watch over containers of 10 and 3000 bytes; its thread is not what is tested."""
+    watch = watch_over(Layers(small=10, large=3000), 1000)
+    yield watch
+    watch.close()
+
+
+def test_only_who_exceeds_the_cap_is_killed(watch: DiskWatch) -> None:
+    with ExitStack() as running:
+        halts = {name: Halt() for name in ("small", "large", "unknown")}
+        for name, halt in halts.items():
+            running.enter_context(watch.watching(name, None, halt))
+        watch.step(float("inf"))
+    assert {name: halt.reason for name, halt in halts.items()} == {
+        "small": None,
+        "large": Reason.DISK_LIMIT,
+        "unknown": None,
+    }
+    assert not halts["small"].cancelled
+
+
+def test_a_workspace_counts(watch: DiskWatch, workspace: Workspace) -> None:
+    halt = Halt()
+    (workspace.files / "f").write_bytes(os.urandom(MIB))
+    with watch.watching("small", workspace, halt):
+        watch.step(float("inf"))
+    assert halt.reason is Reason.DISK_LIMIT
+
+
+def test_who_has_ended_is_not_looked_at(watch: DiskWatch) -> None:
+    halt = Halt()
+    with watch.watching("large", None, halt):
+        pass
+    watch.step(float("inf"))
+    assert not halt.cancelled
+
+
+def test_who_may_have_outgrown_its_room_is_looked_at_before_its_time(
+    watch: DiskWatch, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "_SHARE", 1e-9)  # so that the next look would be in a day
+    halt = Halt()
+    with watch.watching("small", None, halt):
+        watch.step(time.monotonic() + 2)
+        watch._engine.sizes["small"] = 3000  # type: ignore[attr-defined]
+        watch.step(time.monotonic() + 2)
+        assert not halt.cancelled
+        monkeypatch.setattr(watch, "_free", lambda watched: watched.free - 991)
+        watch.step(time.monotonic() + 2)
+    assert halt.reason is Reason.DISK_LIMIT
+
+
+def test_who_is_watched_at_leisure_is_not_looked_at_sooner(watch: DiskWatch) -> None:
+    halt = Halt()
+    with watch.watching("large", None, halt, 10.0):
+        watch.step(time.monotonic() + 9)
+        assert not halt.cancelled
+        watch.step(time.monotonic() + 11)
+    assert halt.reason is Reason.DISK_LIMIT
+
+
+def test_whether_it_was_the_disk_is_known_afterwards(watch: DiskWatch) -> None:
+    assert watch.exceeded("large", None)
+    assert not watch.exceeded("small", None)
+    assert not watch_over(Layers(large=3000), 0).exceeded("large", None)
+
+
+def test_no_cap_is_no_watch() -> None:
+    halt = Halt()
+    watch = watch_over(Layers(large=3000), 0)
+    with watch.watching("large", None, halt):
+        watch.step(float("inf"))
+    assert not halt.cancelled
+    watch.close()
