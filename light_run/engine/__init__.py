@@ -18,12 +18,11 @@ from light_run.engine.spec import (
     RunSpec,
     RunTimings,
 )
-from light_run.engine.stop import CancelToken
+from light_run.engine.stop import Stop, StopRequest
 from light_run.engine.upkeep.inventory import OwnContainer
 
 __all__ = [
     "DROPPED_CAPABILITIES",
-    "CancelToken",
     "Destinations",
     "EngineHealth",
     "ExtractResult",
@@ -41,5 +40,7 @@ __all__ = [
     "RunTimings",
     "Runner",
     "RunnerConfig",
+    "Stop",
+    "StopRequest",
     "read_log",
 ]

@@ -19,7 +19,7 @@ from light_run.engine.sandbox.disk import DiskWatch
 from light_run.engine.sandbox.networks import Networks
 from light_run.engine.sandbox.options import Sandbox, container_config, labels
 from light_run.engine.spec import Limits, Progress, Reason
-from light_run.engine.stop import CancelToken, Halt
+from light_run.engine.stop import StopRequest
 from light_run.engine.upkeep.leftovers import Leftover, Leftovers
 from light_run.errors import BuildFailed, Cancelled, EngineRefused
 
@@ -85,7 +85,7 @@ class Builder:
         limits: Limits,
         runtime: str | None,
         owner: str,
-        cancel: CancelToken,
+        stop: StopRequest,
         report: Report,
     ) -> Image:
         """The image of `steps` on `base`, from the longest prefix there is. Raises BuildFailed, Cancelled."""
@@ -101,20 +101,20 @@ class Builder:
             report(Progress(steps=len(steps), done=index))
             step = _Step(base=base, image=image, number=index + 1, command=steps[index], tag=keys[index])
             work = self._work(step, limits, runtime)
-            image = self._builds.run(keys[index], work, cancel, lambda _: None)
+            image = self._builds.run(keys[index], work, stop, lambda _: None)
         return image
 
     def _work(
         self, step: _Step, limits: Limits, runtime: str | None
-    ) -> Callable[[CancelToken, Report], Image]:
-        def work(abandoned: CancelToken, _report: Report) -> Image:
+    ) -> Callable[[StopRequest, Report], Image]:
+        def work(abandoned: StopRequest, _report: Report) -> Image:
             # Another flight may have landed between our look at the cache and this take-off.
             found = self._images.find_steps(step.tag)
             return found or self._bake(step, limits, runtime, abandoned)
 
         return work
 
-    def _bake(self, step: _Step, limits: Limits, runtime: str | None, cancel: CancelToken) -> Image:
+    def _bake(self, step: _Step, limits: Limits, runtime: str | None, stop: StopRequest) -> Image:
         sandbox = Sandbox(
             image=step.image.id,
             command=("sh", "-c", step.command),
@@ -134,10 +134,10 @@ class Builder:
                 f"step {step.number} ({step.command!r}) was refused by the engine: {error}"
             ) from error
         try:
-            start = partial(self._listen_and_start, container, cancel)
+            start = partial(self._listen_and_start, container, stop)
             streams = self._networks.start_on(sandbox.network, start)
             with contextlib.closing(streams):
-                self._execute(step, container, streams, cancel)
+                self._execute(step, container, streams, stop)
             self._engine.commit(
                 container, STEP_REPOSITORY, step.tag, step.image_config(self._config.server_id)
             )
@@ -150,25 +150,23 @@ class Builder:
             raise BuildFailed(f"the image of step {step.number} is gone again")
         return built
 
-    def _listen_and_start(self, container: str, cancel: CancelToken) -> Streams:
+    def _listen_and_start(self, container: str, stop: StopRequest) -> Streams:
         streams = Streams.before_start(self._engine, container)
         try:
-            cancel.check()
+            stop.check()
             self._engine.start(container)
         except BaseException:
             streams.close()
             raise
         return streams
 
-    def _execute(self, step: _Step, container: str, streams: Streams, cancel: CancelToken) -> None:
+    def _execute(self, step: _Step, container: str, streams: Streams, stop: StopRequest) -> None:
         tail = Tail(_LAST_BYTES)
         deadline = time.monotonic() + self._config.build_timeout
-        halt = Halt()
-        execution = Execution(self._engine, container, streams, log=tail, deadline=deadline, halt=halt)
-        with (
-            cancel.calling(lambda: halt.kill(Reason.CANCELLED)),
-            self._disk.watching(container, None, halt),
-        ):
+        # Its own: a step that fills the disk is no reason to give up what others wait for.
+        own = StopRequest()
+        execution = Execution(self._engine, container, streams, log=tail, deadline=deadline, stop=own)
+        with stop.subscribed(own.request), self._disk.watching(container, None, own):
             ended = execution.run(b"")
         if ended.killed is Reason.CANCELLED:
             raise Cancelled("the build was given up")

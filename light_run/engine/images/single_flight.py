@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 from light_run.engine.spec import Progress
-from light_run.engine.stop import CancelToken
+from light_run.engine.stop import StopRequest
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ class _Flight(Generic[T]):
         self.result: T | None = None
         self.error: BaseException | None = None
         # Set when the last passenger has left: whoever does the work should give up.
-        self.abandoned = CancelToken()
+        self.abandoned = StopRequest()
 
 
 class SingleFlight(Generic[T]):
@@ -54,19 +54,19 @@ class SingleFlight(Generic[T]):
     def run(
         self,
         key: Hashable,
-        work: Callable[[CancelToken, Report], T],
-        cancel: CancelToken,
+        work: Callable[[StopRequest, Report], T],
+        stop: StopRequest,
         report: Report,
     ) -> T:
         """The result of `work(abandoned, report)` for `key`; `report` is told now and then how far it is.
 
-        Raises what `work` raises, or Cancelled.
+        Raises what `work` raises, Cancelled or Detached.
         """
-        cancel.check()
+        stop.check()
         with self._lock:
             flight = self._flights.get(key)
             # One that was abandoned is on its way down: a newcomer starts afresh.
-            if flight is None or flight.abandoned.cancelled:
+            if flight is None or flight.abandoned.requested:
                 flight = _Flight()
                 # Known once it flies: where no thread can be had, nobody may wait for one.
                 thread = threading.Thread(
@@ -77,14 +77,14 @@ class SingleFlight(Generic[T]):
                 self._flights[key] = flight
             flight.passengers += 1
         try:
-            return _ride(flight, cancel, report)
+            return _ride(flight, stop, report)
         finally:
             with self._lock:
                 flight.passengers -= 1
                 if not flight.passengers and not flight.landed:
-                    flight.abandoned.cancel()
+                    flight.abandoned.request()
 
-    def _fly(self, key: Hashable, flight: _Flight[T], work: Callable[[CancelToken, Report], T]) -> None:
+    def _fly(self, key: Hashable, flight: _Flight[T], work: Callable[[StopRequest, Report], T]) -> None:
         def report(progress: Progress) -> None:
             # Wakes nobody: a hundred passengers would be at it all the time.
             flight.progress = progress
@@ -102,19 +102,21 @@ class SingleFlight(Generic[T]):
             flight.changed.notify_all()
 
 
-def _ride(flight: _Flight[T], cancel: CancelToken, report: Report) -> T:
+def _ride(flight: _Flight[T], stop: StopRequest, report: Report) -> T:
     def wake() -> None:
         with flight.changed:
             flight.changed.notify_all()
 
     told: Progress | None = None
-    with cancel.calling(wake):
+    with stop.subscribed(wake):
         while True:
             with flight.changed:
-                flight.changed.wait_for(lambda: flight.landed or cancel.cancelled, _LOOK)
+                flight.changed.wait_for(
+                    lambda: flight.landed or stop.detached or stop.requested is not None, _LOOK
+                )
                 news = flight.progress
                 landed = flight.landed
-            cancel.check()
+            stop.check()
             if landed:
                 break
             if news is not None and news != told:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from light_run.engine.daemon.execution import Streams
 from light_run.engine.files.workspace import Workspace
 from light_run.engine.spec import Limits
-from light_run.engine.stop import Halt
+from light_run.engine.stop import StopRequest
 
 # Two uses within so many seconds make a kind of container worth parking.
 _WITHIN = 60.0
@@ -33,20 +33,20 @@ class ParkKey(NamedTuple):
 class ParkedContainer:
     """A container whose shell waits for a script ended by the line `marker`.
 
-    It may be a hostile image's shell: `halt` is told where it fills the disk, which is watched until `watch` closes.
+    It may be a hostile image's shell: `stop` is requested if it fills the disk, which is watched until `watch` closes.
     """
 
     container: str
     workspace: Workspace | None
     streams: Streams
     marker: str
-    halt: Halt
+    stop: StopRequest
     watch: ExitStack
 
     @property
     def waiting(self) -> bool:
         """False once the container or the connection to it has ended, or is to."""
-        if self.halt.cancelled:
+        if self.stop.requested is not None:
             return False
         poll = select.poll()
         poll.register(self.streams.stdio, select.POLLIN)

@@ -22,7 +22,7 @@ from light_run.engine.pool.launcher import waiting_command
 from light_run.engine.sandbox.disk import DiskWatch
 from light_run.engine.sandbox.networks import Networks
 from light_run.engine.sandbox.options import Sandbox, container_config, labels
-from light_run.engine.stop import Halt
+from light_run.engine.stop import StopRequest
 from light_run.engine.upkeep.leftovers import Leftover, Leftovers
 from light_run.errors import EngineError, EngineUnavailable
 
@@ -254,9 +254,9 @@ class Pool:
             )
             container = self._engine.create(container_config(sandbox, self._config))
             streams = self._networks.start_on(key.network, partial(self._start, container))
-            halt, watch = Halt(), contextlib.ExitStack()
-            watch.enter_context(self._disk.watching(container, workspace, halt, _LOOK))
-            return ParkedContainer(container, workspace, streams, marker, halt, watch)
+            stop, watch = StopRequest(), contextlib.ExitStack()
+            watch.enter_context(self._disk.watching(container, workspace, stop, _LOOK))
+            return ParkedContainer(container, workspace, streams, marker, stop, watch)
         except BaseException:
             self._give_back(container, workspace)
             raise

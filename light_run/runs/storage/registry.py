@@ -151,7 +151,7 @@ class RunRegistry:
         """It begins anew: nothing that counts had been started in its container."""
         self._journal.requeued(self.store.get(run_id))
 
-    def settle(self, run: RunRecord) -> RunRecord:
+    def record_end(self, run: RunRecord) -> RunRecord:
         """Write down that `run` has ended, make room for what it left; the run as it is to be shown."""
         now = time.time()
         if run.callback is not None:
@@ -163,7 +163,7 @@ class RunRegistry:
         self._sweeper.ended(run.id, sum(artifact.bytes for artifact in run.artifacts), now)
         return run
 
-    def settled(self, run: RunRecord) -> None:
+    def announce_end(self, run: RunRecord) -> None:
         """Everybody sees that `run` has ended: send its callback; let an older one go where it is one too many."""
         self.following.changed(run.id)
         self._metrics.ended(run)
@@ -249,7 +249,7 @@ class RunRegistry:
     def _load_unended(self, entry: JournalEntry) -> JournalEntry:
         if entry.recipient is not None:
             self._recipients[entry.run.id] = entry.recipient
-        # What it is to end as is its life's to know, and not shown before.
+        # Its end is for its job to decide, and not shown before.
         cancelled = entry.run.reason is Reason.CANCELLED
         entry = replace(entry, run=replace(entry.run, reason=None), cancelled=cancelled)
         if entry.step is not JournalStep.LAUNCHED:

@@ -64,7 +64,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     scene.service.start()
     yield scene
     scene.service.close(grace=0)
-    assert scene.service._lives == {}
+    assert scene.service._jobs == {}
     assert scene.runner.staged_files == {}
 
 

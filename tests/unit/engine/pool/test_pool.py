@@ -523,7 +523,7 @@ def test_what_is_taken_is_watched_by_whoever_took_it(scene: Scene) -> None:
     assert parked is not None
     scene.engine.sizes[parked.container] = 1 << 50
     scene.disk.step(float("inf"))
-    assert not parked.halt.cancelled
+    assert not parked.stop.requested
     scene.over(parked)
 
 

@@ -64,11 +64,11 @@ class Server:
             journal._write = lambda *_: None  # type: ignore[method-assign]
             journal._commit = lambda *_: None  # type: ignore[method-assign]
         staged, containers = dict(self.runner.engine.staged), dict(self.runner.engine.containers)
-        for life in list(self.service._lives.values()):
+        for life in list(self.service._jobs.values()):
             life.detached = True
-            life.leave()
-            # One that was to be cancelled is not left; its engine's answer comes too late all the same.
-            self.runner.leave(life.run_id)
+            # One that was to be cancelled is detached as well: its engine's answer comes too late.
+            life.stop._requested = None
+            life.stop.detach()
         self.stop()
         self.runner.engine.staged, self.runner.engine.containers = staged, containers
 
@@ -311,9 +311,7 @@ def test_a_run_that_is_about_to_begin_is_let_go_of_as_well(
     def run_late(*arguments: Any, **settings: Any) -> RunResult:
         # The runner does not know of the run yet when it is told to let go of it.
         closing.start()
-        eventually(lambda: first.service._lives[settings["run_id"]]._left, "it is let go of")
-        first.runner.left.clear()
-        first.runner.scripts.clear()
+        eventually(lambda: settings["stop"].detached, "it is detached")
         return run_at_once(*arguments, **settings)
 
     monkeypatch.setattr(first.runner, "run", run_late)
@@ -339,7 +337,7 @@ def test_a_run_that_lost_its_place_while_it_was_accepted_was_never_there(
         server.submit(replace(REQUEST, callback_url=receiver.url, idempotency_key="k"))
     assert server.service.list() == ([], False)
     assert world.engine.staged == {}
-    assert server.service._lives == {}
+    assert server.service._jobs == {}
     server.stop()
     assert world.server().service.list() == ([], False)
     assert receiver.received == []
@@ -370,11 +368,11 @@ def test_a_run_that_was_let_go_of_cannot_be_cancelled_here(world: World) -> None
     first = world.server()
     run = first.submit()
     reaches(first, run, "launched")
-    life = first.service._lives[run.id]
-    life._left = True
+    life = first.service._jobs[run.id]
+    life.stop._detached = True
     with pytest.raises(Overloaded):
         first.service.cancel(run.id)
-    life._left = False
+    life.stop._detached = False
 
 
 def test_what_nobody_needs_is_cleared_before_anything_runs(world: World) -> None:
@@ -425,7 +423,7 @@ def test_a_container_made_late_goes_once_its_run_is_over(world: World) -> None:
     server.service._cleanup.step(0.0)
     assert set(world.engine.containers) == {"late", f"container-{run.id}"}
     server.finish(run.id)
-    eventually(lambda: server.service._lives == {}, "its life is over")
+    eventually(lambda: server.service._jobs == {}, "its life is over")
     server.service._cleanup.step(0.0)
     assert world.engine.containers == {}
 
@@ -618,7 +616,7 @@ def test_large_input_does_not_wait_in_memory(world: World) -> None:
     server = world.server(concurrency=1)
     first = server.submit()
     large = server.submit(replace(REQUEST, spec=replace(SPEC, stdin=bytes(1 << 20))))
-    assert server.service._lives[large.id]._spec is None
+    assert server.service._jobs[large.id]._spec is None
     server.finish(first.id)
     server.finish(large.id)
     assert server.runner.specs[large.id].stdin == bytes(1 << 20)
