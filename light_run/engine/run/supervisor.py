@@ -128,7 +128,7 @@ class Supervisor:
             image = prepare_image(self._context, self._spec, self._stop, self._observer)
         self._observer.phase(Phase.STARTING)
         log = LogWriter(self._log, self._context.config.log_cap, self._observer.wrote)
-        with contextlib.closing(log), self._context.pool.giving_way() as launched:
+        with contextlib.closing(log), self._context.pool.yielding() as launched:
             with self._watch.step("start"):
                 launch = Launch(
                     self._context,
