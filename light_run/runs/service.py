@@ -93,7 +93,14 @@ class RunService:
         self._lock = threading.Lock()
         self._jobs: dict[str, RunJob] = {}
         found = in_order(self.registry.load())
-        self._cleanup = EngineCleanup(runner, self._store, found, self._alive)
+        self._cleanup = EngineCleanup(
+            runner,
+            self._store,
+            found,
+            self._alive,
+            quarantined=self.registry.quarantined,
+            incomplete=self.registry.incomplete,
+        )
         for entry in found:
             # A command that goes on anyway must be watched, also where there are fewer slots than there were.
             self._executor.preload(

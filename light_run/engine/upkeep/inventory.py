@@ -115,7 +115,7 @@ class Inventory:
         for step_image in self._engine.images(f"light-run.cache={self._server_id}"):
             if not step_image.get("RepoTags"):
                 self._engine.remove_image(str(step_image["Id"]))
-        # Probes of a server that was killed while it probed workspaces; an image committed from a run has the label, too.
+        # Probes of a server that was killed meanwhile; an image committed from a run has the label, too.
         for image in self._engine.images(f"light-run.server={self._server_id}"):
             labels = image["Labels"]
             if labels.get("light-run.kind") == "probe" and labels.get("light-run.session") != self._session:

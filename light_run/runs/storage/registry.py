@@ -84,6 +84,16 @@ class RunRegistry:
         )
         self._periodic = Periodic("light-run-keeper", self.step, INTERVAL)
 
+    @property
+    def quarantined(self) -> frozenset[str]:
+        """The ids of runs whose rows cannot be read, and of their containers."""
+        return self._journal.quarantined
+
+    @property
+    def incomplete(self) -> bool:
+        """True if there may be runs that nobody knows, as a damaged journal was set aside."""
+        return self._journal.incomplete
+
     def load(self) -> list[JournalEntry]:
         """Take in what an earlier server left; those of it that have not ended, in the order they came."""
         unended = []
@@ -95,7 +105,8 @@ class RunRegistry:
             else:
                 unended.append(self._load_unended(entry))
         self.store.order()
-        for path in self._logs_dir.iterdir():
+        kept |= self.quarantined
+        for path in () if self.incomplete else self._logs_dir.iterdir():
             if path.name not in kept and path.is_file():
                 path.unlink(missing_ok=True)
         return unended

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -634,3 +635,54 @@ def test_a_journal_without_room_turns_runs_away_and_recovers(world: World) -> No
     assert server.service._executor.counts() == (0, 0)
     connection.execute("PRAGMA max_page_count = 100000")
     assert server.finish(server.submit(large).id).reason is OK.reason
+
+
+# --- a damaged journal ------------------------------------------------------------------------------------
+
+
+def test_a_damaged_row_costs_no_other_run_and_nothing_of_its_own(world: World) -> None:
+    first = world.server()
+    good, bad = first.submit(), first.submit()
+    for run in (good, bad):
+        reaches(first, run, "launched")
+    for run in (good, bad):
+        (world.path / "logs" / run.id).write_text("kept")
+    first.kill()
+    with sqlite3.connect(world.path / "journal.sqlite") as other:
+        other.execute("UPDATE runs SET deadline = 'tomorrow' WHERE id = ?", (bad.id,))
+    other.close()
+    second = world.server()
+    eventually(lambda: good.id in second.runner.adopted, "the other run goes on")
+    second.service._cleanup.step(0.0)
+    second.finish(good.id)
+    assert second.runner.cleared == []
+    assert (world.path / "logs" / bad.id).read_text() == "kept"
+    assert f"container-{bad.id}" in world.engine.containers
+    with pytest.raises(RunNotFound):
+        second.service.get(bad.id)
+
+
+def test_a_journal_that_was_set_aside_costs_no_log_and_no_container(world: World) -> None:
+    first = world.server()
+    run = first.submit()
+    reaches(first, run, "launched")
+    (world.path / "logs" / run.id).write_text("kept")
+    first.kill()
+    journal = world.path / "journal.sqlite"
+    for suffix in ("-wal", "-shm"):
+        journal.with_name(journal.name + suffix).unlink(missing_ok=True)
+    journal.write_bytes(b"garbage!" * 2500)
+    for _ in range(2):
+        server = world.server()
+        fresh = server.submit()
+        server.finish(fresh.id)
+        server.service._cleanup.step(0.0)
+        server.stop()
+        assert (world.path / "logs" / run.id).read_text() == "kept"
+        assert f"container-{run.id}" in world.engine.containers
+    # Once the operator has removed it, what nobody knows goes.
+    (aside,) = world.path.glob("journal.sqlite.damaged-*")
+    aside.unlink()
+    server = world.server()
+    eventually(lambda: world.engine.containers == {}, "the container is removed")
+    assert not (world.path / "logs" / run.id).exists()
