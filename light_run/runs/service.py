@@ -114,10 +114,10 @@ class RunService:
         self._cleanup.start()
 
     def close(self, grace: float = 10.0) -> None:
-        """Take no new runs and stop every thread.
+        """Accept no more runs and stop every thread.
 
-        Detached runs are left as they are, for the next server to take up. The others get `grace` seconds
-        to end, then they are killed: no container of theirs is left.
+        Detached runs are left to the next server. Synchronous ones that still wait for a slot are withdrawn; the others
+        get `grace` seconds to end and are killed then, so that none of their containers is left.
         """
         # Whoever follows a run takes up where it stopped with the next server.
         self.following.close()
@@ -126,7 +126,8 @@ class RunService:
                 self.release(job.run_id)
                 self._store.detach(job.run_id)
             else:
-                job.end_queued(Reason.INTERRUPTED, "the server was stopped before the run began")
+                # Its client is told to send it again, and its Idempotency-Key must not stand for a run that never was.
+                self._withdraw(job)
         for job in self._active_jobs(detached=True):
             job.detach()
             # It will not end under this server: whoever waits asks the next one.
@@ -295,6 +296,13 @@ class RunService:
         owner, now = request.owner or "", time.time()
         used = None if key is None else IdempotencyKey(owner, key, request.body_digest, run_id, now)
         self.registry.accept(run, request.spec, recipient, used)
+
+    def _withdraw(self, job: RunJob) -> None:
+        job.stop.close()
+        self.release(job.run_id)
+        self.runner.discard(job.run_id)
+        self.registry.withdraw(job.run_id)
+        self._metrics.refused()
 
     def _register(self, job: RunJob) -> RunJob:
         with self._lock:
