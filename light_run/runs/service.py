@@ -52,8 +52,8 @@ class RunService:
     more wait in order. The journal lies beside `logs_dir`, which holds one spool a run; what an earlier
     server left there is seen at once, and taken up by `start`. The runner is the service's own from here
     on. `max_artifacts_bytes` caps all artifact folders, looked after every `sweep_interval` seconds;
-    `callback_private` allows callbacks to loopback and private addresses; `tally` is told what happens. Raises
-    `JournalError`.
+    `callback_private` allows callbacks to loopback and private addresses; `metrics` counts what happens. A
+    `copied` state directory is that of another server, whose unended runs are left to it. Raises `JournalError`.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class RunService:
         callback_schedule: Schedule = schedule.DEFAULT,
         callback_private: bool = True,
         metrics: RunMetrics | None = None,
+        copied: bool = False,
     ) -> None:
         self.runner = runner
         self.artifacts = artifacts
@@ -92,7 +93,7 @@ class RunService:
         self._quota = Quota(self._store)
         self._lock = threading.Lock()
         self._jobs: dict[str, RunJob] = {}
-        found = in_order(self.registry.load())
+        found = in_order(self.registry.load(copied=copied))
         self._cleanup = EngineCleanup(
             runner,
             self._store,

@@ -14,14 +14,14 @@ from light_run.artifacts.periodic import Periodic
 from light_run.artifacts.store import ArtifactStore
 from light_run.artifacts.sweeper import INTERVAL, Sweeper
 from light_run.engine.output import read_log
-from light_run.engine.spec import Reason, RunSpec
+from light_run.engine.spec import Reason, RunResult, RunSpec
 from light_run.errors import RunActive, RunNotFound
 from light_run.runs.callbacks.delivery import Recipient
 from light_run.runs.callbacks.dispatcher import CallbackDispatcher
 from light_run.runs.callbacks.schedule import DEFAULT, Schedule
 from light_run.runs.logs.following import LogFollowing
 from light_run.runs.metrics import RunMetrics
-from light_run.runs.model import CallbackState, Delivery, RunRecord, Status
+from light_run.runs.model import CallbackState, Delivery, RunRecord, Status, end
 from light_run.runs.presentation import progress_fields, stream_state
 from light_run.runs.storage import retention
 from light_run.runs.storage.entries import IdempotencyKey, JournalEntry, JournalStep
@@ -94,14 +94,19 @@ class RunRegistry:
         """True if there may be runs that nobody knows, as a damaged journal was set aside."""
         return self._journal.incomplete
 
-    def load(self) -> list[JournalEntry]:
-        """Take in what an earlier server left; those of it that have not ended, in the order they came."""
+    def load(self, *, copied: bool = False) -> list[JournalEntry]:
+        """Take in what an earlier server left. Returns the runs that have not ended, in the order they came.
+
+        In a `copied` state directory, these belong to the server of the original: they are interrupted here.
+        """
         unended = []
         kept = set()
         for entry in self._journal.load():
             kept.add(entry.run.id)
             if entry.step in (JournalStep.ENDED, JournalStep.FINISHED):
                 self._load_ended(entry)
+            elif copied:
+                self._disown(entry)
             else:
                 unended.append(self._load_unended(entry))
         self.store.order()
@@ -256,6 +261,18 @@ class RunRegistry:
                 self._dispatcher.forget(run.id)
         elif entry.forgotten:
             self._drop(run.id)
+
+    def _disown(self, entry: JournalEntry) -> None:
+        # Without a callback, which the original sends with another state.
+        error = "the state directory was copied: the run belongs to the server of the original"
+        result = RunResult(reason=Reason.INTERRUPTED, error=error)
+        run = replace(entry.run, callback=None)
+        elapsed = (datetime.now(timezone.utc) - (run.started_at or run.created_at)).total_seconds()
+        run = end(run, result, elapsed=elapsed)
+        self._journal.ended(run, time.time())
+        self._journal.finished(run.id)
+        self.store.add(run)
+        _log.warning("run not taken up: the state directory was copied", extra={"run": run.id})
 
     def _load_unended(self, entry: JournalEntry) -> JournalEntry:
         if entry.recipient is not None:
