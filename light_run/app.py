@@ -158,6 +158,7 @@ def _service(settings: Settings, metrics: RunMetrics, identity: state_dir.Identi
         callback_private=settings.callback_private,
         metrics=metrics,
         copied=identity.copied,
+        max_pause=settings.max_pause,
     )
 
 

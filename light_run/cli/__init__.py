@@ -13,7 +13,7 @@ from light_run.cli.artifacts import artifacts, cp
 from light_run.cli.completion import completion
 from light_run.cli.doctor import doctor
 from light_run.cli.run import run
-from light_run.cli.runs import cancel, logs, ps, rm, wait
+from light_run.cli.runs import cancel, logs, pause, ps, resume, rm, stop, wait
 from light_run.cli.serve import serve
 from light_run.cli.server import INTERRUPTED, fail, sentence
 from light_run.cli.token import token
@@ -22,7 +22,7 @@ from light_run.version import __version__
 __all__ = ["main"]
 
 _SERVER = (serve, token)
-_CLIENT = (run, ps, logs, wait, cancel, rm, artifacts, cp, doctor, completion)
+_CLIENT = (run, ps, logs, wait, cancel, stop, pause, resume, rm, artifacts, cp, doctor, completion)
 
 
 class _Group(click.Group):
@@ -48,7 +48,7 @@ class _Group(click.Group):
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="light-run", message="%(prog)s %(version)s")
+@click.version_option(__version__, "-v", "--version", prog_name="light-run", message="%(prog)s %(version)s")
 @click.pass_context
 def main(ctx: click.Context) -> None:
     """Run Docker containers from HTTP requests.

@@ -1,4 +1,4 @@
-"""Runs that are there: ``light-run ps``, ``logs``, ``wait``, ``cancel`` and ``rm``."""
+"""Existing runs: ``light-run ps``, ``logs``, ``wait``, ``cancel``, ``stop``, ``pause``, ``resume`` and ``rm``."""
 
 from __future__ import annotations
 
@@ -126,6 +126,61 @@ def cancel(url: str | None, runs: tuple[str, ...]) -> None:
     """
     with connected(url) as client:
         sys.exit(_each(client, runs, client.cancel))
+
+
+@click.command()
+@click.argument("runs", type=RUN, nargs=-1, required=True, metavar="RUN...")
+@click.option("-s", "--signal", "name", default="SIGTERM", show_default=True, help="signal to send")
+@click.option(
+    "-t",
+    "--time",
+    "grace",
+    type=click.FloatRange(0, 300),
+    default=10,
+    show_default=True,
+    metavar="SECONDS",
+    help="time until SIGKILL",
+)
+@with_url
+def stop(url: str | None, runs: tuple[str, ...], name: str, grace: float) -> None:
+    """Stop runs with a signal, and print the id of each that was stopped.
+
+    The run gets SIGKILL if it has not ended after --time. Its files are kept, unlike those of a cancelled run.
+
+    \b
+    Example:
+      light-run stop --signal INT --time 2 3f2a
+    """
+    with connected(url) as client:
+        sys.exit(_each(client, runs, lambda run_id: client.stop(run_id, signal=name, grace=grace)))
+
+
+@click.command()
+@click.argument("runs", type=RUN, nargs=-1, required=True, metavar="RUN...")
+@with_url
+def pause(url: str | None, runs: tuple[str, ...]) -> None:
+    """Pause runs, and print the id of each that was paused. A paused run's timeout does not count.
+
+    \b
+    Example:
+      light-run pause 3f2a
+    """
+    with connected(url) as client:
+        sys.exit(_each(client, runs, client.pause))
+
+
+@click.command()
+@click.argument("runs", type=RUN, nargs=-1, required=True, metavar="RUN...")
+@with_url
+def resume(url: str | None, runs: tuple[str, ...]) -> None:
+    """Resume paused runs, and print the id of each that was resumed.
+
+    \b
+    Example:
+      light-run resume 3f2a
+    """
+    with connected(url) as client:
+        sys.exit(_each(client, runs, client.resume))
 
 
 @click.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import uuid
@@ -208,6 +209,29 @@ class Client:
         """Cancel a run. Raises `RunNotActive` where it has ended, or is not there."""
         self._once("POST", f"{_path(run_id)}/cancel", RunNotActive, lambda: self._has_ended(run_id) is True)
 
+    def stop(self, run_id: str, *, signal: str = "SIGTERM", grace: float = 10.0) -> None:
+        """Send a run `signal`, and SIGKILL after `grace` seconds; returns once the run has ended.
+
+        Raises `RunNotActive` if it has ended before, or does not exist, and `InvalidSpec` for an unknown signal.
+        """
+        body = {"signal": signal, "grace": round(grace * 1000)}
+        self._once(
+            "POST",
+            f"{_path(run_id)}/stop",
+            RunNotActive,
+            lambda: self._has_ended(run_id) is True,
+            content=json.dumps(body).encode(),
+            longer=grace,
+        )
+
+    def pause(self, run_id: str) -> None:
+        """Freeze a run; its timeout does not count until `resume`. Raises `RunNotActive`, `RunNotStarted`."""
+        self._once("POST", f"{_path(run_id)}/pause", RunNotActive, lambda: False)
+
+    def resume(self, run_id: str) -> None:
+        """Let a paused run go on. Raises `RunNotActive`, `RunNotStarted`."""
+        self._once("POST", f"{_path(run_id)}/resume", RunNotActive, lambda: False)
+
     def delete(self, run_id: str) -> None:
         """Forget a run and its artifacts. Raises `RunActive` where it has not ended, or is not there."""
         self._once("DELETE", _path(run_id), RunActive, lambda: self._has_ended(run_id) is None)
@@ -276,16 +300,27 @@ class Client:
         except RunNotFound:
             return None
 
-    def _once(self, method: str, path: str, gone: type[LightRunError], done: Callable[[], bool]) -> None:
+    def _once(
+        self,
+        method: str,
+        path: str,
+        gone: type[LightRunError],
+        done: Callable[[], bool],
+        *,
+        content: bytes | None = None,
+        longer: float = 0.0,
+    ) -> None:
         # Sent again after a break, it may find that the first one has done it: `done` knows.
         sent = 0
 
-        def body() -> None:
+        def body() -> bytes | None:
             nonlocal sent
             sent += 1
+            return content
 
+        timeout = self._connection.timeout + longer
         try:
-            with self._connection.send(method, path, body=body):
+            with self._connection.send(method, path, body=body, timeout=timeout):
                 pass
         except gone:
             if sent < 2 or not done():

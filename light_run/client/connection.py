@@ -43,7 +43,7 @@ class Connection:
     def __init__(self, url: str, token: str | None, *, timeout: float, retries: Retries) -> None:
         self.url = _base(url)
         self.retries = retries
-        self._timeout = timeout
+        self.timeout = timeout
         self._answered = False
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"light-run/{__version__}"
@@ -80,7 +80,7 @@ class Connection:
         options = {
             "params": params,
             "headers": headers,
-            "timeout": (CONNECT_TIMEOUT, timeout or self._timeout),
+            "timeout": (CONNECT_TIMEOUT, timeout or self.timeout),
         }
         while isinstance(found := self._try(method, path, body, stream=stream, **options), _Failure):
             if self._answered and not known:

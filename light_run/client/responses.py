@@ -15,6 +15,7 @@ _NAMED: dict[str, tuple[Callable[[str], LightRunError], str]] = {
     "unauthorized": (errors.Unauthorized, "the server asks for a token, or for another one than was given"),
     "forbidden": (errors.Unauthorized, "the token may not do this"),
     "not_found": (errors.RunNotFound, "the server has no such run"),
+    "not_started": (errors.RunNotStarted, "the run has no container at work yet"),
     "not_found_or_done": (errors.RunNotActive, "there is no such run, or it has ended"),
     "not_found_or_running": (errors.RunActive, "there is no such run, or it has not ended"),
     "artifact_not_found": (errors.ArtifactNotFound, "the run left no such artifact"),

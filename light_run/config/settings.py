@@ -148,6 +148,12 @@ class Settings:
     max_timeout: int = setting(
         3_600_000, readers.milliseconds(1, 86_400_000), "most time a run may ask for, in ms"
     )
+    max_pause: float = setting(
+        3600.0,
+        readers.seconds(1, 604_800),
+        "seconds after which a paused run is resumed",
+        shown="3600",
+    )
     profile: str = setting(
         "default",
         readers.choice("default", *profiles.PROFILES),

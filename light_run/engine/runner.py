@@ -188,6 +188,14 @@ class Runner:
         )
         return supervisor.adopt(container, deadline)
 
+    def pause(self, container: str) -> None:
+        """Freeze the container of a run. Raises EngineError. The run's `StopRequest.pause` stops its clock."""
+        self._engine.pause(container)
+
+    def resume(self, container: str) -> None:
+        """Let a paused container go on. Raises EngineError."""
+        self._engine.resume(container)
+
     def unassign(self, container: str, run_id: str) -> bool:
         """Undo what an earlier runner did for `run_id` before it launched anything; see `Inventory.unassign`."""
         return self._inventory.unassign(container, self._workspaces.of(run_id))

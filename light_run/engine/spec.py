@@ -73,6 +73,7 @@ class Reason(str, Enum):
     TIMEOUT = "timeout"
     OUT_OF_MEMORY = "out_of_memory"
     CANCELLED = "cancelled"
+    STOPPED = "stopped"
     IMAGE_NOT_FOUND = "image_not_found"
     PULL_FAILED = "pull_failed"
     BUILD_FAILED = "build_failed"
@@ -91,6 +92,7 @@ class Phase(str, Enum):
     BUILDING = "building"
     STARTING = "starting"
     RUNNING = "running"
+    PAUSED = "paused"
     EXTRACTING = "extracting"
 
     __str__ = str.__str__

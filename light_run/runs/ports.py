@@ -157,6 +157,12 @@ class RunnerPort(Protocol):
         Raises EngineError where the engine does not answer.
         """
 
+    def pause(self, container: str) -> None:
+        """Freeze a container. Raises EngineError."""
+
+    def resume(self, container: str) -> None:
+        """Let a paused container go on. Raises EngineError."""
+
     def unassign(self, container: str, run_id: str) -> bool:
         """Undo what an earlier server did for `run_id` up to `Observer.assigned`: nothing of it was launched.
 

@@ -146,4 +146,5 @@ class _Watched(Collector):
 def _endings() -> Iterator[tuple[str, str]]:
     yield str(Status.SUCCEEDED), str(Reason.EXIT)
     for reason in Reason:
-        yield str(Status.CANCELLED if reason is Reason.CANCELLED else Status.FAILED), str(reason)
+        cancelled = reason in (Reason.CANCELLED, Reason.STOPPED)
+        yield str(Status.CANCELLED if cancelled else Status.FAILED), str(reason)

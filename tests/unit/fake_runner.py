@@ -30,6 +30,7 @@ OK = RunResult(reason=Reason.EXIT, exit_code=0, timings=RunTimings(image=1, star
 ERRORS = {
     Reason.CANCELLED: "the run was cancelled",
     Reason.INTERRUPTED: "the server was stopped while the run was at work",
+    Reason.STOPPED: "the run was stopped",
 }
 GONE = RunResult(reason=Reason.INTERRUPTED, error="the container is gone")
 
@@ -92,6 +93,7 @@ class FakeRunner:
         self.specs: dict[str, RunSpec] = {}
         self.adopted: dict[str, datetime] = {}
         self.over: list[str] = []
+        self.paused: set[str] = set()
         self.cleared: list[str] = []
         self.started = self.closed = self.parked = 0
         self.health_now = FakeHealth()
@@ -231,6 +233,14 @@ class FakeRunner:
         self.discard(run_id)
         self.over.append(run_id)
         return result
+
+    def pause(self, container: str) -> None:
+        """See `Runner`."""
+        self.paused.add(container)
+
+    def resume(self, container: str) -> None:
+        """See `Runner`."""
+        self.paused.discard(container)
 
     def begun(self, container: str) -> datetime | None:
         """See `Runner`."""

@@ -27,6 +27,11 @@ FIELDS = {
     "pull": "When the registry is asked for the image: where the engine does not have it, each time, or never.",
 }
 
+STOP = {
+    "signal": "The name of a signal, with or without `SIG`.",
+    "grace": "Milliseconds until SIGKILL; 0 is SIGKILL at once.",
+}
+
 LIMITS = {
     "memory": 'Bytes, or text such as `"512m"` within the same bounds.',
     "cpus": "CPUs, fractions too.",

@@ -11,7 +11,7 @@ import json
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import IO, Any
 
@@ -125,6 +125,29 @@ class Engine:
         except EngineRefused as error:
             if not (error.not_found or error.conflict):
                 raise
+
+    def pause(self, container: str) -> None:
+        """Freeze the processes of a container; one that is paused already is fine."""
+        self._set_paused(container, self.api.pause, wanted=True)
+
+    def resume(self, container: str) -> None:
+        """Let the processes of a paused container go on; one that is not paused is fine."""
+        self._set_paused(container, self.api.unpause, wanted=False)
+
+    def _set_paused(self, container: str, call: Callable[[str], object], *, wanted: bool) -> None:
+        try:
+            with translated_errors():
+                call(container)
+        except EngineRefused:
+            # It says so with various status codes, of which one is that of a fault of its own.
+            if self.inspect(container)["State"].get("Paused") is not wanted:
+                raise
+
+    def execute(self, container: str, command: Sequence[str]) -> None:
+        """Start another process in a running container and do not wait for it."""
+        with translated_errors():
+            created = self.api.exec_create(container, list(command), stdout=False, stderr=False)
+            self.api.exec_start(created["Id"], detach=True)
 
     def exit_causes(self, container: str, since: float, until: float) -> frozenset[str]:
         """Which of ``kill`` and ``oom`` the engine tells of the container; times are since the epoch.

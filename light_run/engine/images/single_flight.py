@@ -62,7 +62,7 @@ class SingleFlight(Generic[T]):
 
         Raises what `work` raises, Cancelled or Detached.
         """
-        stop.check()
+        stop.check_start()
         with self._lock:
             flight = self._flights.get(key)
             # One that was abandoned is on its way down: a newcomer starts afresh.
@@ -116,7 +116,7 @@ def _ride(flight: _Flight[T], stop: StopRequest, report: Report) -> T:
                 )
                 news = flight.progress
                 landed = flight.landed
-            stop.check()
+            stop.check_start()
             if landed:
                 break
             if news is not None and news != told:

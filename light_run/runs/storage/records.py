@@ -33,6 +33,7 @@ def encode_run(run: RunRecord) -> str:
             "timings": timings and (timings.image, timings.start, timings.run, timings.extract),
             "logs_truncated": run.logs_truncated,
             "parked": run.parked,
+            **({} if run.paused_at is None else {"paused_at": _moment(run.paused_at)}),
         }
     )
 
@@ -50,6 +51,7 @@ def decode_run(text: str, callback: str | None) -> RunRecord:
         created_at=datetime.fromisoformat(kept.pop("created_at")),
         started_at=_parse_moment(kept.pop("started_at")),
         finished_at=_parse_moment(kept.pop("finished_at")),
+        paused_at=_parse_moment(kept.pop("paused_at", None)),
         reason=_parse_reason(kept.pop("reason")),
         artifacts=packed([RunArtifact(*each) for each in kept.pop("artifacts")]),
         extracted=tuple(ExtractResult(*each) for each in kept.pop("extracted")),

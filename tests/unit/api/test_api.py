@@ -365,11 +365,11 @@ def test_a_wait_that_runs_out(client: FlaskClient, runner: FakeRunner) -> None:
 def test_sync_runs_get_a_part_of_the_threads(threads: int, places: int) -> None:
     waiters = Waiters(threads)
     taken = [waiters.reserve() for _ in range(places)]
-    assert all(reservation.__enter__() for reservation in taken)
+    assert all(waiter.__enter__() for waiter in taken)
     with waiters.reserve() as one_more:
         assert not one_more
-    for reservation in taken:
-        reservation.__exit__(None, None, None)
+    for waiter in taken:
+        waiter.__exit__(None, None, None)
     with waiters.reserve() as again:
         assert again
 
