@@ -1,4 +1,4 @@
-"""The state directory: made, locked against a second server, and named."""
+"""The state directory: creates it, locks it against a second server, and stores the server's id."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _held: dict[Path, tuple[int, int]] = {}
 
 
 def prepare(state_dir: Path, artifacts_dir: Path) -> None:
-    """Make both folders, closed to other users where they are new. Raises `SettingsError`."""
+    """Create both folders, with mode 0700, unless they exist. Raises `SettingsError`."""
     for name, folder in (("LIGHT_RUN_STATE_DIR", state_dir), ("LIGHT_RUN_ARTIFACTS_DIR", artifacts_dir)):
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             usable = os.access(folder, os.R_OK | os.W_OK | os.X_OK)
         except OSError as error:
-            raise SettingsError(f"{name}: {folder} cannot be made: {error.strerror}") from None
+            raise SettingsError(f"{name}: cannot create {folder}: {error.strerror}") from None
         if not usable:
-            raise SettingsError(f"{name}: {folder} cannot be written by this user")
+            raise SettingsError(f"{name}: this user cannot write to {folder}: give another folder")
 
 
 def server_id(state_dir: Path) -> str:
-    """The id that everything of this server is labelled with, the same after each restart."""
+    """Return the id that labels all engine objects of this server. It stays the same after a restart."""
     path = state_dir / "server-id"
     known = path.read_text().strip() if path.exists() else ""
-    # One that a power cut left empty would be every such server's.
+    # The file can be empty after a power failure.
     if not known:
         known = str(uuid.uuid4())
         new = path.with_name(f"server-id.{os.getpid()}")
@@ -41,10 +41,10 @@ def server_id(state_dir: Path) -> str:
 
 
 def lock(state_dir: Path, wait: Callable[[int], bool] | None = None) -> None:
-    """Have `state_dir` to this process alone, until `unlock`, or until it ends.
+    """Lock `state_dir` for this process until `unlock` or until the process exits.
 
-    A process may lock more than once. Where another one has it, `wait` is asked with its pid again and
-    again whether to go on waiting. Raises `SettingsError`.
+    A process can lock it several times. While another process holds the lock, `wait` is called repeatedly with
+    that process's pid; it returns whether to keep waiting. Raises `SettingsError`.
     """
     with _guard:
         if state_dir in _held:
@@ -58,7 +58,7 @@ def lock(state_dir: Path, wait: Callable[[int], bool] | None = None) -> None:
                 if wait is None or not wait(owner):
                     raise SettingsError(
                         f"LIGHT_RUN_STATE_DIR: another light-run (process {owner}) uses {state_dir}; "
-                        "give this one a folder of its own"
+                        "give this server a different folder"
                     )
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
