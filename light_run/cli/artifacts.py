@@ -60,7 +60,9 @@ def cp(url: str | None, source: str, dest: Path) -> None:
     """
     run, colon, path = source.partition(":")
     if not colon or not run:
-        raise click.UsageError("SOURCE is not RUN:PATH: give the run and the path, such as 3f2a:report.pdf")
+        raise click.UsageError(
+            f"{source!r} is not RUN:PATH: give the run and the path, such as 3f2a:report.pdf"
+        )
     path = path.strip("/") if path.strip("/") != "." else ""
     with connected(url) as client:
         run_id = resolve_id(client, run)
