@@ -26,11 +26,11 @@ _CLIENT = (run, ps, logs, wait, cancel, stop, pause, resume, rm, artifacts, cp, 
 
 
 class _Group(click.Group):
-    # What no command has taken care of by itself still ends without a traceback.
+    # Exceptions that no command handles still end the process without a traceback.
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         for name in ("stdout", "stderr"):
-            # Python has none where the shell has closed it (`>&-`).
+            # Python sets the stream to None if the shell has closed it (`>&-`).
             if getattr(sys, name) is None:
                 setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
         return super().main(*args, **kwargs)
@@ -42,7 +42,7 @@ class _Group(click.Group):
             sys.exit(INTERRUPTED)
         except OSError as error:
             if error.errno == errno.EPIPE:
-                # Whoever read the output has gone: click ends quietly.
+                # The reader of the output has closed the pipe: click exits quietly.
                 raise
             fail(sentence(error))
 
@@ -53,8 +53,8 @@ class _Group(click.Group):
 def main(ctx: click.Context) -> None:
     """Run Docker containers from HTTP requests.
 
-    serve and token are for the machine with the Docker engine. The other commands ask a server, on whatever
-    machine: LIGHT_RUN_URL says where it is (default: http://127.0.0.1:3000), LIGHT_RUN_TOKEN is its token.
+    serve and token are for the machine with the Docker engine. The other commands talk to a server on any
+    machine: set LIGHT_RUN_URL to its address (default: http://127.0.0.1:3000) and LIGHT_RUN_TOKEN to its token.
 
     \b
     Examples:

@@ -70,7 +70,7 @@ def test_exit_codes(state: dict[str, Any], code: int) -> None:
 )
 def test_how_far_a_pull_is(progress: Any, far: tuple[str, int, int]) -> None:
     run = model.run({"id": "a", "status": "running", "phase": "pulling", "progress": progress})
-    assert attach._how_far(run) == far
+    assert attach._pull_progress(run) == far
 
 
 def test_a_run_between_queue_and_pull_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,9 +141,9 @@ def test_the_doctor(
     runner.health_now = health
     asking = Asking(make_client(token=token), **changes)
     findings = list(server_diagnosis.findings(cast("Client", asking)))
-    levels = {finding.what.partition(":")[0]: finding.level for finding in findings}
+    levels = {finding.summary.partition(":")[0]: finding.level for finding in findings}
     assert {name: levels[name] for name in said} == said
-    assert all(finding.mend for finding in findings if finding.level != OK)
+    assert all(finding.fix for finding in findings if finding.level != OK)
 
 
 def test_what_is_told_to_a_token(make_client: Callable[..., FlaskClient], runner: FakeRunner) -> None:
