@@ -1,4 +1,4 @@
-"""Commands for existing runs: ``light-run ps``, ``logs``, ``wait``, ``cancel``, ``stop``, ``pause``, ``resume`` and ``rm``."""
+"""Commands for existing runs, such as ``light-run ps``, ``logs``, ``wait``, ``stop`` and ``rm``."""
 
 from __future__ import annotations
 
