@@ -27,6 +27,7 @@ _LIMITS = (
     "give the engine cgroups of its own, or set LIGHT_RUN_ALLOW_UNLIMITED=true to start runs all the same"
 )
 _BIND = "faster: give the server a LIGHT_RUN_STATE_DIR that the engine sees by the same path"
+_FIREWALL = "on the engine's host, as root: light-run firewall"
 _DISK = "make room: remove runs with `light-run rm`, or lower LIGHT_RUN_MAX_ARTIFACTS_BYTES"
 _OPEN = "anybody who reaches the server may run containers: set its LIGHT_RUN_TOKEN"
 
@@ -89,11 +90,28 @@ def _engine(info: Info) -> Iterator[Finding]:
     else:
         mend = "set LIGHT_RUN_RUNTIME or LIGHT_RUN_RUNTIMES to what `docker info` lists"
         yield Finding(WARN, "runtimes: the engine has none of those that the server allows", mend)
+    yield from _network(info)
     if info.workspace == "archive":
         yield Finding(WARN, "workspaces: sent (archive)", _BIND)
     else:
         known = "mounted (bind)" if info.workspace else "mounted or sent, which the first run finds out"
         yield Finding(OK, f"workspaces: {known}")
+
+
+def _network(info: Info) -> Iterator[Finding]:
+    if info.firewall == "not_needed":
+        yield Finding(OK, "network: runs that name none have none")
+    elif info.firewall == "active":
+        yield Finding(
+            OK, "network: rules keep runs on the default network from the engine's host and metadata"
+        )
+    elif info.firewall is not None:
+        yield Finding(
+            WARN,
+            "network: runs on the default network reach the host's services and the metadata address: the packet "
+            "filter's rules cannot be set or seen by the server",
+            _FIREWALL,
+        )
 
 
 def _disk(info: Info) -> Finding:

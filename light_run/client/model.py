@@ -52,8 +52,10 @@ class Info:
 
     `docker` is True where its engine answers, `engine` what that calls itself. `workspace` is ``bind`` or
     ``archive``, None until it is known. `runtimes` are those that a run may ask for,
-    `missing_limits` what the engine cannot hold runs to, for which it starts none, `disk_free` and
-    `disk_total` bytes where it keeps what it keeps, `scopes` what the token at hand may do;
+    `missing_limits` what the engine cannot hold runs to, for which it starts none. `firewall` is ``active`` where
+    rules were seen that keep runs on the default network from the engine's host, else ``absent`` or ``not_needed``,
+    None where that is not known. `disk_free` and
+    `disk_total` are bytes where it keeps what it keeps, `scopes` what the token at hand may do;
     `open` says that everybody may do everything, without one.
     """
 
@@ -63,6 +65,7 @@ class Info:
     workspace: str | None = None
     runtimes: tuple[str, ...] = ()
     missing_limits: tuple[str, ...] = ()
+    firewall: str | None = None
     disk_free: int = 0
     disk_total: int = 0
     token: str | None = None
@@ -177,6 +180,7 @@ def _info(found: Mapping[str, Any]) -> Info:
         workspace=found.get("workspace"),
         runtimes=tuple(engine.get("runtimes", ())),
         missing_limits=tuple(engine.get("missingLimits", ())),
+        firewall=found.get("firewall"),
         disk_free=int(disk["freeBytes"]),
         disk_total=int(disk["totalBytes"]),
         token=token.get("name"),

@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from light_run.cli import attach, server_diagnosis, tables
 from light_run.cli.diagnosis import FAIL, OK, WARN
 from light_run.client import Client, model
+from light_run.engine.spec import Firewall
 from tests.unit.fake_runner import FakeHealth, FakeRunner
 
 
@@ -123,6 +124,9 @@ WELL = FakeHealth(engine="Docker/1", workspace="bind", runtimes=("runc", "kata")
         (None, WELL, {}, {"token": WARN}),
         ("t", FakeHealth(docker=False), {}, {"engine": FAIL}),
         ("t", FakeHealth(missing_limits=("memory",)), {}, {"limits": FAIL}),
+        ("t", WELL, {}, {"network": OK}),
+        ("t", FakeHealth(firewall=Firewall.NOT_NEEDED), {}, {"network": OK}),
+        ("t", FakeHealth(firewall=Firewall.ABSENT), {}, {"network": WARN}),
         ("t", FakeHealth(runtimes=("kata",)), {}, {"runtimes": WARN, "workspaces": OK}),
         ("t", WELL, {"version": "0.0"}, {"version": WARN}),
         ("t", WELL, {"disk": {"freeBytes": 1e9, "totalBytes": 9e9}}, {"disk": WARN}),
