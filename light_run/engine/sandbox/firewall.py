@@ -49,6 +49,11 @@ def protect(bridge: str, *, ipv6: bool = False) -> bool:
     return stands and (stands_6 or not ipv6)
 
 
+def available() -> bool:
+    """Whether this process may set rules at all, as far as that shows ahead of trying."""
+    return _program("iptables") is not None
+
+
 def unprotect(bridge: str) -> None:
     """Remove the rules for the interface `bridge`, which is gone, where `protect` has set them."""
     for each in _filters():

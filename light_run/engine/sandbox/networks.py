@@ -79,6 +79,11 @@ class Networks:
             self._seen[network] = time.monotonic()
         return network
 
+    def make(self) -> None:
+        """Make the isolated network where it is not there. Raises EngineError."""
+        with self._making:
+            self._found(self._isolated)
+
     def firewall(self, name: str | None) -> Firewall:
         """Whether runs on the network `name` are kept from the host, as it was found 30 seconds ago at most.
 

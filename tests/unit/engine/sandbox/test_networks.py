@@ -39,7 +39,8 @@ class Switchboard(Engine):
     def _network(name: str, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
         return {"Name": name, "Id": uuid.uuid4().hex * 2, "Driver": "bridge", "Options": {}, "Labels": labels}
 
-    def networks(self, name: str) -> list[dict[str, Any]]:
+    def networks(self, name: str | None = None) -> list[dict[str, Any]]:
+        assert name is not None
         self.asked.append(name)
         return [each for each in self.there if each["Name"] == name]
 
@@ -158,7 +159,7 @@ def test_two_threads_make_one() -> None:
 
 def test_one_that_is_removed_as_soon_as_it_is_made() -> None:
     class Pruned(Switchboard):
-        def networks(self, name: str) -> list[dict[str, Any]]:
+        def networks(self, name: str | None = None) -> list[dict[str, Any]]:
             return []
 
     with pytest.raises(StartFailed, match="as soon as it was made"):
@@ -422,7 +423,7 @@ def test_a_name_that_is_a_path_never_reaches_the_engine(name: str) -> None:
 
 def test_an_engine_that_fails() -> None:
     class Failing(Switchboard):
-        def networks(self, name: str) -> list[dict[str, Any]]:
+        def networks(self, name: str | None = None) -> list[dict[str, Any]]:
             raise EngineRefused(500, "broken")
 
     with pytest.raises(EngineRefused, match="broken"):
