@@ -48,11 +48,9 @@ def _look(companion: Companion) -> str:
         missing = companion.look()
     except (LightRunError, OSError) as error:
         return str(error)
-    return (
-        f"the rules for {', '.join(missing)} cannot be set here: iptables failed, or the engine is elsewhere"
-        if missing
-        else ""
-    )
+    if missing:
+        return f"the rules for {', '.join(missing)} cannot be set: iptables failed, or the engine is not on this host"
+    return ""
 
 
 def _say(problem: str) -> None:
