@@ -26,6 +26,11 @@ def write(networks: Iterable[str]) -> None:
     os.replace(new, PATH)
 
 
+def is_there() -> bool:
+    """Whether somebody reports, or did so before: the file outlives its writer where that is a container."""
+    return PATH.exists()
+
+
 def is_fresh() -> bool:
     """Whether somebody keeps the report up to date."""
     try:

@@ -92,6 +92,8 @@ class Networks:
         network = name or self._isolated
         if network == "none":
             return Firewall.NOT_NEEDED
+        if not self._is_guarded(network):
+            return Firewall.ABSENT
         looked, state = self._firewalls.get(network, (float("-inf"), Firewall.ABSENT))
         # One thread looks; the others are not held up.
         if time.monotonic() - looked >= _FRESH and self._making.acquire(blocking=False):
@@ -170,11 +172,14 @@ class Networks:
             if self._bridge not in (None, bridge):
                 unprotect(self._bridge)
             self._bridge = bridge
-        elif not guarded(network["Name"], self._guarded):
+        if not self._is_guarded(network["Name"]):
             return
         state = self._look(network)
         if state is Firewall.ABSENT and network["Id"] not in self._warned:
             self._wait_for_companion(network)
+
+    def _is_guarded(self, name: str) -> bool:
+        return name == self._isolated or guarded(name, self._guarded)
 
     def _look(self, network: dict[str, Any]) -> Firewall:
         # Each time anew: a flush of the packet filter, or a reload of firewalld, takes the rules away.
@@ -187,7 +192,8 @@ class Networks:
 
     def _wait_for_companion(self, network: dict[str, Any]) -> None:
         end = time.monotonic() + _COMPANION_SECONDS
-        while firewall_report.is_fresh() and time.monotonic() < end:
+        # It may be about to start, as after this host's own start.
+        while firewall_report.is_there() and time.monotonic() < end:
             if self._look(network) is Firewall.ACTIVE:
                 return
             time.sleep(_POLL_SECONDS)
