@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from light_run.cli import machine_diagnosis, tables
+from light_run.cli import machine_diagnosis, network_diagnosis, tables
 from light_run.cli.diagnosis import FAIL, OK, WARN, Finding
 from light_run.cli.server import sentence
 from light_run.errors import LightRunError, NoSuchRoute, ServerUnavailable, Unauthorized
@@ -32,8 +32,11 @@ _DISK = "make room: remove runs with `light-run rm`, or lower LIGHT_RUN_MAX_ARTI
 _OPEN = "anybody who reaches the server may run containers: set its LIGHT_RUN_TOKEN"
 
 
-def findings(client: Client) -> Iterator[Finding]:
-    """How the server of `client` is, or where none answers on this machine, how the machine is."""
+def findings(client: Client, images: Sequence[str] = ()) -> Iterator[Finding]:
+    """How the server of `client` is, or where none answers on this machine, how the machine is.
+
+    One of `images` is run, where the token may run anything, to see what a run reaches.
+    """
     try:
         info = client.info()
     except ServerUnavailable as error:
@@ -55,7 +58,16 @@ def findings(client: Client) -> Iterator[Finding]:
         yield _version(info)
         yield _token(info)
         yield from _engine(info)
+        yield from _network(info)
+        if images and _may_try(info):
+            yield network_diagnosis.finding(client, images, active=info.firewall == "active")
         yield _disk(info)
+
+
+def _may_try(info: Info) -> bool:
+    # What has no network is not tried, nor what is too old to say.
+    asked = info.docker and not info.missing_limits and info.firewall in ("active", "absent")
+    return asked and (info.open or bool({"run", "admin"} & set(info.scopes)))
 
 
 def _version(info: Info) -> Finding:
@@ -90,7 +102,6 @@ def _engine(info: Info) -> Iterator[Finding]:
     else:
         mend = "set LIGHT_RUN_RUNTIME or LIGHT_RUN_RUNTIMES to what `docker info` lists"
         yield Finding(WARN, "runtimes: the engine has none of those that the server allows", mend)
-    yield from _network(info)
     if info.workspace == "archive":
         yield Finding(WARN, "workspaces: sent (archive)", _BIND)
     else:
@@ -99,6 +110,8 @@ def _engine(info: Info) -> Iterator[Finding]:
 
 
 def _network(info: Info) -> Iterator[Finding]:
+    if not info.docker:
+        return
     if info.firewall == "not_needed":
         yield Finding(OK, "network: runs that name none have none")
     elif info.firewall == "active":

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from docker.types import IPAMConfig, IPAMPool
 
+from light_run.cli import network_diagnosis
 from light_run.engine import Runner, RunnerConfig, RunSpec
 from light_run.engine.sandbox import firewall_report, networks
 from light_run.engine.spec import Firewall
@@ -70,7 +71,7 @@ with Runner(RunnerConfig(parked_max=0, **config)) as runner:
         result = runner.run(RunSpec(**spec))
         assert result.succeeded, result
         state = runner._context.networks.firewall(spec.get("network"))
-        print(json.dumps([result.logs[-1] if result.logs else "", state]))
+        print(json.dumps([result.logs, state]))
 """
 COMMAND = """
 import sys
@@ -118,7 +119,7 @@ class Place:
         }
         printed = self.execute(sys.executable, "-c", RUNNER, json.dumps(config), json.dumps(spec))
         found, state = json.loads(printed)
-        return found.split(), state
+        return found[0].split(), state
 
     def gateway(self, network: str) -> str:
         """The engine's host, as it is seen from a network."""
@@ -185,6 +186,16 @@ def place() -> Iterator[Place]:
             ):
                 subprocess.run([*beyond, *arguments], check=True)
             yield place
+
+
+@pytest.mark.parametrize("image", [BUSYBOX, PYTHON])
+@pytest.mark.parametrize(
+    ("network", "said"), [(None, []), ("bridge", ["the engine's host", "the metadata address"])]
+)
+def test_what_the_doctor_finds_out(place: Place, image: str, network: str | None, said: list[str]) -> None:
+    spec = {"image": image, "entrypoint": network_diagnosis._SCRIPT, "network": network}
+    found, _ = json.loads(place.execute(sys.executable, "-c", RUNNER, "{}", json.dumps(spec)))
+    assert found == said
 
 
 @pytest.fixture

@@ -1,0 +1,83 @@
+"""Whether a run reaches what it should not, found out by a run that tries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from light_run.cli.diagnosis import FAIL, OK, WARN, Finding
+from light_run.errors import LightRunError
+
+if TYPE_CHECKING:
+    from light_run.client import Client, Run
+
+# Small images with a shell that many engines have.
+IMAGES = ("busybox", "alpine")
+
+_SECONDS = 30.0
+# A refused connection has reached the machine: rules drop, so that nothing comes back.
+_SCRIPT = r"""
+try() {
+    if command -v python3 >/dev/null; then
+        python3 -c 'import socket, sys
+try:
+    socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)
+except ConnectionRefusedError:
+    pass
+except OSError:
+    sys.exit(1)' "$1" "$2"
+    elif command -v wget >/dev/null; then
+        case $(wget -T 3 -O /dev/null "http://$1:$2/" 2>&1) in
+            *"timed out"* | *nreachable* | *"o route"*) return 1 ;;
+        esac
+    else
+        exit 3
+    fi
+}
+while read -r _ to by _; do if [ "$to" = 00000000 ]; then break; fi; done </proc/net/route
+[ "$to" = 00000000 ] || exit 3
+d=${by#??????} by=${by%??} c=${by#????} by=${by%??} b=${by#??} a=${by%??}
+if try "$((0x$d)).$((0x$c)).$((0x$b)).$((0x$a))" 1; then echo "the engine's host"; fi
+if try 169.254.169.254 80; then echo "the metadata address"; fi
+"""
+_MEND = "on the engine's host, as root: light-run firewall; rules ahead of its own may let runs through"
+
+
+def finding(client: Client, images: Sequence[str], *, active: bool) -> Finding:
+    """What a run on the default network reaches; `active` says that the server has seen rules against that.
+
+    The first of `images` that is there is used; none is pulled.
+    """
+    why = ""
+    for image in images:
+        try:
+            run = _tried(client, image)
+        except LightRunError as error:
+            why = str(error)
+            continue
+        if run.succeeded:
+            return _reached(run.logs, active=active)
+        why = run.error or f"{image} has neither python3 nor wget, or the run has no route"
+    return Finding(
+        OK, f"network: what a run reaches was not tried ({why}); --image names an image to try with"
+    )
+
+
+def _tried(client: Client, image: str) -> Run:
+    run = client.submit(image, _SCRIPT, pull="never", timeout=_SECONDS)
+    try:
+        return client.wait(run.id, 2 * _SECONDS)
+    finally:
+        # No trace is left; one that has not ended goes its own way.
+        with suppress(LightRunError):
+            client.delete(run.id)
+
+
+def _reached(found: Sequence[str], *, active: bool) -> Finding:
+    if not found:
+        return Finding(
+            OK, "network: a run that tried reaches neither the engine's host nor the metadata address"
+        )
+    what = f"network: a run that tried reaches {' and '.join(found)}"
+    return Finding(FAIL if active else WARN, what, _MEND)
