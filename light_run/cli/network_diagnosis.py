@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 IMAGES = ("busybox", "alpine")
 
 _SECONDS = 30.0
-# A refused connection has reached the machine: rules drop, so that nothing comes back.
+# A refused connection has reached the machine: rules drop, so that nothing comes back. Other nc's than BusyBox's do not
+# say that a connection was refused.
 _SCRIPT = r"""
+exec 2>/dev/null
 try() {
     if command -v python3 >/dev/null; then
         python3 -c 'import socket, sys
@@ -27,13 +29,16 @@ except ConnectionRefusedError:
     pass
 except OSError:
     sys.exit(1)' "$1" "$2"
-    elif command -v wget >/dev/null; then
-        case $(wget -T 3 -O /dev/null "http://$1:$2/" 2>&1) in
-            *"timed out"* | *nreachable* | *"o route"*) return 1 ;;
-        esac
-    else
-        exit 3
+        return
     fi
+    case $(nc --help 2>&1) in *BusyBox*) ;; *) exit 3 ;; esac
+    said=$(printf 'GET / HTTP/1.0\r\n\r\n' | timeout 3 nc "$1" "$2" 2>&1)
+    case $? in 0) return 0 ;; 124 | 143) return 1 ;; esac
+    case $said in
+        *efused*) return 0 ;;
+        *nreachable* | *"o route"* | *"timed out"*) return 1 ;;
+    esac
+    exit 3
 }
 while read -r _ to by _; do if [ "$to" = 00000000 ]; then break; fi; done </proc/net/route
 [ "$to" = 00000000 ] || exit 3
@@ -58,7 +63,7 @@ def finding(client: Client, images: Sequence[str], *, active: bool) -> Finding:
             continue
         if run.succeeded:
             return _reached(run.logs, active=active)
-        why = run.error or f"{image} has neither python3 nor wget, or the run has no route"
+        why = run.error or f"{image} has neither python3 nor BusyBox's nc"
     return Finding(
         OK, f"network: what a run reaches was not tried ({why}); --image names an image to try with"
     )
