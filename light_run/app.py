@@ -187,6 +187,7 @@ def runner_config(settings: Settings, server_id: str) -> RunnerConfig:
         allow_unlimited=settings.allow_unlimited,
         registries=settings.registries,
         default_network=settings.network,
+        guarded=settings.guarded_networks,
         log_cap=settings.log_limit,
         extract_cap=settings.extract_limit,
         extract_entries=settings.extract_entries,

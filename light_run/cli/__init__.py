@@ -12,6 +12,7 @@ import click
 from light_run.cli.artifacts import artifacts, cp
 from light_run.cli.completion import completion
 from light_run.cli.doctor import doctor
+from light_run.cli.firewall import firewall
 from light_run.cli.run import run
 from light_run.cli.runs import cancel, logs, pause, ps, resume, rm, stop, wait
 from light_run.cli.serve import serve
@@ -21,7 +22,7 @@ from light_run.version import __version__
 
 __all__ = ["main"]
 
-_SERVER = (serve, token)
+_SERVER = (serve, token, firewall)
 _CLIENT = (run, ps, logs, wait, cancel, stop, pause, resume, rm, artifacts, cp, doctor, completion)
 
 
@@ -53,7 +54,7 @@ class _Group(click.Group):
 def main(ctx: click.Context) -> None:
     """Run Docker containers from HTTP requests.
 
-    serve and token are for the machine with the Docker engine. The other commands talk to a server on any
+    serve, token and firewall are for the machine with the Docker engine. The other commands talk to a server on any
     machine: set LIGHT_RUN_URL to its address (default: http://127.0.0.1:3000) and LIGHT_RUN_TOKEN to its token.
 
     \b

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from light_run.cli import machine_diagnosis, tables
+from light_run.cli import machine_diagnosis, network_diagnosis, tables
 from light_run.cli.diagnosis import FAIL, OK, WARN, Finding
 from light_run.cli.server import sentence
 from light_run.errors import LightRunError, NoSuchRoute, ServerUnavailable, Unauthorized
@@ -28,12 +28,16 @@ _LIMITS = (
     "without these limits"
 )
 _BIND = "bind mounts are faster: set LIGHT_RUN_STATE_DIR to a folder that the engine has at the same path"
+_FIREWALL = "run `light-run firewall` as root on the engine's host"
 _DISK = "free disk space: remove runs with `light-run rm`, or lower LIGHT_RUN_MAX_ARTIFACTS_BYTES"
 _OPEN = "set LIGHT_RUN_TOKEN on the server: without a token, anybody who can connect can run containers"
 
 
-def findings(client: Client) -> Iterator[Finding]:
-    """Check the server of `client`; if it is on this machine and does not respond, check the machine."""
+def findings(client: Client, images: Sequence[str] = ()) -> Iterator[Finding]:
+    """Check the server of `client`; if it is on this machine and does not respond, check the machine.
+
+    Runs one of `images`, if the token allows it, to test what a run can reach.
+    """
     try:
         info = client.info()
     except ServerUnavailable as error:
@@ -58,7 +62,16 @@ def findings(client: Client) -> Iterator[Finding]:
         yield _version(info)
         yield _token(info)
         yield from _engine(info)
+        yield from _network(info)
+        if images and _may_try(info):
+            yield network_diagnosis.finding(client, images, active=info.firewall == "active")
         yield _disk(info)
+
+
+def _may_try(info: Info) -> bool:
+    # What has no network is not tried, nor what is too old to say.
+    asked = info.docker and not info.missing_limits and info.firewall in ("active", "absent")
+    return asked and (info.open or bool({"run", "admin"} & set(info.scopes)))
 
 
 def _version(info: Info) -> Finding:
@@ -96,6 +109,24 @@ def _engine(info: Info) -> Iterator[Finding]:
     else:
         mode = "bind (files are mounted)" if info.workspace else "bind or archive, detected by the first run"
         yield Finding(OK, f"workspaces: {mode}")
+
+
+def _network(info: Info) -> Iterator[Finding]:
+    if not info.docker:
+        return
+    if info.firewall == "not_needed":
+        yield Finding(OK, "network: runs that name none have none")
+    elif info.firewall == "active":
+        yield Finding(
+            OK, "network: rules keep runs on the default network from the engine's host and metadata"
+        )
+    elif info.firewall is not None:
+        yield Finding(
+            WARN,
+            "network: runs on the default network reach the host's services and the metadata address: the packet "
+            "filter's rules cannot be set or seen by the server",
+            _FIREWALL,
+        )
 
 
 def _disk(info: Info) -> Finding:

@@ -53,8 +53,10 @@ class Info:
     `docker` is True if the container engine responds, and `engine` is the engine's name. `workspace` is ``bind``
     or ``archive``, or None until it is known. `runtimes` are the runtimes that a run can use. `missing_limits`
     are limits that the engine cannot enforce; if there are any, the server starts no runs unless it is configured
-    to. `disk_free` and `disk_total` are bytes on the disk of the artifacts. `token` and `scopes` are the name and
-    the scopes of the token in use. `open` is True if the server requires no token.
+    to. `firewall` is ``active`` if the rules were seen that keep runs on the default network from the engine's host,
+    else ``absent`` or ``not_needed``, or None if it is not known. `disk_free` and `disk_total` are bytes on the disk of
+    the artifacts. `token` and `scopes` are the name and the scopes of the token in use. `open` is True if the server
+    requires no token.
     """
 
     version: str
@@ -63,6 +65,7 @@ class Info:
     workspace: str | None = None
     runtimes: tuple[str, ...] = ()
     missing_limits: tuple[str, ...] = ()
+    firewall: str | None = None
     disk_free: int = 0
     disk_total: int = 0
     token: str | None = None
@@ -177,6 +180,7 @@ def _info(found: Mapping[str, Any]) -> Info:
         workspace=found.get("workspace"),
         runtimes=tuple(engine.get("runtimes", ())),
         missing_limits=tuple(engine.get("missingLimits", ())),
+        firewall=found.get("firewall"),
         disk_free=int(disk["freeBytes"]),
         disk_total=int(disk["totalBytes"]),
         token=token.get("name"),

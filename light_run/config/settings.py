@@ -308,6 +308,12 @@ class Settings:
         return cls(**{**profile, **given}, warnings=tuple(warnings))
 
     @property
+    def guarded_networks(self) -> tuple[str, ...]:
+        """Patterns of existing networks that the operator has given to runs, and that get the packet filter's rules."""
+        # Not all of them where all are allowed for want of a setting: what else is on them would lose the host.
+        return (*(self.networks or ()), *((self.network,) if self.network else ()))
+
+    @property
     def prefer_runtime(self) -> str | None:
         """The runtime for runs that name none, if the engine has it; None if `runtime` is set."""
         return profiles.PREFERRED_RUNTIMES.get(self.profile) if self.runtime is None else None

@@ -66,6 +66,14 @@ class RunSpec:
     owner: str = ""
 
 
+class Firewall(str, Enum):
+    """Whether rules keep runs on a network from the host and from metadata addresses."""
+
+    ACTIVE = "active"
+    ABSENT = "absent"
+    NOT_NEEDED = "not_needed"
+
+
 class Reason(str, Enum):
     """Why a run ended, in the words of the HTTP contract."""
 
@@ -223,7 +231,8 @@ class Destinations:
 class EngineHealth:
     """Whether an engine answers (`docker`), how files get there (None until known), its runtimes, its own name.
 
-    `missing_limits` is what it cannot hold runs to, for which none is started.
+    `missing_limits` is what it cannot hold runs to, for which none is started. `firewall` is of the network that runs
+    get by default, None where the engine does not answer.
     """
 
     docker: bool
@@ -231,3 +240,4 @@ class EngineHealth:
     runtimes: tuple[str, ...] = ()
     engine: str = ""
     missing_limits: tuple[str, ...] = ()
+    firewall: Firewall | None = None

@@ -450,11 +450,23 @@ def test_doctor_of_a_server_that_is_well(light: Light) -> None:
         "engine:",
         "runtimes:",
         "workspaces:",
+        "network:",
+        "network:",
         "disk:",
     ]
+    assert "what a run reaches was not tried (" in done.stdout.decode()
     assert f"ok    version: {__version__} (client and server)" in lines
     assert any("Docker/" in line for line in lines)
     assert "\x1b[32mok" in light.on_terminal("doctor")[1]
+
+
+def test_doctor_tries_what_a_run_reaches(light: Light) -> None:
+    before = [run["id"] for run in light.server.get("/runs").json()]
+    said = light("doctor", "--image", "light-run-test/none-such", "--image", BUSYBOX).stdout.decode()
+    assert (
+        "ok    network: a run that tried reaches neither the engine's host nor the metadata address" in said
+    )
+    assert [run["id"] for run in light.server.get("/runs").json()] == before
 
 
 def test_doctor_of_a_wrong_token_and_of_a_limited_one(

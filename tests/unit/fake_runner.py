@@ -15,6 +15,7 @@ from light_run.engine.spec import (
     Destinations,
     File,
     Files,
+    Firewall,
     Observer,
     Phase,
     Progress,
@@ -44,6 +45,7 @@ class FakeHealth:
     workspace: str | None = None
     runtimes: tuple[str, ...] = ("runc", "runsc", "kata")
     missing_limits: tuple[str, ...] = ()
+    firewall: Firewall | None = Firewall.ACTIVE
 
 
 @dataclass

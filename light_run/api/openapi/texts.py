@@ -88,6 +88,7 @@ INFO = {
     "docker": True,
     "engine": {"name": "Docker Engine 29.0.1", "runtimes": ["runc"], "missingLimits": []},
     "workspace": "bind",
+    "firewall": "active",
     "disk": {"freeBytes": 52_613_349_376, "totalBytes": 105_089_261_568},
     "token": {"name": "ci", "scopes": ["read", "run"], "required": True},
 }

@@ -360,11 +360,13 @@ class Engine:
 
     # -- networks
 
-    def networks(self, name: str) -> list[dict[str, Any]]:
-        """The networks that have just that name, the oldest first: the engine does not see to it that there is one."""
+    def networks(self, name: str | None = None) -> list[dict[str, Any]]:
+        """All networks, or those of just that name, oldest first: the engine does not see to it that there is one."""
         with translated_errors():
             # It takes the name for a pattern that is found anywhere.
-            found = [each for each in self.api.networks(names=[name]) if each["Name"] == name]
+            found = self.api.networks(names=None if name is None else [name])
+        if name is not None:
+            found = [each for each in found if each["Name"] == name]
         return sorted(found, key=lambda each: (each["Created"], each["Id"]))
 
     def create_network(self, name: str, options: Mapping[str, str], labels: Mapping[str, str]) -> None:

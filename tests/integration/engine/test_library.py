@@ -305,7 +305,7 @@ def test_rules_that_were_flushed_come_back(
     (bridge,) = bridges_of(isolated)
 
     def stands() -> bool:
-        rule = ["INPUT", "-i", bridge, "-j", "DROP"]
+        rule = ["DOCKER-USER", "-i", bridge, "-j", "LIGHT-RUN"]
         return (
             subprocess.run(["iptables", "-w", "-C", *rule], capture_output=True, check=False).returncode == 0
         )
