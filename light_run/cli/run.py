@@ -48,6 +48,12 @@ _WORTH_A_BAR = 4_000_000
     "-w", "--workdir", metavar="DIR", help="where files land and the command starts [default: /app]"
 )
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="most time")
+@click.option(
+    "--step-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="most time of all --setup steps together",
+)
 @click.option("--memory", metavar="SIZE", help="most memory, such as 256m")
 @click.option("--cpus", type=float, metavar="NUMBER", help="most CPUs, such as 0.5")
 @click.option("--pids", type=int, metavar="NUMBER", help="most processes and threads")

@@ -6,6 +6,7 @@ import base64
 import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, TypedDict
 
 from light_run.client.uploads import Files, Progress
@@ -16,12 +17,12 @@ class Options(TypedDict, total=False):
     """What a run is asked for with, beside its image and its command; all of it may be left out.
 
     `files` are a mapping of paths in the workdir to text, bytes or `Path`, pairs of these, or a folder whose
-    contents are sent. `stdin` is written to the program as it is, `input` as JSON. `env` are environment
-    variables. `extract` names what of the container's files is kept, `steps` are commands that are baked into
-    the image first. `timeout` is in seconds. `network` is ``none``, ``bridge`` or a network's name. `limits`
-    are ``memory``, ``cpus`` and ``pids``. The final state is POSTed to `callback_url`, signed with
-    `callback_secret`. `progress` is called with the size of each piece in bytes before it is sent; what that
-    raises keeps the run from being.
+    contents are sent. `stdin` is written to the program as it is, `input` as JSON. `env` are environment variables.
+    `extract` names what of the container's files is kept, `steps` are commands that are baked into the image first.
+    `timeout` is in seconds, and so is `step_timeout`, for all `steps` together. `network` is ``none``, ``bridge``
+    or a network's name. `limits` are ``memory``, ``cpus`` and ``pids``. The final state is POSTed to
+    `callback_url`, signed with `callback_secret`. `progress` is called with the size of each piece in bytes before
+    it is sent; what that raises keeps the run from being.
     """
 
     files: Files | None
@@ -31,6 +32,7 @@ class Options(TypedDict, total=False):
     extract: Sequence[str] | None
     steps: Sequence[str] | None
     timeout: float | None
+    step_timeout: float | None
     network: str | None
     workdir: str | None
     limits: Mapping[str, Any] | None
@@ -50,10 +52,10 @@ def text(content: str | bytes) -> str | dict[str, str]:
     return {"content": base64.b64encode(raw).decode(), "encoding": "base64"}
 
 
-def _milliseconds(seconds: float) -> int:
+def _milliseconds(name: str, seconds: float) -> int:
     if not math.isfinite(seconds):
-        fault = f"timeout is {seconds}; it must be a number of seconds"
-        raise InvalidSpec([Fault(("timeout",), "out_of_range", fault)])
+        fault = f"{name} is {seconds}; it must be a number of seconds"
+        raise InvalidSpec([Fault((name,), "out_of_range", fault)])
     whole = round(seconds * 1000)
     # Less than there is a unit for is little; none and less are the caller's mistake, for the server to name.
     return 1 if whole == 0 < seconds else whole
@@ -64,7 +66,8 @@ _FIELDS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("env", "env", dict),
     ("extract", "extract", list),
     ("steps", "run", list),
-    ("timeout", "timeout", _milliseconds),
+    ("timeout", "timeout", partial(_milliseconds, "timeout")),
+    ("step_timeout", "stepTimeout", partial(_milliseconds, "step_timeout")),
     ("network", "network", str),
     ("workdir", "workdir", str),
     ("limits", "limits", dict),

@@ -148,6 +148,15 @@ class Settings:
     max_timeout: int = setting(
         3_600_000, readers.milliseconds(1, 86_400_000), "most time a run may ask for, in ms"
     )
+    step_timeout: float = setting(
+        1200.0,
+        readers.seconds(0.1, 3600),
+        "seconds for all steps of a run together; a run may ask for less",
+        shown="1200",
+    )
+    pull_timeout: float = setting(
+        1200.0, readers.seconds(1, 86_400), "seconds in which a run's image has to be pulled", shown="1200"
+    )
     profile: str = setting(
         "default",
         readers.choice("default", *profiles.PROFILES),

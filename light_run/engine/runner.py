@@ -71,7 +71,7 @@ class Runner:
         self._workspaces = Workspaces(self.config.state_dir)
         self._health: tuple[float, EngineHealth] | None = None
         self._lives: dict[str, Supervisor] = {}
-        images = Images(self._engine, self.config.registries)
+        images = Images(self._engine, self.config.registries, self.config.pull_timeout)
         networks = Networks(self._engine, self.config.network)
         leftovers = Leftovers(self._engine, self.config)
         mounts = Mounts(self._engine, self.config, self._workspaces, leftovers)

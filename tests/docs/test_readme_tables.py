@@ -181,6 +181,7 @@ def test_parts_of_limits() -> None:
 def test_defaults_of_request_fields() -> None:
     spec = schemas.run_spec({"image": "alpine", "files": {}}, Policy())
     assert f"default {int(spec.timeout * 1000)}" in rows("request-table")["timeout"][2]
+    assert f"default {int((spec.step_timeout or 0) * 1000)}" in rows("request-table")["stepTimeout"][2]
     assert f"default {spec.workdir}" in rows("request-table")["workdir"][2]
 
 

@@ -134,6 +134,7 @@ def prepare_image(context: RunnerContext, spec: RunSpec, cancel: CancelToken, ob
         limits=limits,
         runtime=runtime,
         owner=spec.owner,
+        timeout=spec.step_timeout,
         cancel=cancel,
         report=observer.progress,
     )

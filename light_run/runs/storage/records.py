@@ -81,6 +81,7 @@ def encode_spec(spec: RunSpec) -> str:
             "entrypoint": spec.entrypoint,
             "steps": spec.steps,
             "timeout": spec.timeout,
+            "step_timeout": spec.step_timeout,
             "network": spec.network,
             "workdir": spec.workdir,
             "env": dict(spec.env),

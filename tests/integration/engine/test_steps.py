@@ -139,3 +139,49 @@ def test_a_step_that_the_engine_refuses(runner: Runner) -> None:
 def test_a_step_that_fills_the_disk(start_runner: StartRunner) -> None:
     result = run(start_runner(workspace_cap=5 << 20), "head -c 50000000 /dev/urandom >/f; sleep 60")
     assert (result.reason, "filled the disk" in str(result.error)) == (Reason.BUILD_FAILED, True), result
+
+
+def test_a_step_that_runs_over_its_time(runner: Runner) -> None:
+    command = f"echo {unique()}; echo the last words; sleep 300"
+    result = run(runner, command, step_timeout=2.0)
+    assert (result.reason, result.exit_code) == (Reason.BUILD_FAILED, None)
+    error = str(result.error)
+    assert f"step 1 ({command!r})" in error
+    assert "stepTimeout of 2 s" in error
+    assert error.endswith("the last words")
+    # Already when the run has ended, and with it its slot.
+    assert not containers_of(runner.config.server_id)
+    eventually(lambda: not building(), "the build has ended")
+    assert not step_images(runner.config.server_id)
+
+
+def test_all_steps_share_their_time(runner: Runner) -> None:
+    steps = (f"echo {unique()}; sleep 2", "sleep 2.5; echo never >/x")
+    result = run(runner, *steps, step_timeout=4.0)
+    assert result.reason is Reason.BUILD_FAILED
+    assert "step 2" in str(result.error)
+    # What was built in time stays for the next one.
+    assert len(step_images(runner.config.server_id)) == 1
+    assert run(runner, *steps, step_timeout=60.0).succeeded
+
+
+def test_waiting_for_somebody_elses_build_counts(runner: Runner) -> None:
+    steps = (f"echo {unique()}; sleep 5",)
+    with ThreadPoolExecutor(1) as pool:
+        patient = pool.submit(run, runner, *steps)
+        eventually(building, "it is being built")
+        hasty = run(runner, *steps, step_timeout=1.0)
+        assert hasty.reason is Reason.BUILD_FAILED
+        assert "stepTimeout of 1 s" in str(hasty.error)
+        # Whose build goes on undisturbed.
+        assert not patient.done()
+        assert patient.result().succeeded
+
+
+@pytest.mark.parametrize("asked", [None, 100.0])
+def test_no_more_time_than_the_runner_gives(start_runner: StartRunner, asked: float | None) -> None:
+    runner = start_runner(step_timeout=1.5)
+    result = run(runner, f"echo {unique()}; sleep 300", step_timeout=asked)
+    assert result.reason is Reason.BUILD_FAILED
+    assert "stepTimeout of 1.5 s" in str(result.error)
+    assert not containers_of(runner.config.server_id)

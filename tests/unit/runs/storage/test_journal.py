@@ -48,6 +48,7 @@ SPEC = RunSpec(
     steps=("a", "b"),
     stdin=b"\x00\xff bytes",
     timeout=1.5,
+    step_timeout=2.5,
     network="none",
     workdir="/w",
     env={"A": "b\nü"},
