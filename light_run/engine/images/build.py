@@ -13,6 +13,7 @@ from light_run.engine.daemon.client import Engine
 from light_run.engine.daemon.execution import Execution, Exit, Streams
 from light_run.engine.images.single_flight import OutOfTime, Report, SingleFlight
 from light_run.engine.images.store import Image, Images, step_keys
+from light_run.engine.images.volumes import Volumes
 from light_run.engine.output import Tail
 from light_run.engine.references import STEP_REPOSITORY
 from light_run.engine.sandbox.disk import DiskWatch
@@ -55,6 +56,7 @@ class Builder:
         self._disk = disk
         self._leftovers = leftovers
         self._config = config
+        self._volumes = Volumes(engine)
         self._builds: SingleFlight[Image] = SingleFlight("build")
 
     def close(self) -> None:
@@ -135,7 +137,7 @@ class Builder:
     def _bake(self, step: _Step, limits: Limits, runtime: str | None, cancel: CancelToken) -> Image:
         sandbox = Sandbox(
             image=step.image.id,
-            command=("sh", "-c", step.command),
+            command=step.waiting_command if step.volumes else ("sh", "-c", step.command),
             limits=limits,
             network=self._networks.ensure(None),
             workdir=step.base.config.get("WorkingDir") or "/",
@@ -188,7 +190,8 @@ class Builder:
             cancel.calling(lambda: halt.kill(Reason.CANCELLED)),
             self._disk.watching(container, None, halt),
         ):
-            ended = execution.run(b"")
+            before = self._volumes.checksums(container, step.volumes, cancel.check)
+            ended = execution.run(b"\n" if step.volumes else b"")
         lines = tail.lines()[-_LAST_LINES:]
         if ended.killed is Reason.CANCELLED:
             raise _Abandoned(lines)
@@ -196,6 +199,9 @@ class Builder:
             raise BuildFailed(step.overtime(self._config.step_timeout, lines))
         if ended.code or ended.killed:
             raise BuildFailed(step.failure(ended, lines))
+        after = self._volumes.checksums(container, step.volumes, cancel.check)
+        if changed := [path for path in step.volumes if before[path] != after[path]]:
+            raise BuildFailed(step.lost(changed))
 
 
 class _Step:
@@ -207,6 +213,19 @@ class _Step:
         self.number = number
         self.command = command
         self.tag = tag
+
+    @property
+    def volumes(self) -> list[str]:
+        """Where the step's container has a volume, since the base says so: no image gets what is written there."""
+        return sorted(self.base.config.get("Volumes") or ())
+
+    @property
+    def waiting_command(self) -> tuple[str, ...]:
+        """The step behind a line of input, so that its volumes can be looked at in between.
+
+        Not every engine has filled them before the container is started.
+        """
+        return ("sh", "-c", 'read -r _; exec sh -c "$1"', "sh", self.command)
 
     def image_config(self, server_id: str) -> dict[str, Any]:
         base = self.base.config
@@ -237,6 +256,12 @@ class _Step:
 
     def overtime(self, timeout: float, last_lines: list[str]) -> str:
         return self._told(f"did not end within the stepTimeout of {timeout:g} s for all steps", last_lines)
+
+    def lost(self, volumes: list[str]) -> str:
+        return (
+            f"step {self.number} ({self.command!r}) changed files in {', '.join(map(repr, volumes))}: a volume of the "
+            "base image, and what steps write there is not kept; write somewhere else, or do this in the entrypoint"
+        )
 
     def _told(self, how: str, last_lines: list[str]) -> str:
         tail = ":\n" + "\n".join(last_lines) if last_lines else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -185,3 +186,52 @@ def test_no_more_time_than_the_runner_gives(start_runner: StartRunner, asked: fl
     assert result.reason is Reason.BUILD_FAILED
     assert "stepTimeout of 1.5 s" in str(result.error)
     assert not containers_of(runner.config.server_id)
+
+
+@pytest.fixture
+def with_volume() -> Iterator[str]:
+    """An image with two volumes: one that the image has files for, one that it has not."""
+    name = f"light-run-test-volume:{unique()}"
+    repository, tag = name.split(":")
+    with engine_api() as api:
+        command = ["sh", "-c", "mkdir /data && echo old >/data/old && ln -s /nowhere /data/link"]
+        container = api.create_container(BUSYBOX, command, host_config={"NetworkMode": "none"})["Id"]
+        try:
+            api.start(container)
+            assert api.wait(container)["StatusCode"] == 0
+            conf = {"Volumes": {"/data": {}, "/empty": {}}, "Cmd": ["sh"]}
+            api.commit(container, repository, tag, conf=conf)
+        finally:
+            api.remove_container(container, force=True)
+        yield name
+        api.remove_image(name, force=True)
+
+
+@pytest.mark.parametrize(
+    ("step", "volume"),
+    [
+        ("echo new >/data/new", "/data"),
+        ("printf OLD\\\\n >/data/old", "/data"),
+        ("chmod 600 /data/old", "/data"),
+        ("rm /data/link", "/data"),
+        ("mkdir -p /empty/a/b", "/empty"),
+    ],
+)
+def test_what_a_step_writes_to_a_volume_is_not_lost_silently(
+    runner: Runner, with_volume: str, step: str, volume: str
+) -> None:
+    result = run(runner, f"echo {unique()}; {step}", entrypoint="ls /data /empty", image=with_volume)
+    assert (result.reason, result.logs) == (Reason.BUILD_FAILED, ())
+    assert f"changed files in {volume!r}" in str(result.error)
+    assert "write somewhere else" in str(result.error)
+    assert not containers_of(runner.config.server_id)
+    assert not step_images(runner.config.server_id)
+
+
+def test_steps_beside_the_volumes_of_an_image(runner: Runner, with_volume: str) -> None:
+    # What is in a volume only meanwhile is not lost, and steps have no input.
+    step = f"cat >/input; touch /data/lock; rm /data/lock; cat /data/old >/seen; echo {unique()}"
+    result = run(
+        runner, step, "echo 2 >>/seen", entrypoint="cat /seen /data/old /input; ls /empty", image=with_volume
+    )
+    assert (result.succeeded, result.logs) == (True, ("old", "2", "old")), result
