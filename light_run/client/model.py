@@ -72,7 +72,7 @@ class Info:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run at one moment. Times are UTC, `timings` milliseconds by step.
+    """A run at one moment. Times are UTC, `timings` milliseconds by step, `usage` counts such as ``oomKills``.
 
     `exit_code` is None where the command has not ended by itself; `error` is one sentence where it did not
     simply exit. `logs` are the lines so far, of a run that was asked for by its id; lists leave them out.
@@ -92,6 +92,7 @@ class Run:
     artifacts: tuple[Artifact, ...] = ()
     extracted: tuple[Extracted, ...] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
+    usage: Mapping[str, int] = field(default_factory=dict)
     phase: str | None = None
     progress: Any = None
     state: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
@@ -162,6 +163,7 @@ def _run(state: Mapping[str, Any]) -> Run:
         artifacts=tuple(artifact(each) for each in state.get("artifacts", ())),
         extracted=tuple(_extracted(each) for each in state.get("extracted", ())),
         timings=dict(state.get("timings", {})),
+        usage=dict(state.get("usage", {})),
         phase=state.get("phase"),
         progress=state.get("progress"),
         state=state,

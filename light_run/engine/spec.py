@@ -143,6 +143,16 @@ class RunTimings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunUsage:
+    """What a run has used, as far as the engine and the kernel say so; None is unknown.
+
+    `oom_kills` processes, at least, were killed at the memory limit.
+    """
+
+    oom_kills: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
     """How a run ended.
 
@@ -160,6 +170,7 @@ class RunResult:
     artifacts: tuple[RunArtifact, ...] = ()
     extracted: tuple[ExtractResult, ...] = ()
     timings: RunTimings = field(default_factory=RunTimings)
+    usage: RunUsage = field(default_factory=RunUsage)
     logs: tuple[str, ...] = ()
     logs_truncated: bool = False
     parked: bool = False

@@ -36,10 +36,11 @@ _READS_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How the command ended: its exit code, and why it was killed where it was."""
+    """How the command ended: its exit code, why it was killed where it was, kills at the memory limit known by then."""
 
     code: int
     killed: Reason | None
+    oom_kills: int = 0
 
 
 class Streams:
@@ -120,6 +121,9 @@ class Execution:
             poll.register(halted, select.POLLIN)
             poll.register(self._exit, select.POLLIN)
             poll.register(self._stdio, select.POLLIN)
+            self._exit.memory.open()
+            if (memory := self._exit.memory.poll) is not None:
+                poll.register(*memory)
             self._send()
             if self._sending():
                 self._await_room(poll)
@@ -131,10 +135,13 @@ class Execution:
             raise EngineUnavailable("the container engine did not end a container that was killed")
         # What ended with a code of its own was not ended by our kill: its exit was told late.
         in_time = self._killed is Reason.TIMEOUT and self._code not in _BY_SIGNAL
-        return Exit(self._code, None if in_time else self._killed)
+        return Exit(self._code, None if in_time else self._killed, self._exit.memory.kills)
 
     def _step(self, poll: select.poll, halted: int) -> None:
         events = dict(poll.poll(self._patience()))
+        memory = self._exit.memory.poll
+        if memory is not None and memory[0] in events and not self._exit.memory.look():
+            poll.unregister(memory[0])
         if self._sending() and events.get(self._stdio.stdin_fileno(), 0) & ~select.POLLIN:
             self._send()
             if not self._sending():
@@ -232,6 +239,8 @@ def with_cause(engine: Engine, container: str, ended: Exit) -> Exit:
     """
     if ended.killed is not None or ended.code not in _BY_SIGNAL:
         return ended
+    if ended.oom_kills:
+        return replace(ended, killed=Reason.OUT_OF_MEMORY)
     state = inspect_container(engine, container)["State"]
     if state.get("OOMKilled"):
         return replace(ended, killed=Reason.OUT_OF_MEMORY)
