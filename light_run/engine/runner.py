@@ -296,7 +296,7 @@ class Runner:
         self._context.pool.close()
         self._context.builder.close()
         self._context.disk.close()
-        self._context.leftovers.retry()
+        self._context.leftovers.close()
         with contextlib.suppress(EngineError):
             self._context.mounts.clear()
         self._engine.close()
