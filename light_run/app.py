@@ -96,7 +96,14 @@ def _begin(settings: Settings, host: worker.Worker | None, parts: _Parts) -> Fla
     parts.add(lambda _: state_dir.unlock(settings.state_dir))
     named = None if settings.tokens_file is None else TokenFile(settings.tokens_file)
     metrics = Metrics(__version__)
-    service = _service(settings, metrics)
+    identity = state_dir.identify(settings.state_dir)
+    if identity.copied:
+        _log.warning(
+            "%s is a copy of another server's state directory: this server has a new id, and leaves the runs that had "
+            "not ended to the other one",
+            settings.state_dir,
+        )
+    service = _service(settings, metrics, identity)
     threads, followers = _threads(settings, host)
     parts.add(service.close)
     metrics.watch(service.levels, errors.counts, _limits(settings))
@@ -137,9 +144,9 @@ def _threads(settings: Settings, host: worker.Worker | None) -> tuple[int, int]:
     return host.threads - followers, followers
 
 
-def _service(settings: Settings, metrics: RunMetrics) -> RunService:
+def _service(settings: Settings, metrics: RunMetrics, identity: state_dir.Identity) -> RunService:
     return RunService(
-        Runner(runner_config(settings)),
+        Runner(runner_config(settings, identity.server_id)),
         ArtifactStore(settings.artifacts_dir),
         logs_dir=settings.state_dir / "logs",
         concurrency=settings.max_concurrency,
@@ -150,6 +157,7 @@ def _service(settings: Settings, metrics: RunMetrics) -> RunService:
         callback_schedule=Schedule(first=settings.callback_pause, lifetime=settings.callback_lifetime),
         callback_private=settings.callback_private,
         metrics=metrics,
+        copied=identity.copied,
     )
 
 
@@ -163,10 +171,10 @@ def _limits(settings: Settings) -> dict[str, float]:
     }
 
 
-def runner_config(settings: Settings) -> RunnerConfig:
-    """What the engine package is told of `settings`."""
+def runner_config(settings: Settings, server_id: str) -> RunnerConfig:
+    """Return the engine package's part of `settings`."""
     return RunnerConfig(
-        server_id=state_dir.server_id(settings.state_dir),
+        server_id=server_id,
         state_dir=settings.state_dir,
         workspace=settings.workspace,
         limits=Limits(memory=settings.memory, cpus=settings.cpus, pids=settings.pids),

@@ -19,12 +19,11 @@ from light_run.engine.spec import (
     RunTimings,
     RunUsage,
 )
-from light_run.engine.stop import CancelToken
+from light_run.engine.stop import Stop, StopRequest
 from light_run.engine.upkeep.inventory import OwnContainer
 
 __all__ = [
     "DROPPED_CAPABILITIES",
-    "CancelToken",
     "Destinations",
     "EngineHealth",
     "ExtractResult",
@@ -43,5 +42,7 @@ __all__ = [
     "RunUsage",
     "Runner",
     "RunnerConfig",
+    "Stop",
+    "StopRequest",
     "read_log",
 ]

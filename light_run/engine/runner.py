@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Collection, Iterator
@@ -36,7 +35,7 @@ from light_run.engine.spec import (
     RunResult,
     RunSpec,
 )
-from light_run.engine.stop import CancelToken
+from light_run.engine.stop import StopRequest
 from light_run.engine.upkeep.inventory import Inventory, OwnContainer
 from light_run.engine.upkeep.leftovers import Leftovers
 from light_run.errors import EngineError, Fault, InvalidSpec
@@ -67,10 +66,8 @@ class Runner:
     def __init__(self, config: RunnerConfig | None = None) -> None:
         self.config = config or RunnerConfig()
         self._engine = Engine()
-        self._lock = threading.Lock()
         self._workspaces = Workspaces(self.config.state_dir)
         self._health: tuple[float, EngineHealth] | None = None
-        self._lives: dict[str, Supervisor] = {}
         images = Images(self._engine, self.config.registries, self.config.pull_timeout)
         networks = Networks(self._engine, self.config.network)
         leftovers = Leftovers(self._engine, self.config)
@@ -131,7 +128,7 @@ class Runner:
         spec: RunSpec,
         *,
         run_id: str | None = None,
-        cancel: CancelToken | None = None,
+        stop: StopRequest | None = None,
         to: Destinations | None = None,
         observer: Observer | None = None,
     ) -> RunResult:
@@ -147,18 +144,17 @@ class Runner:
         run_id = run_id or str(uuid.uuid4())
         workspace = self._workspace(run_id, spec.files)
         with _spool(to.log) as log:
-            life = Supervisor(
+            supervisor = Supervisor(
                 self._context,
                 spec,
                 run_id,
                 workspace=workspace,
-                cancel=cancel or CancelToken(),
+                stop=stop or StopRequest(),
                 log=log,
                 artifacts=to.artifacts,
                 observer=observer or NullObserver(),
             )
-            with self._registered(run_id, life):
-                result = life.run()
+            result = supervisor.run()
             if to.log is None:
                 result = replace(result, logs=tuple(line.text for line in read_log(log)))
         return result
@@ -172,7 +168,7 @@ class Runner:
         deadline: datetime,
         log: Path,
         artifacts: Path,
-        cancel: CancelToken | None = None,
+        stop: StopRequest | None = None,
         observer: Observer | None = None,
     ) -> RunResult:
         """Take up a run that an earlier runner launched in `container`, running or ended, to its end.
@@ -180,30 +176,17 @@ class Runner:
         Its log goes on in `log` where it broke off; `deadline` (UTC) is as it was. A container that is
         gone ends the run as ``interrupted``.
         """
-        life = Supervisor(
+        supervisor = Supervisor(
             self._context,
             spec,
             run_id,
             workspace=self._workspaces.of(run_id),
-            cancel=cancel or CancelToken(),
+            stop=stop or StopRequest(),
             log=log,
             artifacts=artifacts,
             observer=observer or NullObserver(),
         )
-        with self._registered(run_id, life):
-            return life.adopt(container, deadline)
-
-    def leave(self, run_id: str) -> None:
-        """Let go of a run under way, as this process stops: `run` or `adopt` returns soon, from whatever step.
-
-        Container, workspace and log stay for `adopt`, or for `unassign` and another `run` where the command
-        was not launched; the observer is not told of an end, and what `run` returns counts for nothing. A
-        run that is unknown or over is fine.
-        """
-        with self._lock:
-            life = self._lives.get(run_id)
-        if life is not None:
-            life.leave()
+        return supervisor.adopt(container, deadline)
 
     def unassign(self, container: str, run_id: str) -> bool:
         """Undo what an earlier runner did for `run_id` before it launched anything; see `Inventory.unassign`."""
@@ -224,16 +207,6 @@ class Runner:
             workspace.remove()
             raise
         return workspace
-
-    @contextlib.contextmanager
-    def _registered(self, run_id: str, life: Supervisor) -> Iterator[None]:
-        with self._lock:
-            self._lives[run_id] = life
-        try:
-            yield
-        finally:
-            with self._lock:
-                del self._lives[run_id]
 
     # -- the runner itself
 

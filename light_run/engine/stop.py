@@ -1,4 +1,4 @@
-"""A wish to stop, passed from whoever has it to whoever works."""
+"""How a run is to end: the request to stop it, passed from whoever decides it to the thread that executes the run."""
 
 from __future__ import annotations
 
@@ -7,54 +7,125 @@ import select
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from light_run.engine.spec import Reason
 from light_run.errors import Cancelled
 
+# A stop replaces one of a lower rank; of two with the same rank, the first counts.
+_RANKS = {Reason.CANCELLED: 2, Reason.INTERRUPTED: 1}
 
-class CancelToken:
-    """Asks one run to stop; any thread may call `cancel`, as often as it likes."""
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a run is to end, by which signal, and how many seconds of `grace` follow before SIGKILL.
+
+    Without grace, the command is killed with SIGKILL at once, whatever `signal` is.
+    """
+
+    reason: Reason
+    signal: str = "SIGKILL"
+    grace: float = 0.0
+
+    @property
+    def discards(self) -> bool:
+        """True if the run's results are no longer wanted: pulls and builds are given up, nothing is extracted."""
+        return self.reason in _RANKS
+
+    def outranks(self, other: Stop | None) -> bool:
+        """True if this stop replaces `other`."""
+        return other is None or _RANKS.get(self.reason, 0) > _RANKS.get(other.reason, 0)
+
+
+CANCEL = Stop(Reason.CANCELLED)
+
+
+class Detached(Exception):
+    """The run goes on without this process; the next server takes it up."""
+
+
+class StopRequest:
+    """The mailbox of one run for requests to end it. All methods are thread-safe.
+
+    A cancel replaces any other stop, and a stopping server's replaces those of the limits (time, disk); otherwise the
+    first one counts. Each run needs an object of its own, since the engine requests stops as well.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._cancelled = False
-        self._subscribers: list[Callable[[], None]] = []
+        self._requested: Stop | None = None
+        self._detached = False
+        self._closed = False
+        self._subscribers: list[Callable[[], object]] = []
 
     @property
-    def cancelled(self) -> bool:
-        """True once `cancel` was called."""
-        return self._cancelled
+    def requested(self) -> Stop | None:
+        """The stop that counts; None if none was requested."""
+        return self._requested
 
-    def cancel(self) -> None:
-        """Ask the run to stop. Returns at once; the run's own thread does the work."""
+    @property
+    def detached(self) -> bool:
+        """True once the run was detached from this process."""
+        return self._detached
+
+    @property
+    def closed(self) -> bool:
+        """True once the run has ended."""
+        return self._closed
+
+    def request(self, stop: Stop = CANCEL) -> bool:
+        """Ask the run to end. Returns at once; the run's own thread does the work.
+
+        Returns False if the request changes nothing: the run has ended or was detached, or an earlier request counts.
+        """
         with self._lock:
-            if self._cancelled:
-                return
-            self._cancelled = True
-            subscribers = tuple(self._subscribers)
-        for subscriber in subscribers:
-            subscriber()
+            if self._closed or self._detached or not stop.outranks(self._requested):
+                return False
+            self._requested = stop
+        self._notify()
+        return True
+
+    def detach(self) -> bool:
+        """Leave the container running, as this process stops; the next server takes the run up.
+
+        Returns False if the run has ended or is to be discarded. A kill at a limit is left to the next server, too.
+        """
+        with self._lock:
+            discarded = self._requested is not None and self._requested.discards
+            if self._closed or self._detached or discarded:
+                return False
+            self._requested, self._detached = None, True
+        self._notify()
+        return True
+
+    def close(self) -> bool:
+        """Note that the run has ended: later requests change nothing. Returns True on the first call."""
+        with self._lock:
+            first, self._closed, self._detached = not self._closed, True, False
+            return first
+
+    def check(self) -> None:
+        """Raise Detached or Cancelled if the run is not to go on here."""
+        if self._detached:
+            raise Detached
+        if self._requested is not None and self._requested.discards:
+            raise Cancelled("the run was cancelled")
 
     def wait(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds for a cancel; True where it came."""
+        """Wait up to `timeout` seconds for a request; True if there is one."""
         with self.descriptor() as descriptor:
             # Not by select, which takes no descriptor beyond 1023.
             poll = select.poll()
             poll.register(descriptor, select.POLLIN)
             return bool(poll.poll(timeout * 1000))
 
-    def check(self) -> None:
-        """Raise `Cancelled` once `cancel` was called."""
-        if self._cancelled:
-            raise Cancelled("the run was cancelled")
-
     @contextmanager
-    def calling(self, subscriber: Callable[[], None]) -> Iterator[None]:
-        """Call `subscriber` on a cancel while the block runs; at once where it came before."""
+    def subscribed(self, subscriber: Callable[[], object]) -> Iterator[None]:
+        """Call `subscriber` on each request while the block runs, and at once if one was made before."""
         with self._lock:
             self._subscribers.append(subscriber)
-            came_before = self._cancelled
-        if came_before:
+            made_before = self._detached or self._requested is not None
+        if made_before:
             subscriber()
         try:
             yield
@@ -64,7 +135,7 @@ class CancelToken:
 
     @contextmanager
     def descriptor(self) -> Iterator[int]:
-        """A descriptor that becomes readable on a cancel, for a poll beside sockets."""
+        """An eventfd that becomes readable on each request, for a poll beside sockets."""
         descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         lock = threading.Lock()
         open_ = True
@@ -75,51 +146,16 @@ class CancelToken:
                     os.eventfd_write(descriptor, 1)
 
         try:
-            with self.calling(wake):
+            with self.subscribed(wake):
                 yield descriptor
         finally:
-            # A cancel may have taken its copy of the subscribers just before: never write to a reused number.
+            # A request may have copied the subscribers just before: never write to a number that is used again.
             with lock:
                 open_ = False
                 os.close(descriptor)
 
-
-class Left(Exception):
-    """The run goes on without this process; another one will take it up."""
-
-
-class Halt(CancelToken):
-    """What a run's own thread listens to: a cancel token that also knows why."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._reason: Reason | None = None
-
-    @property
-    def reason(self) -> Reason | None:
-        """Why the container is to be killed; None where it is to be left alone."""
-        return self._reason
-
-    def kill(self, reason: Reason) -> None:
-        """Have the container killed. The first wish counts; but a cancel is heard behind any other kill, too."""
+    def _notify(self) -> None:
         with self._lock:
-            if self._cancelled and (self._reason is None or reason is not Reason.CANCELLED):
-                return
-            self._reason = reason
-        self.cancel()
-
-    def leave(self) -> None:
-        """Have the container left alone, as this process stops; who takes it up kills it where it must be."""
-        with self._lock:
-            if self._reason is not Reason.CANCELLED:
-                self._reason = None
-        self.cancel()
-
-    def check(self) -> None:
-        """Raise `Left` or `Cancelled` where one of them is wished."""
-        if not self._cancelled:
-            return
-        if self._reason is None:
-            raise Left
-        if self._reason is Reason.CANCELLED:
-            super().check()
+            subscribers = tuple(self._subscribers)
+        for subscriber in subscribers:
+            subscriber()

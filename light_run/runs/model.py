@@ -1,4 +1,26 @@
-"""What a run is: its status and the ways it may change, the request it came from."""
+"""What a run is: its states and the transitions between them, and the request it came from.
+
+::
+
+    accept()   assigned()    launched()      end()        finished()
+       │           │             │             │              │
+       ▼           ▼             ▼             ▼              ▼
+    queued ───► assigned ───► launched ───► ended ───────► finished
+     ▲   │         │  │                       ▲
+     │   │         │  └───────────────────────┤
+     │   └─────────┼──────────────────────────┘
+     └─ requeued() ┘
+
+Each arrow is one row of the journal (`Step`), committed before a client can see its effect: `RunRegistry` writes it.
+*queued*: the files are staged. *assigned*: the run has its container. *launched*: the command has been started and has
+its input. *ended*: the result is known; a cancel or a failure leads here from any state. *finished*: container and
+workspace are removed. After a restart, a queued run is queued again, an assigned one is requeued without its container,
+a launched one is attached to again.
+
+Clients see a `Status`: ``queued`` until `start` gives the run its slot, then ``running``, then what `end` makes of the
+result: ``succeeded``, ``failed`` or ``cancelled``. Only `accept`, `start` and `end` make a
+status.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +42,7 @@ from light_run.engine.spec import (
     RunTimings,
     RunUsage,
 )
+from light_run.engine.stop import Stop
 from light_run.runs.artifact_list import packed
 
 
@@ -132,7 +155,7 @@ def advance(run: RunRecord, status: Status, **changes: Any) -> RunRecord:
     return replace(run, status=status, **changes)
 
 
-def queued(request: RunRequest, run_id: str, *, at: datetime) -> RunRecord:
+def accept(request: RunRequest, run_id: str, *, at: datetime) -> RunRecord:
     """The run that `request`, accepted at `at`, becomes."""
     return RunRecord(
         id=run_id,
@@ -144,20 +167,19 @@ def queued(request: RunRequest, run_id: str, *, at: datetime) -> RunRecord:
     )
 
 
-def started(run: RunRecord, *, at: datetime, queued: float) -> RunRecord:
+def start(run: RunRecord, *, at: datetime, queued: float) -> RunRecord:
     """`run` with a slot of its own, taken at `at` after `queued` seconds of waiting."""
     return advance(run, Status.RUNNING, started_at=at, queued_ms=queued * 1000)
 
 
-def concluded(run: RunRecord, result: RunResult, *, elapsed: float, wish: Reason | None = None) -> RunRecord:
+def end(run: RunRecord, result: RunResult, *, elapsed: float, stop: Stop | None = None) -> RunRecord:
     """`run` with its end: `result`, `elapsed` seconds after it left the queue (came in, where it never did).
 
-    `wish` is why it was told to stop: a run that somebody cancelled stays cancelled whatever its container
-    did afterwards; one that a stopping server killed was ``interrupted``. The end is counted from the
+    A run that `stop` cancelled is cancelled whatever its container did afterwards. The end is counted from the
     start: a clock that was put back meanwhile does not make a run end before it began. Artifacts get names
     that are fit for JSON.
     """
-    result = _wished(result, wish)
+    result = _stopped(result, stop)
     if result.reason is Reason.CANCELLED:
         status = Status.CANCELLED
     else:
@@ -186,11 +208,7 @@ def _printable(artifact: RunArtifact) -> RunArtifact:
     return artifact if artifact.path.isascii() else replace(artifact, path=printable(artifact.path))
 
 
-def _wished(result: RunResult, wish: Reason | None) -> RunResult:
-    if wish is Reason.CANCELLED and result.reason is not Reason.CANCELLED:
+def _stopped(result: RunResult, stop: Stop | None) -> RunResult:
+    if stop is not None and stop.reason is Reason.CANCELLED and result.reason is not Reason.CANCELLED:
         return replace(result, reason=Reason.CANCELLED, error="the run was cancelled")
-    if wish is Reason.INTERRUPTED and result.reason is Reason.CANCELLED:
-        return replace(
-            result, reason=Reason.INTERRUPTED, error="the server was stopped while the run was at work"
-        )
     return result

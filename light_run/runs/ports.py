@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from light_run.engine.spec import Destinations, File, Files, Observer, RunResult, RunSpec
-from light_run.engine.stop import CancelToken
+from light_run.engine.stop import StopRequest
 
 
 class LinePort(Protocol):
@@ -117,13 +117,16 @@ class RunnerPort(Protocol):
         spec: RunSpec,
         *,
         run_id: str | None = None,
-        cancel: CancelToken | None = None,
+        stop: StopRequest | None = None,
         to: Destinations | None = None,
         observer: Observer | None = None,
     ) -> RunResult:
         """Run `spec` to its end and clean up; staged files are used where `spec.files` is empty.
 
-        `observer.ended` is told the result while the container is still to be removed.
+        `observer.ended` gets the result while the container is still to be removed. `stop` ends the run, or detaches
+        it: then this returns soon, from whatever step, without `observer.ended`, and what it returns counts for
+        nothing. Container, workspace and log of a launched command stay for `adopt`; a launch that has begun is
+        either completed, `Observer.launched` included, or not begun. The staged files of any other run stay.
         """
 
     def staged(self, run_id: str) -> bool:
@@ -138,7 +141,7 @@ class RunnerPort(Protocol):
         deadline: datetime,
         log: Path,
         artifacts: Path,
-        cancel: CancelToken | None = None,
+        stop: StopRequest | None = None,
         observer: Observer | None = None,
     ) -> RunResult:
         """Take up a run that an earlier server launched in `container`, to its end and clean-up.
@@ -160,16 +163,6 @@ class RunnerPort(Protocol):
         Removes `container` (one that is gone is fine) and has the run's files again as `stage` wrote them:
         those moved to a parked container's workspace come back. False where they are lost. Raises
         EngineError where the engine does not answer; a later call does the rest.
-        """
-
-    def leave(self, run_id: str) -> None:
-        """Let go of a run under way, as this server stops: its container lives on for the next one.
-
-        `run` or `adopt` returns soon after, from whichever step it is in. Where the command was launched,
-        `Observer.ended` is not called, and container, workspace and log stay for `adopt`; a launch that
-        has begun is either completed, `Observer.launched` included, or not begun. Where it was not, the
-        container may go or stay, the staged files stay: the run will begin anew. A run that is unknown or
-        over is fine. What `run` returns then counts for nothing.
         """
 
     def find(self) -> Sequence[ContainerPort]:

@@ -16,6 +16,7 @@ from light_run.artifacts.store import ArtifactStore
 from light_run.artifacts.sweeper import INTERVAL
 from light_run.engine.output import OutputLine
 from light_run.engine.spec import Reason, RunSpec
+from light_run.engine.stop import CANCEL, Stop
 from light_run.errors import Overloaded, RunNotActive, RunNotFound
 from light_run.runs.callbacks import schedule
 from light_run.runs.callbacks.delivery import Recipient
@@ -28,7 +29,7 @@ from light_run.runs.execution.quota import Quota
 from light_run.runs.execution.recovery import RecoveredJob, in_order
 from light_run.runs.execution.reservation import Reservation, full_disk_refused
 from light_run.runs.metrics import Levels, NoMetrics, RunMetrics
-from light_run.runs.model import RunRecord, RunRequest, Status, queued
+from light_run.runs.model import RunRecord, RunRequest, Status, accept
 from light_run.runs.ports import HealthPort, RunnerPort
 from light_run.runs.storage import retention as retentions
 from light_run.runs.storage.entries import IdempotencyKey, JournalStep
@@ -51,8 +52,8 @@ class RunService:
     more wait in order. The journal lies beside `logs_dir`, which holds one spool a run; what an earlier
     server left there is seen at once, and taken up by `start`. The runner is the service's own from here
     on. `max_artifacts_bytes` caps all artifact folders, looked after every `sweep_interval` seconds;
-    `callback_private` allows callbacks to loopback and private addresses; `tally` is told what happens. Raises
-    `JournalError`.
+    `callback_private` allows callbacks to loopback and private addresses; `metrics` counts what happens. A
+    `copied` state directory is that of another server, whose unended runs are left to it. Raises `JournalError`.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class RunService:
         callback_schedule: Schedule = schedule.DEFAULT,
         callback_private: bool = True,
         metrics: RunMetrics | None = None,
+        copied: bool = False,
     ) -> None:
         self.runner = runner
         self.artifacts = artifacts
@@ -90,13 +92,20 @@ class RunService:
         self.replays = idempotency.Replays(self.registry)
         self._quota = Quota(self._store)
         self._lock = threading.Lock()
-        self._lives: dict[str, RunJob] = {}
-        found = in_order(self.registry.load())
-        self._cleanup = EngineCleanup(runner, self._store, found, self._alive)
+        self._jobs: dict[str, RunJob] = {}
+        found = in_order(self.registry.load(copied=copied))
+        self._cleanup = EngineCleanup(
+            runner,
+            self._store,
+            found,
+            self._alive,
+            quarantined=self.registry.quarantined,
+            incomplete=self.registry.incomplete,
+        )
         for entry in found:
             # A command that goes on anyway must be watched, also where there are fewer slots than there were.
             self._executor.preload(
-                self._live(RecoveredJob(entry, self)), at_work=entry.step is JournalStep.LAUNCHED
+                self._register(RecoveredJob(entry, self)), at_work=entry.step is JournalStep.LAUNCHED
             )
 
     def start(self) -> None:
@@ -106,30 +115,31 @@ class RunService:
         self._cleanup.start()
 
     def close(self, grace: float = 10.0) -> None:
-        """Take no new runs and stop every thread.
+        """Accept no more runs and stop every thread.
 
-        Detached runs are left as they are, for the next server to take up. The others get `grace` seconds
-        to end, then they are killed: no container of theirs is left.
+        Detached runs are left to the next server. Synchronous ones that still wait for a slot are withdrawn; the others
+        get `grace` seconds to end and are killed then, so that none of their containers is left.
         """
         # Whoever follows a run takes up where it stopped with the next server.
         self.following.close()
-        for life in self._executor.stop():
-            if life.detached:
-                self.over(life.run_id)
-                self._store.detach(life.run_id)
+        for job in self._executor.stop():
+            if job.detached:
+                self.release(job.run_id)
+                self._store.detach(job.run_id)
             else:
-                life.abandon(Reason.INTERRUPTED, "the server was stopped before the run began")
-        for life in self._active_lives(detached=True):
-            life.leave()
+                # Its client is told to send it again, and its Idempotency-Key must not stand for a run that never was.
+                self._withdraw(job)
+        for job in self._active_jobs(detached=True):
+            job.detach()
             # It will not end under this server: whoever waits asks the next one.
-            self._store.detach(life.run_id)
+            self._store.detach(job.run_id)
         deadline = time.monotonic() + grace
-        for life in self._active_lives(detached=False):
+        for job in self._active_jobs(detached=False):
             with contextlib.suppress(RunNotFound):
-                self._store.wait(life.run_id, max(0.0, deadline - time.monotonic()))
-        for life in self._active_lives(detached=False):
+                self._store.wait(job.run_id, max(0.0, deadline - time.monotonic()))
+        for job in self._active_jobs(detached=False):
             with contextlib.suppress(RunNotActive):
-                life.stop(Reason.INTERRUPTED)
+                job.request(Stop(Reason.INTERRUPTED))
         self._executor.close()
         self._cleanup.close()
         self.runner.close()
@@ -198,12 +208,12 @@ class RunService:
         """
         self._store.get(run_id)
         with self._lock:
-            life = self._lives.get(run_id)
-        if life is None:
+            job = self._jobs.get(run_id)
+        if job is None:
             raise RunNotActive("the run has ended already")
-        life.stop(Reason.CANCELLED)
-        if life.can_requeue and self._executor.withdraw(run_id) is not None:
-            life.abandon(Reason.CANCELLED, "the run was cancelled while it waited")
+        job.request(CANCEL)
+        if job.can_requeue and self._executor.withdraw(run_id) is not None:
+            job.end_queued(Reason.CANCELLED, "the run was cancelled while it waited")
         else:
             with contextlib.suppress(RunNotFound):
                 if not self._store.wait(run_id, CANCEL_WAIT).ended:
@@ -238,21 +248,21 @@ class RunService:
             engine=self.health().docker,
         )
 
-    # What follows is called by the lives, see `JobContext`.
+    # What follows is called by the jobs, see `JobContext`.
 
     def prepare(self) -> None:
         """See `EngineCleanup.prepare`."""
         self._cleanup.prepare()
 
-    def over(self, run_id: str) -> None:
-        """Drop a run's life, and its spec with it."""
+    def release(self, run_id: str) -> None:
+        """Drop a run's job, and its spec with it."""
         with self._lock:
-            self._lives.pop(run_id, None)
+            self._jobs.pop(run_id, None)
 
     def _alive(self, run_id: str) -> bool:
-        # Seen as ended, a run still has its container until its life is over.
+        # Seen as ended, a run still has its container until its job is released.
         with self._lock:
-            return run_id in self._lives or run_id in self._store.active()
+            return run_id in self._jobs or run_id in self._store.active()
 
     def _admit(self, request: RunRequest, reservation: Reservation | None, key: str | None) -> RunRecord:
         if reservation is not None:
@@ -267,13 +277,13 @@ class RunService:
         # Its files are on disk, and so is what else is large: what waits in the queue holds none of it.
         spec = replace(request.spec, files={})
         held = spec if _weight(spec) <= LARGEST_HELD else None
-        life = self._live(RunJob(run_id, self, detached=request.detached, spec=held))
+        job = self._register(RunJob(run_id, self, detached=request.detached, spec=held))
         reservation.taken = True
         try:
-            if self._executor.submit(life):
-                life.begin()
+            if self._executor.submit(job):
+                job.begin()
         except BaseException:
-            self.over(run_id)
+            self.release(run_id)
             self.runner.discard(run_id)
             self.registry.withdraw(run_id)
             raise
@@ -283,19 +293,26 @@ class RunService:
         recipient = None
         if request.callback_url is not None:
             recipient = Recipient(request.callback_url, request.callback_secret)
-        run = queued(request, run_id, at=datetime.now(timezone.utc))
+        run = accept(request, run_id, at=datetime.now(timezone.utc))
         owner, now = request.owner or "", time.time()
         used = None if key is None else IdempotencyKey(owner, key, request.body_digest, run_id, now)
         self.registry.accept(run, request.spec, recipient, used)
 
-    def _live(self, life: RunJob) -> RunJob:
-        with self._lock:
-            self._lives[life.run_id] = life
-        return life
+    def _withdraw(self, job: RunJob) -> None:
+        job.stop.close()
+        self.release(job.run_id)
+        self.runner.discard(job.run_id)
+        self.registry.withdraw(job.run_id)
+        self._metrics.refused()
 
-    def _active_lives(self, *, detached: bool) -> tuple[RunJob, ...]:
+    def _register(self, job: RunJob) -> RunJob:
         with self._lock:
-            return tuple(life for life in self._lives.values() if life.detached is detached)
+            self._jobs[job.run_id] = job
+        return job
+
+    def _active_jobs(self, *, detached: bool) -> tuple[RunJob, ...]:
+        with self._lock:
+            return tuple(job for job in self._jobs.values() if job.detached is detached)
 
 
 def _weight(spec: RunSpec) -> int:

@@ -7,6 +7,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from light_run.errors import SettingsError
@@ -27,17 +28,41 @@ def prepare(state_dir: Path, artifacts_dir: Path) -> None:
             raise SettingsError(f"{name}: {folder} cannot be written by this user")
 
 
-def server_id(state_dir: Path) -> str:
-    """The id that everything of this server is labelled with, the same after each restart."""
-    path = state_dir / "server-id"
-    known = path.read_text().strip() if path.exists() else ""
-    # One that a power cut left empty would be every such server's.
-    if not known:
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The id that labels everything of one server, and whether its state directory is a copy of another one's."""
+
+    server_id: str
+    copied: bool = False
+
+
+def identify(state_dir: Path) -> Identity:
+    """Return the server's identity, the same after each restart.
+
+    The id is bound to the inode of the file it lies in: a copy of the directory, which may be used beside the original,
+    gets an id of its own. Otherwise each of the two servers would remove the other's containers.
+    """
+    path, bound = state_dir / "server-id", state_dir / "server-id.inode"
+    # Both may be empty after a power cut.
+    known, inode = _text(path), _text(bound)
+    copied = bool(known and inode) and inode != str(path.stat().st_ino)
+    if copied or not known:
         known = str(uuid.uuid4())
-        new = path.with_name(f"server-id.{os.getpid()}")
-        new.write_text(f"{known}\n")
-        new.replace(path)
-    return known
+        _replace(path, known)
+        inode = ""
+    if not inode:
+        _replace(bound, str(path.stat().st_ino))
+    return Identity(known, copied)
+
+
+def _text(path: Path) -> str:
+    return path.read_text().strip() if path.exists() else ""
+
+
+def _replace(path: Path, text: str) -> None:
+    new = path.with_name(f"{path.name}.{os.getpid()}")
+    new.write_text(f"{text}\n")
+    new.replace(path)
 
 
 def lock(state_dir: Path, wait: Callable[[int], bool] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -264,3 +265,24 @@ def test_a_run_whose_container_outlives_the_engine_and_one_whose_does_not(
     assert (state["status"], state["logs"]) == ("succeeded", ["up", "down"]), state
     assert server.artifact(runs["found"], "out").content == b"x\n"
     server.wait_clean()
+
+
+def test_a_copy_of_the_state_directory_takes_nothing_from_the_original(
+    start_server: StartServer, receiver: Receiver, tmp_path: Path
+) -> None:
+    original = start_server("original")
+    slow = original.start(entrypoint="sleep 5; echo end", callbackUrl=receiver.url)
+    eventually(lambda: original.state(slow).get("phase") == "running", "it is at work")
+    copy = tmp_path / "copy" / "state"
+    copy.parent.mkdir()
+    subprocess.run(["cp", "-a", original.state_dir, copy], check=True)
+    beside = start_server("copy")
+    state = beside.state(slow)
+    assert (state["status"], state["reason"]) == ("failed", "interrupted")
+    assert "copied" in state["error"]
+    assert beside.run(entrypoint="echo here")["logs"] == ["here"]
+    final = original.wait_done(slow)
+    assert (final["status"], final["logs"]) == ("succeeded", ["end"])
+    eventually(lambda: receiver.received, "the callback is here")
+    assert beside.stop() == 0
+    assert [json.loads(each.body)["status"] for each in receiver.received] == ["succeeded"]

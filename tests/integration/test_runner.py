@@ -17,7 +17,6 @@ import pytest
 
 from light_run import Limits, Runner, RunSpec
 from light_run.engine import (
-    CancelToken,
     Destinations,
     File,
     Phase,
@@ -25,6 +24,7 @@ from light_run.engine import (
     Reason,
     RunnerConfig,
     RunResult,
+    StopRequest,
     read_log,
 )
 from light_run.errors import InvalidSpec
@@ -224,29 +224,29 @@ def test_limits(runner: Runner) -> None:
 
 @pytest.mark.parametrize("milliseconds", [0, 20, 50, 100, 200, 300, 500])
 def test_a_cancel_at_any_moment(runner: Runner, milliseconds: int) -> None:
-    cancel = CancelToken()
+    stop = StopRequest()
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(runner.run, spec("sleep 60"), cancel=cancel)
+        running = pool.submit(runner.run, spec("sleep 60"), stop=stop)
         time.sleep(milliseconds / 1000)  # the moment is what is tested: nothing is waited for
-        cancel.cancel()
+        stop.request()
         result = running.result(30)
     assert (result.reason, result.succeeded) == (Reason.CANCELLED, False)
 
 
 def test_a_cancel_that_came_before(runner: Runner) -> None:
-    cancel = CancelToken()
-    cancel.cancel()
-    cancel.cancel()
-    assert cancel.cancelled
+    stop = StopRequest()
+    stop.request()
+    stop.request()
+    assert stop.requested
     watcher = Watcher()
-    assert runner.run(spec("echo never"), cancel=cancel, observer=watcher).reason is Reason.CANCELLED
+    assert runner.run(spec("echo never"), stop=stop, observer=watcher).reason is Reason.CANCELLED
     assert "launched" not in watcher.told
 
 
 def test_a_cancel_of_what_has_ended(runner: Runner) -> None:
-    cancel = CancelToken()
-    result = runner.run(spec(), cancel=cancel)
-    cancel.cancel()
+    stop = StopRequest()
+    result = runner.run(spec(), stop=stop)
+    stop.request()
     assert result.succeeded
 
 

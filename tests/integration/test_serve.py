@@ -368,6 +368,24 @@ def test_a_stop_leaves_no_container_of_a_synchronous_run(
     assert "Traceback" not in server.stderr
 
 
+def test_a_stop_withdraws_what_waits_and_the_same_key_runs_afterwards(start_server: StartServer) -> None:
+    settings = {"LIGHT_RUN_MAX_CONCURRENCY": "1", "LIGHT_RUN_GRACE": "0.5"}
+    server = start_server(settings=settings)
+    asked = run_request(entrypoint="echo here")
+    with sync_runs(server, 1), ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(server.request, "POST", "/run", json=asked, headers={"Idempotency-Key": "once"})
+        eventually(lambda: server.get("/runs?status=queued").json(), "it waits in the queue")
+        assert server.stop() == 0
+        refused = waiting.result()
+    assert (refused.status_code, refused.json()["error"]) == (503, "overloaded")
+    assert refused.headers["Retry-After"] == "5"
+    server.assert_nothing_left()
+    following = start_server(settings=settings)
+    assert following.get("/runs?status=queued").json() == []
+    again = following.request("POST", "/run", json=asked, headers={"Idempotency-Key": "once"})
+    assert (again.status_code, again.json()["logs"]) == (200, ["here"])
+
+
 def test_a_stop_lets_a_short_run_end(start_server: StartServer) -> None:
     server = start_server(settings={"LIGHT_RUN_GRACE": "20"})
     with ThreadPoolExecutor(1) as pool:

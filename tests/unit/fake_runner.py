@@ -23,11 +23,14 @@ from light_run.engine.spec import (
     RunSpec,
     RunTimings,
 )
-from light_run.engine.stop import CancelToken
+from light_run.engine.stop import StopRequest
 from light_run.errors import EngineUnavailable
 
 OK = RunResult(reason=Reason.EXIT, exit_code=0, timings=RunTimings(image=1, start=2, run=3, extract=4))
-KILLED = RunResult(reason=Reason.CANCELLED, error="the run was cancelled")
+ERRORS = {
+    Reason.CANCELLED: "the run was cancelled",
+    Reason.INTERRUPTED: "the server was stopped while the run was at work",
+}
 GONE = RunResult(reason=Reason.INTERRUPTED, error="the container is gone")
 
 
@@ -88,7 +91,6 @@ class FakeRunner:
         self.began: list[str] = []
         self.specs: dict[str, RunSpec] = {}
         self.adopted: dict[str, datetime] = {}
-        self.left: set[str] = set()
         self.over: list[str] = []
         self.cleared: list[str] = []
         self.started = self.closed = self.parked = 0
@@ -152,13 +154,13 @@ class FakeRunner:
         spec: RunSpec,
         *,
         run_id: str | None = None,
-        cancel: CancelToken | None = None,
+        stop: StopRequest | None = None,
         to: Destinations | None = None,
         observer: Observer | None = None,
     ) -> RunResult:
         """See `Runner`."""
         assert run_id is not None
-        assert cancel is not None
+        assert stop is not None
         assert to is not None
         assert observer is not None
         assert not spec.files, "a staged run's spec must not hold its files"
@@ -170,7 +172,7 @@ class FakeRunner:
         container = f"container-{run_id}"
         observer.phase(Phase.PULLING)
         observer.progress(Progress(layers=2, done=1))
-        with self._waking(script, cancel):
+        with self._waking(script, stop):
             if script.stops_at != "queued":
                 observer.phase(Phase.STARTING)
                 self.engine.containers[container] = run_id
@@ -178,7 +180,7 @@ class FakeRunner:
                 if script.stops_at != "assigned":
                     observer.launched(datetime.now(timezone.utc))
                     observer.phase(Phase.RUNNING)
-            return self._to_the_end(run_id, container, script, cancel, observer)
+            return self._to_the_end(run_id, container, script, stop, observer)
 
     def adopt(
         self,
@@ -189,11 +191,11 @@ class FakeRunner:
         deadline: datetime,
         log: Path,
         artifacts: Path,
-        cancel: CancelToken | None = None,
+        stop: StopRequest | None = None,
         observer: Observer | None = None,
     ) -> RunResult:
         """See `Runner`."""
-        assert cancel is not None
+        assert stop is not None
         assert observer is not None
         self.adopted[run_id] = deadline
         self.specs[run_id] = spec
@@ -201,26 +203,28 @@ class FakeRunner:
         if container not in self.engine.containers:
             observer.ended(GONE)
             return GONE
-        with self._waking(script, cancel):
-            return self._to_the_end(run_id, container, script, cancel, observer)
+        with self._waking(script, stop):
+            return self._to_the_end(run_id, container, script, stop, observer)
 
     @contextmanager
-    def _waking(self, script: Script, cancel: CancelToken) -> Iterator[None]:
+    def _waking(self, script: Script, stop: StopRequest) -> Iterator[None]:
         def heed() -> None:
             # Asked when it is cancelled: a test may change its mind while the run is under way.
-            if script.heeds_cancel:
+            if script.heeds_cancel or stop.detached:
                 script.go.set()
 
-        with cancel.calling(heed):
+        with stop.subscribed(heed):
             yield
 
     def _to_the_end(
-        self, run_id: str, container: str, script: Script, cancel: CancelToken, observer: Observer
+        self, run_id: str, container: str, script: Script, stop: StopRequest, observer: Observer
     ) -> RunResult:
         script.go.wait(30)
-        if run_id in self.left:
+        if stop.detached:
             return GONE
-        result = KILLED if script.heeds_cancel and cancel.cancelled else script.result
+        result = script.result
+        if script.heeds_cancel and stop.requested is not None:
+            result = RunResult(reason=stop.requested.reason, error=ERRORS[stop.requested.reason])
         observer.ended(result)
         script.clean.wait(30)
         self.engine.containers.pop(container, None)
@@ -242,11 +246,6 @@ class FakeRunner:
         if run_id in self.engine.moved:
             self.engine.staged[run_id] = self.engine.moved.pop(run_id)
         return self.staged(run_id)
-
-    def leave(self, run_id: str) -> None:
-        """See `Runner`."""
-        self.left.add(run_id)
-        self.script(run_id).go.set()
 
     def find(self) -> list[FakeFound]:
         """See `Runner`."""

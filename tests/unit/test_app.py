@@ -23,7 +23,7 @@ def settings(tmp_path: Path, **fields: object) -> Settings:
 def test_defaults_become_the_engine_s(tmp_path: Path) -> None:
     made = settings(tmp_path)
     made.state_dir.mkdir()
-    config = module.runner_config(made)
+    config = module.runner_config(made, "the-id")
     assert config.limits == Limits()
     assert config.state_dir == made.state_dir
     assert "NET_RAW" in config.cap_drop
@@ -34,7 +34,7 @@ def test_what_an_operator_tightens(tmp_path: Path) -> None:
         tmp_path, memory="64m", cap_drop="all", read_only=True, user="65534", runtime="runsc", parked="a=1"
     )
     made.state_dir.mkdir()
-    config = module.runner_config(made)
+    config = module.runner_config(made, "the-id")
     assert (config.limits.memory, config.read_only, config.user) == (64 * MIB, True, "65534")
     assert "ALL" in config.cap_drop
     assert config.parked_pins == {"a": 1}

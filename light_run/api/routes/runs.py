@@ -99,7 +99,11 @@ class RunRoutes:
             if run.detached:
                 return _accepted(run)
             request.environ[RUN] = run.id
-            run = self._service.wait(run.id)
+            try:
+                run = self._service.wait(run.id)
+            except RunNotFound:
+                # It was withdrawn from the queue.
+                raise Overloaded("the server is stopping; send the request again", retry_after=5) from None
         response = self._state(run)
         response.headers["Server-Timing"] = server_timing(run)
         return response

@@ -22,7 +22,7 @@ from light_run.engine.daemon.events import ACTIONS, ExitEvents, PendingExit
 from light_run.engine.daemon.stream import EngineStream
 from light_run.engine.daemon.transport import breakable, connect, open_stream, translated_errors
 from light_run.engine.daemon.usage import written_bytes
-from light_run.engine.stop import CancelToken
+from light_run.engine.stop import StopRequest
 from light_run.errors import EngineRefused
 
 # An engine under a few hundred starts at once takes its time over each; a hung one must not hold us for ever.
@@ -117,11 +117,11 @@ class Engine:
         with translated_errors():
             self.api.start(container)
 
-    def kill(self, container: str) -> None:
-        """Kill a container; one that does not run, or is gone, is fine."""
+    def kill(self, container: str, signal: str = "SIGKILL") -> None:
+        """Send a container `signal`; one that does not run, or is gone, is fine."""
         try:
             with translated_errors():
-                self.api.kill(container)
+                self.api.kill(container, signal)
         except EngineRefused as error:
             if not (error.not_found or error.conflict):
                 raise
@@ -305,7 +305,7 @@ class Engine:
 
     @contextlib.contextmanager
     def pull(
-        self, name: str, credentials: Mapping[str, str], abandoned: CancelToken
+        self, name: str, credentials: Mapping[str, str], abandoned: StopRequest
     ) -> Iterator[Iterator[dict[str, Any]]]:
         """Pull the image `name`; yields the engine's progress messages, the last of which may be an error.
 
@@ -316,7 +316,7 @@ class Engine:
         repository, tag = parse_repository_tag(name)
         with translated_errors():
             client = self._connect()
-        with breakable(client) as break_off, abandoned.calling(break_off), translated_errors():
+        with breakable(client) as break_off, abandoned.subscribed(break_off), translated_errors():
             yield client.pull(
                 repository, tag=tag or "latest", stream=True, decode=True, auth_config=dict(credentials)
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import select
 import time
@@ -15,7 +16,7 @@ from light_run.engine.daemon.events import PendingExit
 from light_run.engine.daemon.stream import EngineStream
 from light_run.engine.output import Demultiplexer, Output
 from light_run.engine.spec import Reason
-from light_run.engine.stop import Halt, Left
+from light_run.engine.stop import Detached, Stop, StopRequest
 from light_run.errors import ContainerGone, EngineRefused, EngineUnavailable
 
 # The engine drains a container's output for at most 2 s after its exit; so long after the last of it, no more comes.
@@ -89,7 +90,7 @@ class Execution:
         *,
         log: Output,
         deadline: float,
-        halt: Halt,
+        stop: StopRequest,
     ) -> None:
         self._engine = engine
         self._container = container
@@ -98,12 +99,13 @@ class Execution:
         self._replay = streams.replay
         self._log = log
         self._deadline = deadline
-        self._halt = halt
+        self._stop = stop
         self._demultiplexer = Demultiplexer()
         self._input: memoryview | None = None
         self._output_ended = False
         self._code: int | None = None
         self._killed: Reason | None = None
+        self._kill_at: float | None = None
         self._give_up: float | None = None
 
     def run(self, stdin: bytes | None, delivered: Callable[[], None] = lambda: None) -> Exit:
@@ -111,14 +113,14 @@ class Execution:
 
         None delivers nothing, to a command that had its input before.
 
-        Kills the container at the deadline and where `halt` says so. Raises EngineUnavailable where the
-        engine is lost on the way, Left where the command is to go on without us.
+        Ends the command at the deadline and as `stop` requests. Raises EngineUnavailable if the engine is lost on the
+        way, Detached if the command is to go on without this process.
         """
         self._input = None if stdin is None else memoryview(stdin)
         self._delivered = delivered
-        with self._halt.descriptor() as halted:
+        with self._stop.descriptor() as requests:
             poll = select.poll()
-            poll.register(halted, select.POLLIN)
+            poll.register(requests, select.POLLIN)
             poll.register(self._exit, select.POLLIN)
             poll.register(self._stdio, select.POLLIN)
             self._exit.memory.open()
@@ -128,7 +130,7 @@ class Execution:
             if self._sending():
                 self._await_room(poll)
             while self._code is None or not self._output_ended:
-                self._step(poll, halted)
+                self._step(poll, requests)
                 if self._give_up is not None and time.monotonic() > self._give_up:
                     break
         if self._code is None:
@@ -137,7 +139,7 @@ class Execution:
         in_time = self._killed is Reason.TIMEOUT and self._code not in _BY_SIGNAL
         return Exit(self._code, None if in_time else self._killed, self._exit.memory.kills)
 
-    def _step(self, poll: select.poll, halted: int) -> None:
+    def _step(self, poll: select.poll, requests: int) -> None:
         events = dict(poll.poll(self._patience()))
         memory = self._exit.memory.poll
         if memory is not None and memory[0] in events and not self._exit.memory.look():
@@ -152,13 +154,10 @@ class Execution:
             self._code = self._exit.code()
             poll.unregister(self._exit)
             self._give_up = time.monotonic() + _DRAIN
-        if halted in events:
-            poll.unregister(halted)
-            if self._halt.reason is None:
-                raise Left
-            self._kill(self._halt.reason)
-        elif self._killed is None and time.monotonic() >= self._deadline:
-            self._kill(Reason.TIMEOUT)
+        if requests in events:
+            os.eventfd_read(requests)
+            self._heed()
+        self._watch_the_clock()
 
     def _sending(self) -> bool:
         return self._input is not None
@@ -180,13 +179,32 @@ class Execution:
         # Milliseconds until something must be done though nothing comes.
         if self._stdio.buffered:
             return 0
-        until = self._give_up if self._give_up is not None else self._deadline
+        until = next(each for each in (self._give_up, self._kill_at, self._deadline) if each is not None)
         return max(0.0, until - time.monotonic()) * 1000 + 1
 
-    def _kill(self, reason: Reason) -> None:
-        if self._code is not None:
+    def _heed(self) -> None:
+        if self._stop.detached:
+            raise Detached
+        stop = self._stop.requested
+        if stop is None or self._code is not None:
             return
-        self._killed = self._killed or reason
+        self._killed = self._killed or stop.reason
+        if stop.grace > 0:
+            self._engine.kill(self._container, stop.signal)
+            self._kill_at = time.monotonic() + stop.grace
+        else:
+            self._kill()
+
+    def _watch_the_clock(self) -> None:
+        now = time.monotonic()
+        if self._kill_at is not None and now >= self._kill_at and self._code is None:
+            self._kill()
+        elif self._stop.requested is None and now >= self._deadline and self._code is None:
+            # Heeded by the next step, as every other request.
+            self._stop.request(Stop(Reason.TIMEOUT))
+
+    def _kill(self) -> None:
+        self._kill_at = None
         self._engine.kill(self._container)
         # From now on: a busy engine may take a minute to answer, and the exit is told by another connection.
         self._give_up = time.monotonic() + _KILL_PATIENCE

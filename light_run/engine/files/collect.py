@@ -10,7 +10,7 @@ from light_run.engine.files.globs import Budget, Pattern, take_matches
 from light_run.engine.files.untar import from_tar
 from light_run.engine.files.workspace import Workspace, container_path, parts_below
 from light_run.engine.spec import ExtractResult, RunSpec
-from light_run.engine.stop import CancelToken
+from light_run.engine.stop import StopRequest
 from light_run.errors import EngineRefused
 
 _NO_DIRECTORY = "not a directory"
@@ -29,12 +29,12 @@ class Collector:
         self._folder = folder
         self._budget = Budget()
 
-    def collect(self, cancel: CancelToken) -> tuple[ExtractResult, ...]:
+    def collect(self, stop: StopRequest) -> tuple[ExtractResult, ...]:
         """Extract every entry; what became of each. Raises Cancelled, EngineUnavailable."""
         extracted = []
-        self._folder.check = cancel.check
+        self._folder.check = stop.check
         for entry in self._spec.extract:
-            cancel.check()
+            stop.check()
             extracted.append(self._extract(entry))
         return tuple(extracted)
 

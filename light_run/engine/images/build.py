@@ -20,7 +20,7 @@ from light_run.engine.sandbox.disk import DiskWatch
 from light_run.engine.sandbox.networks import Networks
 from light_run.engine.sandbox.options import Sandbox, container_config, labels
 from light_run.engine.spec import Limits, Progress, Reason
-from light_run.engine.stop import CancelToken, Halt
+from light_run.engine.stop import StopRequest
 from light_run.engine.upkeep.leftovers import Leftover, Leftovers
 from light_run.errors import BuildFailed, Cancelled, EngineRefused
 
@@ -94,7 +94,7 @@ class Builder:
         runtime: str | None,
         owner: str,
         timeout: float | None = None,
-        cancel: CancelToken,
+        stop: StopRequest,
         report: Report,
     ) -> Image:
         """The image of `steps` on `base`, from the longest prefix there is. Raises BuildFailed, Cancelled.
@@ -118,7 +118,7 @@ class Builder:
             step = _Step(base=base, image=image, number=index + 1, command=steps[index], tag=keys[index])
             work = self._work(step, limits, runtime)
             try:
-                image = self._builds.run(keys[index], work, cancel, lambda _: None, deadline)
+                image = self._builds.run(keys[index], work, stop, lambda _: None, deadline)
             except OutOfTime as out:
                 lines = out.error.last_lines if isinstance(out.error, _Abandoned) else []
                 raise BuildFailed(step.overtime(timeout, lines)) from None
@@ -126,15 +126,15 @@ class Builder:
 
     def _work(
         self, step: _Step, limits: Limits, runtime: str | None
-    ) -> Callable[[CancelToken, Report], Image]:
-        def work(abandoned: CancelToken, _report: Report) -> Image:
+    ) -> Callable[[StopRequest, Report], Image]:
+        def work(abandoned: StopRequest, _report: Report) -> Image:
             # Another flight may have landed between our look at the cache and this take-off.
             found = self._images.find_steps(step.tag)
             return found or self._bake(step, limits, runtime, abandoned)
 
         return work
 
-    def _bake(self, step: _Step, limits: Limits, runtime: str | None, cancel: CancelToken) -> Image:
+    def _bake(self, step: _Step, limits: Limits, runtime: str | None, stop: StopRequest) -> Image:
         sandbox = Sandbox(
             image=step.image.id,
             command=step.waiting_command if step.volumes else ("sh", "-c", step.command),
@@ -154,10 +154,10 @@ class Builder:
                 f"step {step.number} ({step.command!r}) was refused by the engine: {error}"
             ) from error
         try:
-            start = partial(self._listen_and_start, container, cancel)
+            start = partial(self._listen_and_start, container, stop)
             streams = self._networks.start_on(sandbox.network, start)
             with contextlib.closing(streams):
-                self._execute(step, container, streams, cancel)
+                self._execute(step, container, streams, stop)
             self._engine.commit(
                 container, STEP_REPOSITORY, step.tag, step.image_config(self._config.server_id)
             )
@@ -170,27 +170,25 @@ class Builder:
             raise BuildFailed(f"the image of step {step.number} is gone again")
         return built
 
-    def _listen_and_start(self, container: str, cancel: CancelToken) -> Streams:
+    def _listen_and_start(self, container: str, stop: StopRequest) -> Streams:
         streams = Streams.before_start(self._engine, container)
         try:
-            cancel.check()
+            stop.check()
             self._engine.start(container)
         except BaseException:
             streams.close()
             raise
         return streams
 
-    def _execute(self, step: _Step, container: str, streams: Streams, cancel: CancelToken) -> None:
+    def _execute(self, step: _Step, container: str, streams: Streams, stop: StopRequest) -> None:
         tail = Tail(_LAST_BYTES)
         # Whoever waits for it gives up by a deadline of their own; others may have come later.
         deadline = time.monotonic() + self._config.step_timeout
-        halt = Halt()
-        execution = Execution(self._engine, container, streams, log=tail, deadline=deadline, halt=halt)
-        with (
-            cancel.calling(lambda: halt.kill(Reason.CANCELLED)),
-            self._disk.watching(container, None, halt),
-        ):
-            before = self._volumes.checksums(container, step.volumes, cancel.check)
+        # Its own: a step that fills the disk is no reason to give up what others wait for.
+        own = StopRequest()
+        execution = Execution(self._engine, container, streams, log=tail, deadline=deadline, stop=own)
+        with stop.subscribed(own.request), self._disk.watching(container, None, own):
+            before = self._volumes.checksums(container, step.volumes, stop.check)
             ended = execution.run(b"\n" if step.volumes else b"")
         lines = tail.lines()[-_LAST_LINES:]
         if ended.killed is Reason.CANCELLED:
@@ -199,7 +197,7 @@ class Builder:
             raise BuildFailed(step.overtime(self._config.step_timeout, lines))
         if ended.code or ended.killed:
             raise BuildFailed(step.failure(ended, lines))
-        after = self._volumes.checksums(container, step.volumes, cancel.check)
+        after = self._volumes.checksums(container, step.volumes, stop.check)
         if changed := [path for path in step.volumes if before[path] != after[path]]:
             raise BuildFailed(step.lost(changed))
 

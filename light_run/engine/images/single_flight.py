@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 from light_run.engine.spec import Progress
-from light_run.engine.stop import CancelToken
+from light_run.engine.stop import StopRequest
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class _Flight(Generic[T]):
         self.result: T | None = None
         self.error: BaseException | None = None
         # Set when the last passenger has left: whoever does the work should give up.
-        self.abandoned = CancelToken()
+        self.abandoned = StopRequest()
 
 
 class SingleFlight(Generic[T]):
@@ -68,23 +68,23 @@ class SingleFlight(Generic[T]):
     def run(
         self,
         key: Hashable,
-        work: Callable[[CancelToken, Report], T],
-        cancel: CancelToken,
+        work: Callable[[StopRequest, Report], T],
+        stop: StopRequest,
         report: Report,
         deadline: float = math.inf,
     ) -> T:
         """The result of `work(abandoned, report)` for `key`; `report` is told now and then how far it is.
 
-        Raises what `work` raises, Cancelled, or OutOfTime at the `deadline` (`time.monotonic()` seconds): at once
-        where others still wait for the work, else once it has cleaned up.
+        Raises what `work` raises, Cancelled or Detached. At the `deadline` (`time.monotonic()` seconds), raises
+        OutOfTime: at once if others still wait for the work, otherwise once it has cleaned up.
         """
-        cancel.check()
+        stop.check()
         if time.monotonic() >= deadline:
             raise OutOfTime
         with self._lock:
             flight = self._flights.get(key)
             # One that was abandoned is on its way down: a newcomer starts afresh.
-            if flight is None or flight.abandoned.cancelled:
+            if flight is None or flight.abandoned.requested:
                 flight = _Flight()
                 # Known once it flies: where no thread can be had, nobody may wait for one.
                 thread = threading.Thread(
@@ -95,17 +95,17 @@ class SingleFlight(Generic[T]):
                 self._flights[key] = flight
             flight.passengers += 1
         try:
-            return _ride(flight, cancel, report, deadline)
+            return _ride(flight, stop, report, deadline)
         except OutOfTime:
             pass
         finally:
             with self._lock:
                 flight.passengers -= 1
                 if not flight.passengers and not flight.landed:
-                    flight.abandoned.cancel()
+                    flight.abandoned.request()
         raise OutOfTime(_landed(flight))
 
-    def _fly(self, key: Hashable, flight: _Flight[T], work: Callable[[CancelToken, Report], T]) -> None:
+    def _fly(self, key: Hashable, flight: _Flight[T], work: Callable[[StopRequest, Report], T]) -> None:
         def report(progress: Progress) -> None:
             # Wakes nobody: a hundred passengers would be at it all the time.
             flight.progress = progress
@@ -124,27 +124,29 @@ class SingleFlight(Generic[T]):
 
 
 def _landed(flight: _Flight[T]) -> BaseException | None:
-    if not flight.abandoned.cancelled:
+    if flight.abandoned.requested is None:
         return None
     with flight.changed:
         flight.changed.wait_for(lambda: flight.landed, _LANDING)
     return flight.error
 
 
-def _ride(flight: _Flight[T], cancel: CancelToken, report: Report, deadline: float) -> T:
+def _ride(flight: _Flight[T], stop: StopRequest, report: Report, deadline: float) -> T:
     def wake() -> None:
         with flight.changed:
             flight.changed.notify_all()
 
     told: Progress | None = None
-    with cancel.calling(wake):
+    with stop.subscribed(wake):
         while True:
             with flight.changed:
                 patience = max(0.0, min(_LOOK, deadline - time.monotonic()))
-                flight.changed.wait_for(lambda: flight.landed or cancel.cancelled, patience)
+                flight.changed.wait_for(
+                    lambda: flight.landed or stop.detached or stop.requested is not None, patience
+                )
                 news = flight.progress
                 landed = flight.landed
-            cancel.check()
+            stop.check()
             if landed:
                 break
             if time.monotonic() >= deadline:

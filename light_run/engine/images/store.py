@@ -19,7 +19,7 @@ from light_run.engine.daemon.credentials import credentials
 from light_run.engine.images.progress import PullProgress
 from light_run.engine.images.registries import check_registry, is_other_platform, pull_error
 from light_run.engine.images.single_flight import OutOfTime, Report, SingleFlight
-from light_run.engine.stop import CancelToken
+from light_run.engine.stop import StopRequest
 from light_run.errors import EngineError, EngineRefused, EngineUnavailable, ImageNotFound, PullFailed
 
 _log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class Images:
                 return None
             raise
 
-    def pull(self, name: str, owner: str, cancel: CancelToken, report: Report) -> Image:
+    def pull(self, name: str, owner: str, stop: StopRequest, report: Report) -> Image:
         """Pull `name` for `owner`, once for all who are pulling it. Raises ImageNotFound, PullFailed, Cancelled.
 
         An `owner` other than the operator, who has no name, may pull only from public registries and those allowed.
@@ -89,7 +89,7 @@ class Images:
             check_registry(reference, self._registries)
         deadline = time.monotonic() + self._timeout
         try:
-            self._pulls.run(name, partial(self._pull, name), cancel, report, deadline)
+            self._pulls.run(name, partial(self._pull, name), stop, report, deadline)
         except OutOfTime:
             raise PullFailed(
                 f"image {name!r} was not pulled within {self._timeout:g} s (LIGHT_RUN_PULL_TIMEOUT): "
@@ -100,7 +100,7 @@ class Images:
             raise PullFailed(f"image {name!r} was pulled and is gone again")
         return image
 
-    def _pull(self, name: str, abandoned: CancelToken, report: Report) -> None:
+    def _pull(self, name: str, abandoned: StopRequest, report: Report) -> None:
         known = credentials(name)
         layers = PullProgress()
         try:

@@ -1,4 +1,4 @@
-"""What the pool keeps: parked containers, and how many of which kind are worth keeping."""
+"""Keys of the pool, the parked containers of one key, and how many of them are worth keeping."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import NamedTuple
 from light_run.engine.daemon.execution import Streams
 from light_run.engine.files.workspace import Workspace
 from light_run.engine.spec import Limits
-from light_run.engine.stop import Halt
+from light_run.engine.stop import StopRequest
 
-# Two uses within so many seconds make a kind of container worth parking.
+# Seconds: a second use within this time makes containers of a key worth parking.
 _WITHIN = 60.0
-# So many failures in a row, and a kind is left alone for so long.
-_FAILURES, _LEFT_ALONE = 3, 300.0
+# After this many failures in a row, nothing is parked for a key for this many seconds.
+_FAILURES, _BACK_OFF = 3, 300.0
 
 
 class ParkKey(NamedTuple):
-    """Everything that is fixed when a container is created."""
+    """Everything about a run that is fixed when its container is created."""
 
     image: str
     limits: Limits
@@ -31,22 +31,23 @@ class ParkKey(NamedTuple):
 
 @dataclass(eq=False, slots=True)
 class ParkedContainer:
-    """A container whose shell waits for a script ended by the line `marker`.
+    """A container whose shell waits for a script that ends with the line `marker`.
 
-    It may be a hostile image's shell: `halt` is told where it fills the disk, which is watched until `watch` closes.
+    The shell may belong to a hostile image, so the disk is watched until `watch` is closed: `stop` is requested if the
+    container fills it.
     """
 
     container: str
     workspace: Workspace | None
     streams: Streams
     marker: str
-    halt: Halt
+    stop: StopRequest
     watch: ExitStack
 
     @property
     def waiting(self) -> bool:
-        """False once the container or the connection to it has ended, or is to."""
-        if self.halt.cancelled:
+        """False once the container or the connection to it has ended, or the container is to be stopped."""
+        if self.stop.requested is not None:
             return False
         poll = select.poll()
         poll.register(self.streams.stdio, select.POLLIN)
@@ -56,7 +57,7 @@ class ParkedContainer:
 
 @dataclass(slots=True)
 class ParkedSet:
-    """The parked containers of one key (`ready`), and what is known of their use; times are `time.monotonic()`."""
+    """The parked containers of one key (`ready`) and statistics of their use; times are `time.monotonic()` seconds."""
 
     ready: deque[ParkedContainer] = field(default_factory=deque)
     last_use: float = float("-inf")
@@ -64,15 +65,15 @@ class ParkedSet:
     missed: int = 0
     pinned: int = 0
     failures: int = 0
-    left_alone_until: float = float("-inf")
+    backing_off_until: float = float("-inf")
 
     def use(self, now: float) -> None:
-        """Another run asks for one."""
+        """Note that a run asks for a container."""
         self.earned |= now - self.last_use <= _WITHIN
         self.last_use = now
 
     def take(self) -> tuple[ParkedContainer | None, list[ParkedContainer]]:
-        """One that waits, and those that were found dead on the way."""
+        """Take a container that waits; also returns the dead ones that were found before it."""
         dead: list[ParkedContainer] = []
         while self.ready:
             parked = self.ready.popleft()
@@ -83,23 +84,23 @@ class ParkedSet:
         return None, dead
 
     def wanted(self, now: float, idle: float) -> int:
-        """How many are worth keeping, where an unused one is kept for `idle` seconds."""
-        if self.left_alone_until > now:
+        """Return how many containers to keep, if an unused one is kept for `idle` seconds."""
+        if self.backing_off_until > now:
             return 0
         if self.pinned:
             return self.pinned
         if not self.earned or now - self.last_use > idle:
             return 0
-        # One is enough for one client; each run that found none said there are more, for the time being.
+        # One container is enough for one client. Each run that found none shows that there are more clients.
         return 1 + self.missed if self.in_use(now) else 1
 
     def in_use(self, now: float) -> bool:
-        """True where it was asked for a moment ago: what is parked of it is not another kind's to take."""
+        """True if the key was used a moment ago: its containers are not removed in favour of another key."""
         return now - self.last_use <= _WITHIN
 
     def fail(self, now: float) -> None:
-        """Parking one has failed."""
+        """Note that parking a container has failed."""
         self.failures += 1
         if self.failures >= _FAILURES:
             self.failures = 0
-            self.left_alone_until = now + _LEFT_ALONE
+            self.backing_off_until = now + _BACK_OFF

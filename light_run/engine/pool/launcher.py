@@ -1,8 +1,7 @@
-"""The shell that waits inside a parked container, and what is sent to it to become the run's command.
+"""The launcher: a shell that waits inside a parked container, and the script that turns it into a run's command.
 
-The shell reads its stdin line by line until a marker it was given, evaluates what it read and is
-replaced by the command; what follows on stdin is the command's own input. POSIX ``read -r`` takes
-one byte at a time from a pipe, so none of that input is swallowed.
+The shell reads its stdin line by line up to a marker, evaluates the lines and is replaced by the command. The rest of
+stdin is the command's input: POSIX ``read -r`` reads one byte at a time from a pipe, so the shell consumes none of it.
 """
 
 from __future__ import annotations
@@ -10,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-# Exit code of a launcher whose stdin ended before the marker: nothing was started.
+# The exit code of a launcher whose stdin ended before the marker: no command was started.
 NOTHING_STARTED = 125
 
-# At end-of-file before the marker it exits and runs nothing. Its variables are named so that no image's
-# environment has them: assigning to one that was inherited would export it.
+# At end-of-file before the marker, the launcher exits and runs nothing. No image has variables of these names in its
+# environment: assigning to an inherited variable would export it.
 _LAUNCHER = f"""\
 while IFS= read -r __light_run_line; do
 if [ "$__light_run_line" = "$1" ]; then eval "$__light_run_script"; fi
@@ -28,9 +27,9 @@ _LONGEST_SCRIPT = 1 << 16
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-# Variables that some shell sets, refuses to set, or reads when it starts: a value for one of them
-# does not pass through a shell unchanged. Bash's own begin with its name.
-_SHELLS_OWN = frozenset(
+# Variables that some shells set, refuse to set, or read at their start: they do not pass through a shell unchanged.
+# Those of bash begin with its name.
+_SHELL_VARIABLES = frozenset(
     """
     _ COLUMNS DIRSTACK EGID ENV EPOCHREALTIME EPOCHSECONDS ERRNO EUID FUNCNAME GID GROUPS HISTCMD IFS KSHEGID
     KSHGID KSHUID KSH_VERSION LINENO LINES MAIL MAILCHECK MAILPATH OLDPWD OPTARG OPTERR OPTIND PATHCHECK PGRP
@@ -38,37 +37,37 @@ _SHELLS_OWN = frozenset(
     USER_ID
     """.split()  # noqa: SIM905 - as a list it would be a page long
 )
-_BASHS_OWN = "BASH"
-# Assigned in a shell, an unknown locale makes it warn once more than one it was started with.
-_LOCALE = "LC_"
+_BASH_PREFIX = "BASH"
+# A shell warns of an unknown locale when one is assigned, in addition to its warning at the start.
+_LOCALE_PREFIX = "LC_"
 
 
 def waiting_command(marker: str) -> Sequence[str]:
-    """The command of a parked container that waits for a script ended by the line `marker`."""
+    """Return the command of a parked container that waits for a script that ends with the line `marker`."""
     return ("sh", "-c", _LAUNCHER, "sh", marker)
 
 
 def passes_through_shell(names: Sequence[str]) -> bool:
-    """True where variables of these names reach the command the same through a shell as without one."""
+    """True if variables with these names reach the command unchanged through a shell."""
     return all(
-        _NAME.fullmatch(name) and name not in _SHELLS_OWN and not name.startswith(_BASHS_OWN)
+        _NAME.fullmatch(name) and name not in _SHELL_VARIABLES and not name.startswith(_BASH_PREFIX)
         for name in names
     )
 
 
 def launch_script(command: Sequence[str], env: Mapping[str, str], marker: str) -> bytes | None:
-    """What to send to the waiting shell; None where the command cannot be launched that way."""
-    if not passes_through_shell(list(env)) or any(name.startswith(_LOCALE) for name in env):
+    """Return the script that launches `command`, or None if it cannot be launched from a shell."""
+    if not passes_through_shell(list(env)) or any(name.startswith(_LOCALE_PREFIX) for name in env):
         return None
     lines = [f"export {name}={_quoted(value)}\n" for name, value in env.items()]
-    # What the waiting shell itself put into its environment.
+    # The waiting shell has added these to its environment.
     lines.append("unset PWD OLDPWD SHLVL _\n")
     lines.append("exec " + " ".join(_quoted(word) for word in command) + f"\n{marker}\n")
     try:
         script = "".join(lines).encode()
     except UnicodeEncodeError:
         return None
-    # A shell drops a NUL without a word.
+    # A shell drops NUL bytes silently.
     return script if len(script) <= _LONGEST_SCRIPT and b"\0" not in script else None
 
 

@@ -22,26 +22,26 @@ from light_run.engine.pool.launcher import waiting_command
 from light_run.engine.sandbox.disk import DiskWatch
 from light_run.engine.sandbox.networks import Networks
 from light_run.engine.sandbox.options import Sandbox, container_config, labels
-from light_run.engine.stop import Halt
+from light_run.engine.stop import StopRequest
 from light_run.engine.upkeep.leftovers import Leftover, Leftovers
 from light_run.errors import EngineError, EngineUnavailable
 
 _log = logging.getLogger(__name__)
 
-# So many seconds after its launch, a run is taken for a long one.
+# Seconds after its launch, from which on a run counts as a long one.
 _SETTLED = 1.0
-# Where there are cores to spare, parking goes on beside so many runs.
+# With cores to spare, containers are parked beside this many runs.
 _ROOM = max(0, (os.cpu_count() or 1) // 2 - 1)
-# The keeper looks again after so many seconds without news.
+# Seconds after which the keeper looks again if nothing wakes it.
 _TURN = 1.0
-# Seconds after which a pinned image is looked for again: it may have come, or be another one by that name.
+# Seconds after which a pinned image is inspected again: it may have been pulled, or its tag moved.
 _PIN_AGAIN = 30.0
-# Whether what is parked fills the disk is looked at every so many seconds: a shell that waits writes nothing.
+# Seconds between two looks at the disk usage of a parked container: a waiting shell writes nothing.
 _LOOK = 10.0
 
 
 class Pool:
-    """Keeps parked containers, at most `config.parked_max` unpinned ones; `step` is one turn of its thread."""
+    """Keeps parked containers, at most `config.parked_max` unpinned ones; its thread calls `step`."""
 
     def __init__(
         self,
@@ -72,10 +72,10 @@ class Pool:
         self._thread: threading.Thread | None = None
         self._pinned = float("-inf")
 
-    # -- what a run does with it
+    # -- called by runs
 
     def take(self, key: ParkKey) -> ParkedContainer | None:
-        """A parked container of that kind, now the caller's; None where there is none. Counts as a use."""
+        """Take a parked container for `key`, or None if there is none. Counts as a use of the key."""
         if not self._config.parked_max:
             return None
         now = time.monotonic()
@@ -93,8 +93,8 @@ class Pool:
         return taken
 
     @contextlib.contextmanager
-    def giving_way(self) -> Iterator[Callable[[], None]]:
-        """Park nothing while a run is started in the block, and a moment after it called what this gives."""
+    def yielding(self) -> Iterator[Callable[[], None]]:
+        """Park nothing while the block starts a run; call the yielded function once its command was launched."""
         run = object()
         with self._lock:
             self._busy[run] = None
@@ -111,7 +111,7 @@ class Pool:
             self._news.set()
 
     def pin(self, pins: Mapping[ParkKey, int]) -> None:
-        """Keep so many containers of these kinds parked, used or not, and no longer those pinned before."""
+        """Keep this many containers of each key parked, used or not; replaces the pins set before."""
         with self._lock:
             for kind in self._kinds.values():
                 kind.pinned = 0
@@ -124,7 +124,7 @@ class Pool:
         with self._lock:
             return sum(len(kind.ready) for kind in self._kinds.values())
 
-    # -- what the keeper does
+    # -- called by the keeper
 
     def start(self) -> None:
         """Start the keeper's thread."""
@@ -152,11 +152,11 @@ class Pool:
                 while not self._stop.is_set() and self.step(time.monotonic()):
                     pass
             except Exception:  # noqa: BLE001 - whatever it was, it is in the log
-                # Without the keeper nothing would be parked, and nothing left be removed, any more.
-                _log.exception("the keeper of parked containers stumbled")
+                # Without the keeper, nothing would be parked any more, and no leftover removed.
+                _log.exception("the pool's keeper failed; it continues")
 
     def step(self, now: float) -> bool:
-        """Discard what is dead or idle, park one container where one is wanted; True where it parked one."""
+        """Remove dead and idle containers and park one if one is wanted. Returns True if it tried to park one."""
         for parked in self._take_stale(now):
             self._discard(parked)
         self._leftovers.retry(now)
@@ -169,7 +169,7 @@ class Pool:
         try:
             parked = self._park(key)
         except EngineUnavailable:
-            # No fault of this kind: it is tried again when the engine may be back.
+            # Not this key's fault: parking is tried again when the engine may be back.
             return False
         except (EngineError, OSError) as error:
             _log.info("a container of image %s cannot be parked: %s", key.image, error)
@@ -191,7 +191,7 @@ class Pool:
                     wanted = min(wanted, most) if kind.in_use(now) else 0
                 waiting = [parked for parked in kind.ready if parked.waiting]
                 if len(waiting) < len(kind.ready):
-                    # One failure, however many they are: an engine that restarts takes all of them at once.
+                    # Counts as one failure: an engine that restarts ends all of them at once.
                     kind.fail(now)
                 stale += [parked for parked in kind.ready if parked not in waiting[:wanted]]
                 kind.ready = keep = deque(waiting[:wanted])
@@ -200,8 +200,8 @@ class Pool:
         return stale
 
     def _most_each(self, now: float) -> int | None:
-        # Where a kind in use has no place: it must not wait until those it replaces have idled for long, nor for
-        # the second one of another kind. None where there are places enough.
+        # The most containers a key may keep while another key in use finds the pool full: that one must not wait until
+        # others have idled for long, nor for the second container of another key. None if there is room for all.
         unpinned = [kind for kind in self._kinds.values() if not kind.pinned]
         waiting = any(
             kind.in_use(now) and kind.wanted(now, self._config.parked_idle) and not kind.ready
@@ -218,7 +218,7 @@ class Pool:
                 return None
             unpinned = sum(len(kind.ready) for kind in self._kinds.values() if not kind.pinned)
             room = unpinned < self._config.parked_max
-            # One of each first.
+            # A first container for each key comes before a second one for any.
             for key, kind in sorted(
                 self._kinds.items(), key=lambda item: (bool(item[1].ready), -item[1].last_use)
             ):
@@ -228,7 +228,7 @@ class Pool:
         return None
 
     def _may_park(self, now: float) -> bool:
-        # A run that goes on for long is the command's work, not the engine's.
+        # A long run keeps the command busy, not the engine.
         return sum(since is None or now - since < _SETTLED for since in self._busy.values()) <= _ROOM
 
     def _park(self, key: ParkKey) -> ParkedContainer:
@@ -254,11 +254,11 @@ class Pool:
             )
             container = self._engine.create(container_config(sandbox, self._config))
             streams = self._networks.start_on(key.network, partial(self._start, container))
-            halt, watch = Halt(), contextlib.ExitStack()
-            watch.enter_context(self._disk.watching(container, workspace, halt, _LOOK))
-            return ParkedContainer(container, workspace, streams, marker, halt, watch)
+            stop, watch = StopRequest(), contextlib.ExitStack()
+            watch.enter_context(self._disk.watching(container, workspace, stop, _LOOK))
+            return ParkedContainer(container, workspace, streams, marker, stop, watch)
         except BaseException:
-            self._give_back(container, workspace)
+            self._remove(container, workspace)
             raise
 
     def _start(self, container: str) -> Streams:
@@ -273,7 +273,7 @@ class Pool:
     def _discard(self, parked: ParkedContainer) -> None:
         parked.watch.close()
         parked.streams.close()
-        self._give_back(parked.container, parked.workspace)
+        self._remove(parked.container, parked.workspace)
 
-    def _give_back(self, container: str | None, workspace: Workspace | None) -> None:
+    def _remove(self, container: str | None, workspace: Workspace | None) -> None:
         self._leftovers.remove(Leftover(container, [workspace] if workspace is not None else []))

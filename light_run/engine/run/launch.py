@@ -22,7 +22,7 @@ from light_run.engine.sandbox.disk import DiskWatch
 from light_run.engine.sandbox.networks import Networks
 from light_run.engine.sandbox.options import Sandbox, container_config, labels, usual_runtime
 from light_run.engine.spec import Limits, Observer, Phase, RunSpec
-from light_run.engine.stop import CancelToken
+from light_run.engine.stop import StopRequest
 from light_run.engine.upkeep.leftovers import Leftovers
 from light_run.errors import EngineRefused, ImageNotFound, StartFailed
 
@@ -117,10 +117,10 @@ class RunResources:
         return [self.staged] if self.parked is None else [self.staged, self.parked]
 
 
-def prepare_image(context: RunnerContext, spec: RunSpec, cancel: CancelToken, observer: Observer) -> Image:
+def prepare_image(context: RunnerContext, spec: RunSpec, stop: StopRequest, observer: Observer) -> Image:
     """The image of `spec` with its steps baked in. Raises ImageNotFound, PullFailed, BuildFailed, Cancelled."""
-    cancel.check()
-    image = _base_image(context, spec, cancel, observer)
+    stop.check()
+    image = _base_image(context, spec, stop, observer)
     if not spec.steps:
         return image
     limits, runtime = context.limits(spec), context.runtime(spec)
@@ -135,12 +135,12 @@ def prepare_image(context: RunnerContext, spec: RunSpec, cancel: CancelToken, ob
         runtime=runtime,
         owner=spec.owner,
         timeout=spec.step_timeout,
-        cancel=cancel,
+        stop=stop,
         report=observer.progress,
     )
 
 
-def _base_image(context: RunnerContext, spec: RunSpec, cancel: CancelToken, observer: Observer) -> Image:
+def _base_image(context: RunnerContext, spec: RunSpec, stop: StopRequest, observer: Observer) -> Image:
     found = None if spec.pull == "always" else context.images.find(spec.image)
     if found is not None:
         return found
@@ -150,11 +150,11 @@ def _base_image(context: RunnerContext, spec: RunSpec, cancel: CancelToken, obse
             'or ask for "missing"'
         )
     observer.phase(Phase.PULLING)
-    return context.images.pull(spec.image, spec.owner, cancel, observer.progress)
+    return context.images.pull(spec.image, spec.owner, stop, observer.progress)
 
 
 class Launch:
-    """Brings the command of `spec` to life in a container of `image`."""
+    """Starts the command of `spec` in a container of `image`."""
 
     def __init__(
         self,
@@ -163,7 +163,7 @@ class Launch:
         run_id: str,
         *,
         resources: RunResources,
-        cancel: CancelToken,
+        stop: StopRequest,
         observer: Observer,
     ) -> None:
         self._context = context
@@ -171,12 +171,12 @@ class Launch:
         self._spec = spec
         self._run_id = run_id
         self._own = resources
-        self._cancel = cancel
+        self._stop = stop
         self._observer = observer
 
     def start(self, image: Image) -> bytes:
         """Start it; what is to be written to the container's stdin. Raises StartFailed, Cancelled, EngineError."""
-        self._cancel.check()
+        self._stop.check()
         if container_path("/", self._spec.workdir).split("/")[1] in _KERNEL_FOLDERS:
             raise StartFailed(f"workdir {self._spec.workdir!r} is the kernel's: files cannot be put there")
         network = self._context.network(self._spec)
@@ -208,7 +208,7 @@ class Launch:
         else:
             self._put_files(image, parked.container, hosts=network == "none" and placement.takes_hosts)
         self._observer.assigned(parked.container, parked=True)
-        self._cancel.check()
+        self._stop.check()
         return launch_script(command, spec.env, parked.marker)
 
     def _start_cold(self, image: Image, network: str, placement: Placement) -> None:
@@ -241,7 +241,7 @@ class Launch:
 
     def _listen_and_start(self, container: str) -> None:
         self._own.reconnect(Streams.before_start(self._engine, container))
-        self._cancel.check()
+        self._stop.check()
         self._engine.start(container)
 
     def _put_files(self, image: Image, container: str, *, hosts: bool) -> None:

@@ -25,7 +25,7 @@ from light_run.engine.output import Demultiplexer, LogWriter
 from light_run.engine.run.launch import Launch, RunnerContext, RunResources, prepare_image
 from light_run.engine.run.stopwatch import Stopwatch
 from light_run.engine.spec import Observer, Phase, Reason, RunResult, RunSpec, RunUsage
-from light_run.engine.stop import CancelToken, Halt, Left
+from light_run.engine.stop import Detached, StopRequest
 from light_run.engine.upkeep.leftovers import Leftover
 from light_run.errors import (
     BuildFailed,
@@ -65,7 +65,7 @@ class Supervisor:
         run_id: str,
         *,
         workspace: Workspace,
-        cancel: CancelToken,
+        stop: StopRequest,
         log: Path,
         artifacts: Path | None,
         observer: Observer,
@@ -75,8 +75,7 @@ class Supervisor:
         self._spec = spec
         self._run_id = run_id
         self._own = RunResources(workspace)
-        self._cancel = cancel
-        self._halt = Halt()
+        self._stop = stop
         self._log = log
         self._artifacts = artifacts
         self._observer = observer
@@ -95,53 +94,49 @@ class Supervisor:
         """Take up a run whose command an earlier server launched in `container`; `deadline` is as it was (UTC)."""
         return self._to_the_end(lambda: self._live_on(container, deadline))
 
-    def leave(self) -> None:
-        """Let go of the run, as this process stops: its container and its files stay for `adopt`."""
-        self._halt.leave()
-
     def _to_the_end(self, live: Callable[[], RunResult]) -> RunResult:
-        left = False
+        detached = False
         try:
-            with self._cancel.calling(lambda: self._halt.kill(Reason.CANCELLED)):
-                result = self._guarded(live)
+            result = self._guarded(live)
             self._observer.ended(result)
             return result
-        except Left:
-            left = True
+        except Detached:
+            # Container, workspace and log stay for `adopt`.
+            detached = True
             return self._result(Reason.INTERRUPTED, error="the server was stopped")
         finally:
             if self._own.streams is not None:
                 self._own.streams.close()
-            if not left:
+            if not detached:
                 self._clean_up()
 
     def _guarded(self, live: Callable[[], RunResult]) -> RunResult:
         try:
             result = live()
         except Cancelled:
-            return self._cancelled()
+            return self._discarded()
         except EngineError as error:
             reason = next(reason for kind, reason in _REASONS.items() if isinstance(error, kind))
             result = self._result(reason, error=str(error))
         except OSError as error:
             result = self._result(Reason.START_FAILED, error=f"the server's own disk failed: {error}")
-        # A cancel wins over whatever came after it.
-        return self._cancelled() if self._cancel.cancelled else result
+        # A cancel takes precedence over whatever came after it.
+        return self._discarded() if self._is_discarded() else result
 
     def _live(self) -> RunResult:
         self._context.require_limits()
         with self._watch.step("image"):
-            image = prepare_image(self._context, self._spec, self._halt, self._observer)
+            image = prepare_image(self._context, self._spec, self._stop, self._observer)
         self._observer.phase(Phase.STARTING)
         log = LogWriter(self._log, self._context.config.log_cap, self._observer.wrote)
-        with contextlib.closing(log), self._context.pool.giving_way() as launched:
+        with contextlib.closing(log), self._context.pool.yielding() as launched:
             with self._watch.step("start"):
                 launch = Launch(
                     self._context,
                     self._spec,
                     self._run_id,
                     resources=self._own,
-                    cancel=self._halt,
+                    stop=self._stop,
                     observer=self._observer,
                 )
                 stdin = launch.start(image)
@@ -195,8 +190,8 @@ class Supervisor:
             except EngineUnavailable:
                 ended = self._patiently(lambda: self._find_again(container, deadline))
             self._ended = time.monotonic()
-        if ended.killed is Reason.CANCELLED:
-            return self._cancelled()
+        if self._is_discarded() and ended.killed is not None:
+            return self._discarded()
         result = self._patiently(lambda: self._describe(container, ended))
         with self._watch.step("extract"):
             result = self._patiently(lambda: self._extract(container, result))
@@ -204,9 +199,9 @@ class Supervisor:
 
     def _execute(self, log: LogWriter, stdin: bytes | None, deadline: float) -> Exit:
         container, streams = self._own.taken
-        execution = Execution(self._engine, container, streams, log=log, deadline=deadline, halt=self._halt)
+        execution = Execution(self._engine, container, streams, log=log, deadline=deadline, stop=self._stop)
         try:
-            with self._context.disk.watching(container, self._own.mounted, self._halt):
+            with self._context.disk.watching(container, self._own.mounted, self._stop):
                 ended = execution.run(stdin, self._delivered)
             return with_cause(self._engine, container, ended)
         except ContainerGone:
@@ -243,8 +238,8 @@ class Supervisor:
 
     def _why_killed(self, container: str, deadline: float) -> Reason | None:
         # What a server had to kill it for; None where it had no reason to.
-        if self._halt.reason is not None:
-            return self._halt.reason
+        if self._stop.requested is not None:
+            return self._stop.requested.reason
         state = inspect_container(self._engine, container)["State"]
         since = datetime.now(timezone.utc) - engine_time(str(state["FinishedAt"]))
         if time.monotonic() - since.total_seconds() >= deadline:
@@ -264,8 +259,8 @@ class Supervisor:
                     lost, pause = now, _PAUSE
                 elif now - lost > patience:
                     raise
-            if self._halt.wait(pause):
-                self._halt.check()
+            if self._stop.wait(pause):
+                self._stop.check()
                 # What was to be killed must be found all the same.
                 time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -304,10 +299,16 @@ class Supervisor:
         config = self._context.config
         folder = ArtifactFolder(self._artifacts, config.extract_cap, config.extract_entries)
         collector = Collector(self._engine, container, self._spec, self._own.mounted, folder)
-        extracted = collector.collect(self._halt)
+        extracted = collector.collect(self._stop)
         return replace(result, artifacts=folder.artifacts, extracted=extracted)
 
-    def _cancelled(self) -> RunResult:
+    def _is_discarded(self) -> bool:
+        return self._stop.requested is not None and self._stop.requested.discards
+
+    def _discarded(self) -> RunResult:
+        stop = self._stop.requested
+        if stop is not None and stop.reason is Reason.INTERRUPTED:
+            return self._result(Reason.INTERRUPTED, error="the server was stopped while the run was at work")
         return self._result(Reason.CANCELLED, error="the run was cancelled")
 
     def _result(self, reason: Reason, error: str | None = None) -> RunResult:

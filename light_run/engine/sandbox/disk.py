@@ -20,7 +20,7 @@ from light_run.engine.daemon.client import Engine
 from light_run.engine.files.disk_usage import disk_usage
 from light_run.engine.files.workspace import Workspace
 from light_run.engine.spec import Reason
-from light_run.engine.stop import Halt
+from light_run.engine.stop import Stop, StopRequest
 from light_run.engine.upkeep.leftovers import Leftovers
 from light_run.errors import EngineError
 
@@ -38,7 +38,7 @@ _ONE_BY_ONE = 8
 class _Watched:
     container: str
     workspace: Workspace | None
-    halt: Halt
+    stop: StopRequest
     due: float
     # Seconds from one look to the next, at least.
     pace: float = _FIRST_LOOK
@@ -67,7 +67,7 @@ class DiskWatch:
 
     @contextlib.contextmanager
     def watching(
-        self, container: str, workspace: Workspace | None, halt: Halt, pace: float = _FIRST_LOOK
+        self, container: str, workspace: Workspace | None, stop: StopRequest, pace: float = _FIRST_LOOK
     ) -> Iterator[None]:
         """Watch one running container, and the folder that is mounted into it, for as long as the block runs.
 
@@ -76,7 +76,7 @@ class DiskWatch:
         if not self._cap:
             yield
             return
-        watched = _Watched(container, workspace, halt, time.monotonic() + pace, pace)
+        watched = _Watched(container, workspace, stop, time.monotonic() + pace, pace)
         with self._lock:
             self._watched.append(watched)
             if self._thread is None:
@@ -90,7 +90,7 @@ class DiskWatch:
 
     def exceeded(self, container: str, workspace: Workspace | None) -> bool:
         """True where a container, running or not, has written more than the cap."""
-        return 0 < self._cap < self._measured(_Watched(container, workspace, Halt(), due=0.0))
+        return 0 < self._cap < self._measured(_Watched(container, workspace, StopRequest(), due=0.0))
 
     def step(self, now: float) -> None:
         """Look at whatever is due at `now` (`time.monotonic()` seconds), or may have outgrown its room since."""
@@ -108,7 +108,7 @@ class DiskWatch:
         used = self._measured(watched)
         watched.room = self._cap - used
         if watched.room < 0:
-            watched.halt.kill(Reason.DISK_LIMIT)
+            watched.stop.request(Stop(Reason.DISK_LIMIT))
         watched.due = now + max(watched.pace, (time.monotonic() - begun) / _SHARE)
 
     def _measured(self, watched: _Watched) -> float:

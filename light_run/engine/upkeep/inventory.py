@@ -1,4 +1,4 @@
-"""What an earlier server left at the engine and on the disk, and its removal."""
+"""Inventory of what earlier servers with the same id left at the engine and on the disk, and its removal."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from light_run.engine.files.workspace import Workspace
 from light_run.engine.upkeep.leftovers import Leftover, Leftovers
 from light_run.errors import EngineRefused
 
-# When a container that was not started was started, to the engine.
+# The start time that the engine reports for a container that was never started.
 _NEVER = datetime.min.replace(tzinfo=timezone.utc)
 
 
 @dataclass(frozen=True, slots=True)
 class OwnContainer:
-    """A container that bears a server's id.
+    """A container with the server's label.
 
-    `kind` is run, parked, build or probe; `run_id` is empty where it was not made for one run; `mounted`
-    are the host folders it sees.
+    `kind` is ``run``, ``parked``, ``build`` or ``probe``. `run_id` is empty if the container was not made for one run.
+    `mounted` are the host folders mounted into it.
     """
 
     container: str
@@ -35,7 +35,7 @@ class OwnContainer:
 
 
 class Inventory:
-    """Knows things by the label of `server_id`, and touches none that does not bear it."""
+    """Finds and removes containers and images by the label of `server_id`; touches nothing without it."""
 
     def __init__(self, engine: Engine, leftovers: Leftovers, config: RunnerConfig) -> None:
         self._engine = engine
@@ -44,7 +44,7 @@ class Inventory:
         self._session = config.session
 
     def find(self) -> list[OwnContainer]:
-        """The containers of earlier servers with the same id. Raises EngineError."""
+        """Return the containers of earlier servers with the same id. Raises EngineError."""
         found = []
         for container in self._engine.containers(f"light-run.server={self._server_id}"):
             labels = container.get("Labels") or {}
@@ -63,9 +63,9 @@ class Inventory:
         return found
 
     def begun(self, container: str) -> datetime | None:
-        """When the command that `container` was made for was started (UTC); None where it was not, or nobody knows.
+        """Return when the command that `container` was made for was started (UTC), or None if that is not certain.
 
-        A parked container runs a shell, and does not say whether that became the command. Raises EngineError.
+        A parked container runs a shell, which may or may not have become the command. Raises EngineError.
         """
         try:
             found = self._engine.inspect(container)
@@ -78,29 +78,29 @@ class Inventory:
         return begun if begun > _NEVER and labels.get("light-run.kind") == "run" else None
 
     def unassign(self, container: str, workspace: Workspace) -> bool:
-        """Undo an assignment that came to nothing; True where `workspace` has its files as they were.
+        """Undo an assignment without a launch; True if `workspace` has its files as they were.
 
-        Raises EngineError where the engine does not answer; a later call does the rest.
+        Raises EngineError if the engine does not answer; call it again then.
         """
         self._engine.remove(container)
         workspace.move_back()
         return workspace.files.is_dir()
 
     def clear(self, workspaces: Collection[Path], keep: Collection[str]) -> None:
-        """Remove what earlier servers left: containers, `workspaces`, step images without a name, probes.
+        """Remove containers, `workspaces`, unnamed step images and probes of earlier servers.
 
-        `keep` has container ids and run ids that are still needed; it is asked once the engine has said
-        what there is. Raises EngineError.
+        `keep` contains the ids of containers and runs that are still needed; it is consulted after the engine has
+        listed what exists. Raises EngineError.
         """
         found = self.find()
         kept = [one for one in found if one.container in keep or one.run_id in keep]
         for one in found:
             if one not in kept:
                 self._engine.remove(one.container)
-        # By name alone: the state directory may have another path than it had.
+        # By name only: the state directory may have been moved.
         mounted = {Path(source).parent.name for one in kept for source in one.mounted}
         for folder in workspaces:
-            # A server that died between moving a run's files and writing down where to.
+            # The server died between moving a run's files and recording their new place.
             moved = Workspace(folder).moved_to()
             if folder.name in keep and moved is not None and moved.folder.name not in mounted:
                 Workspace(folder).move_back()
@@ -115,7 +115,7 @@ class Inventory:
         for step_image in self._engine.images(f"light-run.cache={self._server_id}"):
             if not step_image.get("RepoTags"):
                 self._engine.remove_image(str(step_image["Id"]))
-        # Of a server that was killed while it tried out workspaces; a commit of a run bears the label too.
+        # Probes of a server that was killed meanwhile; an image committed from a run has the label, too.
         for image in self._engine.images(f"light-run.server={self._server_id}"):
             labels = image["Labels"]
             if labels.get("light-run.kind") == "probe" and labels.get("light-run.session") != self._session:

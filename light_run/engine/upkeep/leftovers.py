@@ -1,4 +1,4 @@
-"""What could not be removed when its run ended, kept in mind until it can be."""
+"""Leftovers: containers and workspaces that could not be removed when their run ended, retried until they can be."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from light_run.engine.files.workspace import Workspace
 from light_run.engine.sandbox.options import Sandbox, container_config, labels, never_started, usual_runtime
 from light_run.errors import EngineError
 
-# Seconds until what could not be removed is tried again; doubled each time, up to the second figure.
+# Seconds until a failed removal is retried; doubled each time, up to the second figure.
 _PAUSE, _LONGEST_PAUSE = 5.0, 3600.0
-# At the end, what is left is tried so often, and for so long.
+# When the runner closes: the pause between retries, and how long they go on.
 _LAST_PAUSE, _LAST_SECONDS = 0.2, 5.0
-# Emptying a folder takes no longer, in seconds.
+# Seconds that a container has to empty a folder.
 _EMPTYING = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """A container and folders that nobody needs any more.
+    """A container and workspaces to remove.
 
-    `image` may have a shell to empty a folder with, under `runtime`; None is what runs get that ask for none.
+    `image` may have a shell that can empty a folder under `runtime`; None is the default runtime of runs.
     """
 
     container: str | None
@@ -39,7 +39,7 @@ class Leftover:
 
 
 class Leftovers:
-    """Removes what runs leave; what cannot be removed now, since the engine is away, is tried again by `retry`."""
+    """Removes containers and workspaces; `retry` tries again what could not be removed, as the engine was away."""
 
     def __init__(self, engine: Engine, config: RunnerConfig) -> None:
         self._engine = engine
@@ -52,7 +52,7 @@ class Leftovers:
         return len(self._left)
 
     def remove(self, leftover: Leftover) -> None:
-        """Remove all of it, now or later. Never raises."""
+        """Remove the container and its workspaces, now or later. Never raises."""
         if not self._removed(leftover):
             later = replace(
                 leftover,
@@ -63,7 +63,7 @@ class Leftovers:
                 self._left.append(later)
 
     def retry(self, now: float = float("inf")) -> None:
-        """Try once more what is due at `now` (`time.monotonic()` seconds)."""
+        """Retry the removals that are due at `now` (`time.monotonic()` seconds)."""
         with self._lock:
             due = [leftover for leftover in self._left if leftover.due <= now]
             self._left = [leftover for leftover in self._left if leftover.due > now]
@@ -80,9 +80,9 @@ class Leftovers:
 
     @contextlib.contextmanager
     def unstarted(self, image: str, **host: Any) -> Iterator[str]:
-        """A container of `image` to get files in and out by, never started, and removed in the end.
+        """Yield a container of `image` for copying files, which is never started and removed at the end.
 
-        `host` goes into its HostConfig. Raises EngineError.
+        `host` is merged into its HostConfig. Raises EngineError.
         """
         container = self._engine.create(never_started(image, self._config, **host))
         try:
@@ -96,14 +96,14 @@ class Leftovers:
                 self._engine.remove(leftover.container)
         except EngineError:
             return False
-        # Every folder is tried, whatever became of the one before.
+        # Try every folder, even if one before it failed.
         removed = [self._remove_workspace(one, leftover) for one in leftover.workspaces]
         return all(removed)
 
     def _remove_workspace(self, workspace: Workspace, leftover: Leftover) -> bool:
         if workspace.remove():
             return True
-        # Root, or another user, in a container left what only it may remove.
+        # A container's root, or another user, left files that only that user may remove.
         for candidate in dict.fromkeys((leftover.image, self._with_shell)):
             if candidate is None:
                 continue
@@ -133,13 +133,13 @@ class Leftovers:
 def emptying_command(
     workspace: Workspace, image: str, runtime: str | None, config: RunnerConfig
 ) -> dict[str, Any]:
-    """The configuration of a container of `image` that empties `workspace`, whoever the files in it belong to.
+    """Return the configuration of a container of `image` that empties `workspace`, whoever owns its files.
 
-    What is in the image is not trusted: it has the box of a run, and may write nothing.
+    The image is not trusted: the container has the sandbox of a run and may write nothing.
     """
     sandbox = Sandbox(
         image=image,
-        # The folder itself is a mount point and stays; what is in it goes first.
+        # The folder itself is a mount point and stays; its contents are removed first.
         command=("sh", "-c", "rm -rf /workspace"),
         limits=config.limits,
         network="none",

@@ -38,7 +38,8 @@ def strays(found: Iterable[ContainerPort], alive: Callable[[str], bool]) -> list
 class EngineCleanup:
     """Clears `runner` once, before anything runs, of all but what `entries` need; then looks for strays.
 
-    `alive` says whether a run still has its container. Ids in `accepting` are needed too.
+    `alive` says whether a run still has its container. Ids in `accepting` are needed too, and those in `quarantined`.
+    With an `incomplete` journal nothing is removed: any container may be that of a run that nobody knows.
     """
 
     def __init__(
@@ -47,14 +48,18 @@ class EngineCleanup:
         store: RunTable,
         entries: Iterable[JournalEntry],
         alive: Callable[[str], bool],
+        *,
+        quarantined: frozenset[str] = frozenset(),
+        incomplete: bool = False,
     ) -> None:
         self._runner = runner
-        self._alive = alive
+        self._alive = lambda run_id: run_id in quarantined or alive(run_id)
+        self._incomplete = incomplete
         self._entries = list(entries)
         self._lock = threading.Lock()
         self._prepared = False
         self.accepting: set[str] = set()
-        containers = {entry.container for entry in self._entries if entry.container}
+        containers = {entry.container for entry in self._entries if entry.container} | quarantined
         self._needed = _Needed(store, containers, self.accepting)
         self._periodic = Periodic("light-run-clearing", self.step, STRAYS)
 
@@ -77,7 +82,8 @@ class EngineCleanup:
                 try:
                     for one in duplicates(self._runner.find(), self._entries):
                         self._runner.unassign(one.container, one.run_id)
-                    self._runner.clear(self._needed)
+                    if not self._incomplete:
+                        self._runner.clear(self._needed)
                 except EngineError as error:
                     _log.warning("engine not cleared yet", extra={"error": str(error)})
                     return
@@ -94,6 +100,8 @@ class EngineCleanup:
             self._periodic.wake_in(AGAIN)
 
     def _remove_strays(self) -> None:
+        if self._incomplete:
+            return
         with contextlib.suppress(EngineError):
             for stray in strays(self._runner.find(), self._alive):
                 _log.warning(

@@ -18,6 +18,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 from light_run.engine.spec import Reason, RunResult, RunSpec
+from light_run.engine.stop import CANCEL, Stop
 from light_run.errors import EngineError
 from light_run.runs.execution.job import JobContext, RunJob
 from light_run.runs.storage.entries import JournalEntry, JournalStep
@@ -29,7 +30,7 @@ ASK_AGAIN = 1.0
 
 
 class RecoveredJob(RunJob):
-    """The life of a run that an earlier server left."""
+    """The job of a run that an earlier server accepted and did not finish."""
 
     def __init__(self, entry: JournalEntry, context: JobContext) -> None:
         super().__init__(entry.run.id, context, detached=entry.run.detached)
@@ -37,7 +38,7 @@ class RecoveredJob(RunJob):
         self._news = threading.Event()
         self._stopping = False
         if entry.cancelled:
-            self.stop(Reason.CANCELLED)
+            self.stop.request(CANCEL)
         if entry.step is JournalStep.LAUNCHED:
             began = entry.run.started_at or entry.run.created_at
             # A clock that was put back meanwhile does not make it begin in the future.
@@ -49,20 +50,28 @@ class RecoveredJob(RunJob):
         """False where its command is at work in a container."""
         return self.entry.step is not JournalStep.LAUNCHED
 
-    def leave(self) -> None:
-        """See `Life`."""
-        super().leave()
+    def detach(self) -> None:
+        """See `RunJob`."""
+        super().detach()
+        self._note_stopping()
+
+    def request(self, stop: Stop) -> None:
+        """See `RunJob`."""
+        super().request(stop)
+        if stop.reason is Reason.INTERRUPTED:
+            self._note_stopping()
+
+    def _note_stopping(self) -> None:
+        # A cancelled run takes no other request; an engine that is away is not waited for all the same.
         self._stopping = True
         self._news.set()
 
-    def stop(self, reason: Reason) -> None:
-        """See `Life`."""
-        super().stop(reason)
-        self._stopping |= reason is Reason.INTERRUPTED
-        self._news.set()
+    def run(self, spec: RunSpec) -> RunResult:
+        """Continue from the step the journal has; an engine that is away is waited for."""
+        with self.stop.subscribed(self._news.set):
+            return self._run(spec)
 
-    def live(self, spec: RunSpec) -> RunResult:
-        """Go on from where the run was left; an engine that is away is waited for."""
+    def _run(self, spec: RunSpec) -> RunResult:
         runner = self.context.runner
         _log.info("run taken up", extra={"run": self.run_id, "step": self.entry.step.value})
         while self._engine_is_there():
@@ -79,12 +88,13 @@ class RecoveredJob(RunJob):
                     return RunResult(
                         reason=Reason.INTERRUPTED, error="the run's files were lost with the server"
                     )
-                return super().live(spec)
+                return super().run(spec)
             except EngineError as error:
                 _log.warning("run cannot be taken up yet", extra={"run": self.run_id, "error": str(error)})
                 self._news.wait(ASK_AGAIN)
         # Left, or cancelled, before the engine came back; what it holds is cleared by whoever finds it.
-        return RunResult(reason=Reason.CANCELLED, error="the run was cancelled while the engine was away")
+        reason = Reason.CANCELLED if self.stop.requested is None else self.stop.requested.reason
+        return RunResult(reason=reason, error=f"the run was {reason} while the engine was away")
 
     def _as_found(self, spec: RunSpec) -> JournalEntry:
         # Launched, where its server had no time left to write that down. Input that was not delivered to its end
@@ -109,24 +119,23 @@ class RecoveredJob(RunJob):
             deadline=deadline,
             log=log,
             artifacts=artifacts,
-            cancel=self.cancel,
+            stop=self.stop,
             observer=self,
         )
 
     def _engine_is_there(self) -> bool:
         # False once nobody wants to wait for it any more.
-        with self.cancel.calling(self._news.set):
-            while not self._given_up:
-                self._news.clear()
-                if self.context.runner.health().docker:
-                    return True
-                self._news.wait(ASK_AGAIN)
+        while not self._given_up:
+            self._news.clear()
+            if self.context.runner.health().docker:
+                return True
+            self._news.wait(ASK_AGAIN)
         return False
 
     @property
     def _given_up(self) -> bool:
         # A command at work must be killed, whenever that can be, unless this server stops.
-        return self._stopping or (self.cancel.cancelled and self.can_requeue)
+        return self._stopping or (self.stop.requested is not None and self.can_requeue)
 
 
 def in_order(entries: Iterable[JournalEntry]) -> list[JournalEntry]:

@@ -40,6 +40,8 @@ CREATE TABLE keys (
 ) WITHOUT ROWID;
 CREATE INDEX keys_by_run ON keys (run_id);
 """
+# Between the name of a journal that was set aside and the time at which it was.
+_ASIDE = ".damaged-"
 # The write-ahead log is cut back to this after a large one, in bytes.
 _LARGEST_LOG = 64 << 20
 
@@ -93,14 +95,43 @@ def connect(path: Path) -> sqlite3.Connection:
         raise
 
 
+def quarantine(connection: sqlite3.Connection, seq: int, run_id: str, error: Exception) -> None:
+    """Move the row of a run that cannot be read to the table `damaged_runs`; its Idempotency-Keys are free again."""
+    with transaction(connection):
+        connection.execute("CREATE TABLE IF NOT EXISTS damaged_runs AS SELECT * FROM runs WHERE 0")
+        connection.execute("INSERT INTO damaged_runs SELECT * FROM runs WHERE seq = ?", (seq,))
+        connection.execute("DELETE FROM runs WHERE seq = ?", (seq,))
+        connection.execute("DELETE FROM keys WHERE run_id = ?", (run_id,))
+    _log.critical(
+        "the journal's row of run %s is damaged (%r): it was moved to the table damaged_runs; the run's log and "
+        "container are kept until you delete the row there",
+        run_id,
+        error,
+    )
+
+
+def quarantined(connection: sqlite3.Connection) -> frozenset[str]:
+    """Return the ids of the runs in `damaged_runs`, and of their containers."""
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'damaged_runs'").fetchone() is None:
+        return frozenset()
+    rows = connection.execute("SELECT id, container FROM damaged_runs").fetchall()
+    return frozenset(str(value) for row in rows for value in row if value is not None)
+
+
+def has_been_set_aside(path: Path) -> bool:
+    """True if a damaged journal lies beside `path`."""
+    return any(path.parent.glob(f"{path.name}{_ASIDE}*"))
+
+
 def set_aside(path: Path, error: Exception) -> None:
-    """Move a damaged journal out of the way, and say so."""
-    aside = f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}"
+    """Rename a damaged journal and log it."""
+    aside = f"{path.name}{_ASIDE}{time.strftime('%Y%m%dT%H%M%S')}"
     for suffix in ("", "-wal", "-shm"):
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(path.with_name(aside + suffix))
     _log.critical(
-        "the journal %s is damaged (%s): it was set aside as %s, and every run in it is forgotten",
+        "the journal %s is damaged (%s): it was renamed to %s, and its runs are unknown. Their logs and containers are "
+        "kept until you delete that file and restart the server",
         path,
         error,
         aside,

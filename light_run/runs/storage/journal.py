@@ -14,7 +14,7 @@ import contextlib
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,7 +24,14 @@ from light_run.engine.spec import Reason, RunSpec
 from light_run.errors import InsufficientStorage, JournalError
 from light_run.runs.callbacks.delivery import Recipient
 from light_run.runs.model import CallbackState, RunRecord
-from light_run.runs.storage.database import connect, set_aside, transaction
+from light_run.runs.storage.database import (
+    connect,
+    has_been_set_aside,
+    quarantine,
+    quarantined,
+    set_aside,
+    transaction,
+)
 from light_run.runs.storage.entries import IdempotencyKey, JournalEntry, JournalStep
 from light_run.runs.storage.records import decode_run, decode_spec, encode_callback, encode_run, encode_spec
 
@@ -38,8 +45,9 @@ _Write = tuple[str, tuple[Any, ...]]
 class Journal:
     """The rows in the file `path`, in one connection, safe to use from any thread.
 
-    Raises `JournalError` where it cannot be used: of a newer version, or not writable. A damaged one is set
-    aside beside it, said loudly in the log, and a new one begun.
+    Raises `JournalError` if the file cannot be used: it is of a newer version, or not writable. A row that cannot be
+    read is quarantined, a damaged file is set aside and a new one begun. `quarantined` has the ids of such runs and of
+    their containers; `incomplete` is True while a journal that was set aside lies beside the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,6 +56,8 @@ class Journal:
         # Writes that found no room, in order; each later one tries them first.
         self._behind: list[_Write] = []
         self._connection, self._entries = _open(path)
+        self.quarantined = quarantined(self._connection)
+        self.incomplete = has_been_set_aside(path)
 
     def load(self) -> list[JournalEntry]:
         """What an earlier server left, in the order it was accepted; once, the second time it is nothing."""
@@ -226,7 +236,7 @@ def _open(path: Path) -> tuple[sqlite3.Connection, list[JournalEntry]]:
             return _open_and_read(path)
         except sqlite3.OperationalError:
             raise
-        except (sqlite3.DatabaseError, ValueError, KeyError, TypeError) as error:
+        except sqlite3.DatabaseError as error:
             set_aside(path, error)
         return _open_and_read(path)
     except (sqlite3.DatabaseError, OSError) as error:
@@ -236,7 +246,7 @@ def _open(path: Path) -> tuple[sqlite3.Connection, list[JournalEntry]]:
 def _open_and_read(path: Path) -> tuple[sqlite3.Connection, list[JournalEntry]]:
     connection = connect(path)
     try:
-        return connection, [_entry(row) for row in connection.execute(_ALL).fetchall()]
+        return connection, list(_entries(connection))
     except BaseException:
         connection.close()
         raise
@@ -244,8 +254,20 @@ def _open_and_read(path: Path) -> tuple[sqlite3.Connection, list[JournalEntry]]:
 
 _ACCEPT = """INSERT INTO runs (id, step, run, spec, stdin, callback, callback_url, callback_secret)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
-_ALL = """SELECT run, callback, step, container, deadline, callback_url, callback_secret, callback_since, forgotten
-FROM runs ORDER BY seq"""
+_ALL = """SELECT seq, id, run, callback, step, container, deadline, callback_url, callback_secret, callback_since,
+forgotten FROM runs ORDER BY seq"""
+
+
+# What a value that this version did not write may raise.
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, OSError)
+
+
+def _entries(connection: sqlite3.Connection) -> Iterator[JournalEntry]:
+    for seq, run_id, *row in connection.execute(_ALL).fetchall():
+        try:
+            yield _entry(tuple(row))
+        except _UNREADABLE as error:
+            quarantine(connection, seq, run_id, error)
 
 
 def _entry(row: tuple[Any, ...]) -> JournalEntry:

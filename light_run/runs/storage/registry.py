@@ -14,14 +14,14 @@ from light_run.artifacts.periodic import Periodic
 from light_run.artifacts.store import ArtifactStore
 from light_run.artifacts.sweeper import INTERVAL, Sweeper
 from light_run.engine.output import read_log
-from light_run.engine.spec import Reason, RunSpec
+from light_run.engine.spec import Reason, RunResult, RunSpec
 from light_run.errors import RunActive, RunNotFound
 from light_run.runs.callbacks.delivery import Recipient
 from light_run.runs.callbacks.dispatcher import CallbackDispatcher
 from light_run.runs.callbacks.schedule import DEFAULT, Schedule
 from light_run.runs.logs.following import LogFollowing
 from light_run.runs.metrics import RunMetrics
-from light_run.runs.model import CallbackState, Delivery, RunRecord, Status
+from light_run.runs.model import CallbackState, Delivery, RunRecord, Status, end
 from light_run.runs.presentation import progress_fields, stream_state
 from light_run.runs.storage import retention
 from light_run.runs.storage.entries import IdempotencyKey, JournalEntry, JournalStep
@@ -84,18 +84,34 @@ class RunRegistry:
         )
         self._periodic = Periodic("light-run-keeper", self.step, INTERVAL)
 
-    def load(self) -> list[JournalEntry]:
-        """Take in what an earlier server left; those of it that have not ended, in the order they came."""
+    @property
+    def quarantined(self) -> frozenset[str]:
+        """The ids of runs whose rows cannot be read, and of their containers."""
+        return self._journal.quarantined
+
+    @property
+    def incomplete(self) -> bool:
+        """True if there may be runs that nobody knows, as a damaged journal was set aside."""
+        return self._journal.incomplete
+
+    def load(self, *, copied: bool = False) -> list[JournalEntry]:
+        """Take in what an earlier server left. Returns the runs that have not ended, in the order they came.
+
+        In a `copied` state directory, these belong to the server of the original: they are interrupted here.
+        """
         unended = []
         kept = set()
         for entry in self._journal.load():
             kept.add(entry.run.id)
             if entry.step in (JournalStep.ENDED, JournalStep.FINISHED):
                 self._load_ended(entry)
+            elif copied:
+                self._disown(entry)
             else:
                 unended.append(self._load_unended(entry))
         self.store.order()
-        for path in self._logs_dir.iterdir():
+        kept |= self.quarantined
+        for path in () if self.incomplete else self._logs_dir.iterdir():
             if path.name not in kept and path.is_file():
                 path.unlink(missing_ok=True)
         return unended
@@ -151,7 +167,7 @@ class RunRegistry:
         """It begins anew: nothing that counts had been started in its container."""
         self._journal.requeued(self.store.get(run_id))
 
-    def settle(self, run: RunRecord) -> RunRecord:
+    def record_end(self, run: RunRecord) -> RunRecord:
         """Write down that `run` has ended, make room for what it left; the run as it is to be shown."""
         now = time.time()
         if run.callback is not None:
@@ -163,7 +179,7 @@ class RunRegistry:
         self._sweeper.ended(run.id, sum(artifact.bytes for artifact in run.artifacts), now)
         return run
 
-    def settled(self, run: RunRecord) -> None:
+    def announce_end(self, run: RunRecord) -> None:
         """Everybody sees that `run` has ended: send its callback; let an older one go where it is one too many."""
         self.following.changed(run.id)
         self._metrics.ended(run)
@@ -246,10 +262,22 @@ class RunRegistry:
         elif entry.forgotten:
             self._drop(run.id)
 
+    def _disown(self, entry: JournalEntry) -> None:
+        # Without a callback, which the original sends with another state.
+        error = "the state directory was copied: the run belongs to the server of the original"
+        result = RunResult(reason=Reason.INTERRUPTED, error=error)
+        run = replace(entry.run, callback=None)
+        elapsed = (datetime.now(timezone.utc) - (run.started_at or run.created_at)).total_seconds()
+        run = end(run, result, elapsed=elapsed)
+        self._journal.ended(run, time.time())
+        self._journal.finished(run.id)
+        self.store.add(run)
+        _log.warning("run not taken up: the state directory was copied", extra={"run": run.id})
+
     def _load_unended(self, entry: JournalEntry) -> JournalEntry:
         if entry.recipient is not None:
             self._recipients[entry.run.id] = entry.recipient
-        # What it is to end as is its life's to know, and not shown before.
+        # Its end is for its job to decide, and not shown before.
         cancelled = entry.run.reason is Reason.CANCELLED
         entry = replace(entry, run=replace(entry.run, reason=None), cancelled=cancelled)
         if entry.step is not JournalStep.LAUNCHED:

@@ -88,11 +88,13 @@ class RunTable:
         return run
 
     def withdraw(self, run_id: str) -> None:
-        """Forget a run that nobody was told of, in whatever state."""
+        """Forget a run as if it had never been accepted; `wait` raises `RunNotFound`."""
         with self._lock:
             self._runs.pop(run_id, None)
             self._ended.pop(run_id, None)
             self._active.discard(run_id)
+            for waiter in self._waiting.pop(run_id, ()):
+                waiter.ended.set()
 
     def wait(self, run_id: str, timeout: float | None = None) -> RunRecord:
         """The run once it has ended, or as it is after `timeout` seconds. Raises `RunNotFound`."""

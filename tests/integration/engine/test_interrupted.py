@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from threading import Thread
@@ -12,7 +12,7 @@ from threading import Thread
 import pytest
 
 from light_run import Runner, RunSpec
-from light_run.engine import Destinations, ExtractResult, Phase, Progress, Reason, RunResult
+from light_run.engine import Destinations, ExtractResult, Phase, Progress, Reason, RunResult, StopRequest
 from tests.integration.engine.conftest import StartRunner
 from tests.support.engine import BUSYBOX
 from tests.support.private_engine import PrivateEngine, private_engine
@@ -55,11 +55,10 @@ class Script:
 class Leaving(Script):
     """The server stops, as one that is killed does for its container, before anything is extracted."""
 
-    runner: Runner | None = None
+    stop: StopRequest = field(default_factory=StopRequest)
 
     def act(self) -> None:
-        assert self.runner is not None
-        self.runner.leave(RUN)
+        self.stop.detach()
 
 
 @dataclass
@@ -87,8 +86,8 @@ def asked(entrypoint: str, timeout: float = 600.0) -> RunSpec:
 
 def broken_off(runner: Runner, spec: RunSpec, to: Destinations) -> Leaving:
     """Run `spec`, and leave when it has ended and nothing is extracted yet."""
-    watcher = Leaving(Phase.EXTRACTING, runner=runner)
-    result = runner.run(spec, run_id=RUN, to=to, observer=watcher)
+    watcher = Leaving(Phase.EXTRACTING)
+    result = runner.run(spec, run_id=RUN, stop=watcher.stop, to=to, observer=watcher)
     assert result.reason is Reason.INTERRUPTED
     return watcher
 

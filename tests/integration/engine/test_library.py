@@ -22,7 +22,7 @@ import pytest
 from docker.errors import APIError
 
 from light_run import Limits, Runner, RunSpec
-from light_run.engine import CancelToken, Destinations, Phase, Progress, Reason, RunResult
+from light_run.engine import Destinations, Phase, Progress, Reason, RunResult, StopRequest
 from light_run.engine.daemon.client import Engine
 from light_run.engine.sandbox.firewall import unprotect
 from tests.integration.engine.conftest import StartRunner
@@ -35,7 +35,7 @@ MIB = 1024 * 1024
 class Watcher:
     """An observer that keeps what it is told, and calls `when` at the moment it waits for."""
 
-    def __init__(self, moment: str = "", when: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, moment: str = "", when: Callable[[], object] = lambda: None) -> None:
         self.told: list[str] = []
         self.container = ""
         self.parked = False
@@ -78,11 +78,11 @@ MOMENTS = ["starting", "assigned", "running", "launched", "extracting"]
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_cancel_at_every_step(runner: Runner, artifacts: Path, moment: str) -> None:
-    cancel = CancelToken()
-    watcher = Watcher(moment, cancel.cancel)
+    stop = StopRequest()
+    watcher = Watcher(moment, stop.request)
     entrypoint = "echo x >f; sleep 0.2" if moment == "extracting" else "sleep 60"
     asked = spec(entrypoint, extract=("f",), files={"a": "b"})
-    result = runner.run(asked, cancel=cancel, observer=watcher, to=Destinations(artifacts=artifacts))
+    result = runner.run(asked, stop=stop, observer=watcher, to=Destinations(artifacts=artifacts))
     assert (result.reason, result.exit_code, result.extracted) == (Reason.CANCELLED, None, ()), result
     assert watcher.told[-1] == "ended"
     assert ("launched" in watcher.told) == (moment in ("running", "launched", "extracting"))
@@ -94,9 +94,9 @@ def test_a_cancel_at_every_step_in_a_parked_one(start_runner: StartRunner, momen
     runner = start_runner(parked_max=4, parked_pins={BUSYBOX: 1}, default_network="none")
     runner.start()
     eventually(lambda: runner.parked == 1, "one is parked")
-    cancel = CancelToken()
-    watcher = Watcher(moment, cancel.cancel)
-    result = runner.run(spec("sleep 60"), cancel=cancel, observer=watcher)
+    stop = StopRequest()
+    watcher = Watcher(moment, stop.request)
+    result = runner.run(spec("sleep 60"), stop=stop, observer=watcher)
     assert result.reason is Reason.CANCELLED, result
     if watcher.container:
         assert watcher.parked
@@ -113,15 +113,15 @@ def test_cancels_at_random_moments(start_runner: StartRunner, artifacts: Path) -
     chance = random.Random(7)
 
     def once(number: int) -> RunResult:
-        cancel = CancelToken()
+        stop = StopRequest()
         after = chance.random() * 0.6
-        timer = threading.Timer(after, cancel.cancel)
+        timer = threading.Timer(after, stop.request)
         timer.start()
         try:
             to = Destinations(artifacts=artifacts / f"{number}")
             workdir = "/app" if number % 3 else "/srv"
             asked = spec("echo up; sleep 0.2; echo x >f", extract=("f",), files={"a": "b"}, workdir=workdir)
-            return runner.run(asked, cancel=cancel, to=to)
+            return runner.run(asked, stop=stop, to=to)
         finally:
             timer.cancel()
             timer.join()
@@ -134,9 +134,9 @@ def test_cancels_at_random_moments(start_runner: StartRunner, artifacts: Path) -
 
 
 def test_a_cancel_before_it_begins_starts_nothing(runner: Runner) -> None:
-    cancel, watcher = CancelToken(), Watcher()
-    cancel.cancel()
-    result = runner.run(spec("true", files={"a": "b"}), cancel=cancel, observer=watcher)
+    stop, watcher = StopRequest(), Watcher()
+    stop.request()
+    result = runner.run(spec("true", files={"a": "b"}), stop=stop, observer=watcher)
     assert (result.reason, watcher.told) == (Reason.CANCELLED, ["ended"])
 
 
@@ -154,12 +154,12 @@ def pulling() -> list[str]:
 def test_a_pull_that_stalls_is_cancelled_and_given_up(start_runner: StartRunner) -> None:
     runner = start_runner()
     with registry_that_stalls() as address, ThreadPoolExecutor(4) as pool:
-        cancels = [CancelToken() for _ in range(4)]
+        stops = [StopRequest() for _ in range(4)]
         asked = spec(image=f"{address}/nobody/answers:1")
-        running = [pool.submit(runner.run, asked, cancel=cancel) for cancel in cancels]
+        running = [pool.submit(runner.run, asked, stop=stop) for stop in stops]
         eventually(pulling, "the pull is under way")
-        for cancel in cancels:
-            cancel.cancel()
+        for stop in stops:
+            stop.request()
         for one in running:
             assert one.result(10).reason is Reason.CANCELLED
         # Nobody waits for it any more: its thread and its connection end, too.
@@ -170,16 +170,16 @@ def test_one_of_many_that_wait_for_a_pull_is_cancelled(start_runner: StartRunner
     runner = start_runner()
     with registry_that_stalls() as address, ThreadPoolExecutor(2) as pool:
         image = f"{address}/nobody/answers:1"
-        cancels = [CancelToken(), CancelToken()]
-        running = [pool.submit(runner.run, spec(image=image), cancel=cancel) for cancel in cancels]
+        stops = [StopRequest(), StopRequest()]
+        running = [pool.submit(runner.run, spec(image=image), stop=stop) for stop in stops]
         flights = runner._context.images._pulls._flights
         eventually(
             lambda: [flight.passengers for flight in list(flights.values())] == [2], "both wait for one pull"
         )
-        cancels[0].cancel()
+        stops[0].request()
         assert running[0].result(10).reason is Reason.CANCELLED
         assert pulling()
-        cancels[1].cancel()
+        stops[1].request()
         assert running[1].result(10).reason is Reason.CANCELLED
 
 

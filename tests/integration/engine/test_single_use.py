@@ -9,7 +9,7 @@ import docker
 import pytest
 
 from light_run import Runner, RunSpec
-from light_run.engine import CancelToken, RunResult
+from light_run.engine import RunResult, StopRequest
 from tests.integration.engine.conftest import StartRunner
 from tests.integration.engine.test_library import Watcher
 from tests.support.engine import PYTHON, containers_of, inspect_container
@@ -124,13 +124,13 @@ for address in sys.stdin.read().split():
 
 
 def test_runs_on_the_default_network_do_not_reach_each_other(parking: Runner, tmp_path: Path) -> None:
-    cancel, watcher = CancelToken(), Watcher()
+    stop, watcher = StopRequest(), Watcher()
     with ThreadPoolExecutor(1) as pool:
         serving = pool.submit(
             parking.run,
             RunSpec(image=PYTHON, entrypoint="python3 m.py", files={"m.py": SERVE}),
             observer=watcher,
-            cancel=cancel,
+            stop=stop,
         )
         try:
             eventually(lambda: watcher.container, "it is there")
@@ -143,7 +143,7 @@ def test_runs_on_the_default_network_do_not_reach_each_other(parking: Runner, tm
             assert result.parked
             assert set(result.logs) == {"not reached"}, result.logs
         finally:
-            cancel.cancel()
+            stop.request()
         assert "reached" not in serving.result(60).logs
 
 

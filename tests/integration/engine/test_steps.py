@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from light_run import Runner, RunSpec
-from light_run.engine import CancelToken, Reason, RunResult
+from light_run.engine import Reason, RunResult, StopRequest
 from tests.integration.engine.conftest import StartRunner
 from tests.integration.engine.test_library import Watcher
 from tests.support.engine import BUSYBOX, ENTRYPOINT, KIND, containers_of, engine_api, step_images
@@ -30,7 +30,7 @@ def unique() -> str:
 
 def run(runner: Runner, *steps: str, entrypoint: str | None = "true", **fields: Any) -> RunResult:
     fields = {"image": BUSYBOX, "network": "none", **fields}
-    options = {name: fields.pop(name) for name in ("cancel", "observer") if name in fields}
+    options = {name: fields.pop(name) for name in ("stop", "observer") if name in fields}
     return runner.run(RunSpec(steps=steps, entrypoint=entrypoint, **fields), **options)
 
 
@@ -85,11 +85,11 @@ def test_an_error_is_no_log(runner: Runner) -> None:
 
 
 def test_a_build_that_is_cancelled_is_given_up(runner: Runner) -> None:
-    cancel = CancelToken()
+    stop = StopRequest()
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(run, runner, f"echo {unique()}; sleep 60", cancel=cancel)
+        running = pool.submit(run, runner, f"echo {unique()}; sleep 60", stop=stop)
         eventually(lambda: step_containers(runner), "the step is under way")
-        cancel.cancel()
+        stop.request()
         assert running.result(20).reason is Reason.CANCELLED
     eventually(lambda: not step_containers(runner) and not building(), "nothing of the build is left")
     assert step_images(runner.config.server_id) == []
@@ -101,20 +101,20 @@ def step_containers(runner: Runner) -> list[str]:
 
 @pytest.mark.parametrize("moment", ["building", "progress"])
 def test_a_cancel_at_the_beginning_of_a_build(runner: Runner, moment: str) -> None:
-    cancel = CancelToken()
-    result = run(runner, f"echo {unique()}; sleep 60", cancel=cancel, observer=Watcher(moment, cancel.cancel))
+    stop = StopRequest()
+    result = run(runner, f"echo {unique()}; sleep 60", stop=stop, observer=Watcher(moment, stop.request))
     assert result.reason is Reason.CANCELLED
     eventually(lambda: not step_containers(runner) and not building(), "nothing of the build is left")
 
 
 def test_one_of_two_is_cancelled_and_the_other_gets_its_image(runner: Runner) -> None:
     steps = (f"echo {unique()}; sleep 1; echo built >/x",)
-    cancel = CancelToken()
+    stop = StopRequest()
     with ThreadPoolExecutor(2) as pool:
-        leaving = pool.submit(run, runner, *steps, cancel=cancel)
+        leaving = pool.submit(run, runner, *steps, stop=stop)
         staying = pool.submit(run, runner, *steps, entrypoint="cat /x")
         eventually(lambda: step_containers(runner), "the step is under way")
-        cancel.cancel()
+        stop.request()
         assert leaving.result(20).reason is Reason.CANCELLED
         assert staying.result(30).logs == ("built",)
 

@@ -1,4 +1,4 @@
-"""A wish to stop: who hears of it, and when."""
+"""The request to end a run: which one counts, and who learns of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from light_run.engine.spec import Reason
-from light_run.engine.stop import CancelToken, Halt, Left
+from light_run.engine.stop import CANCEL, Detached, Stop, StopRequest
 from light_run.errors import Cancelled
 
 
@@ -20,68 +20,68 @@ def readable(descriptor: int) -> bool:
 
 
 def test_a_cancel_is_seen_and_stays() -> None:
-    token = CancelToken()
-    token.check()
-    token.cancel()
-    token.cancel()
-    assert token.cancelled
+    stop = StopRequest()
+    stop.check()
+    stop.request()
+    stop.request()
+    assert stop.requested == CANCEL
     with pytest.raises(Cancelled):
-        token.check()
+        stop.check()
 
 
 def test_subscribers_are_called_once() -> None:
-    token, calls = CancelToken(), cast("list[str]", [])
-    with token.calling(lambda: calls.append("one")), token.calling(lambda: calls.append("two")):
-        token.cancel()
-        token.cancel()
+    stop, calls = StopRequest(), cast("list[str]", [])
+    with stop.subscribed(lambda: calls.append("one")), stop.subscribed(lambda: calls.append("two")):
+        stop.request()
+        stop.request()
     assert calls == ["one", "two"]
 
 
 def test_a_subscriber_that_comes_late_is_called_at_once() -> None:
-    token, calls = CancelToken(), cast("list[str]", [])
-    token.cancel()
-    with token.calling(lambda: calls.append("late")):
+    stop, calls = StopRequest(), cast("list[str]", [])
+    stop.request()
+    with stop.subscribed(lambda: calls.append("late")):
         assert calls == ["late"]
 
 
 def test_a_subscriber_that_left_is_not_called() -> None:
-    token, calls = CancelToken(), cast("list[str]", [])
-    with token.calling(lambda: calls.append("left")):
+    stop, calls = StopRequest(), cast("list[str]", [])
+    with stop.subscribed(lambda: calls.append("left")):
         pass
-    token.cancel()
+    stop.request()
     assert calls == []
 
 
 def test_a_descriptor_becomes_readable_on_a_cancel() -> None:
-    token = CancelToken()
-    with token.descriptor() as one, token.descriptor() as other:
+    stop = StopRequest()
+    with stop.descriptor() as one, stop.descriptor() as other:
         assert not readable(one)
-        token.cancel()
+        stop.request()
         assert readable(one)
         assert readable(other)
-    with token.descriptor() as late:
+    with stop.descriptor() as late:
         assert readable(late)
 
 
 def test_a_descriptor_is_not_inherited() -> None:
-    with CancelToken().descriptor() as descriptor:
+    with StopRequest().descriptor() as descriptor:
         assert not os.get_inheritable(descriptor)
 
 
 def test_a_cancel_never_writes_to_a_descriptor_that_was_closed() -> None:
-    # The token's thread may have its list of whom to call just when the block is left; the number of the
+    # The stop's thread may have its list of whom to call just when the block is left; the number of the
     # descriptor is then another file's.
     for _ in range(300):
-        token = CancelToken()
+        stop = StopRequest()
         begin = threading.Barrier(2)
 
-        def cancel(token: CancelToken = token, begin: threading.Barrier = begin) -> None:
+        def cancel(stop: StopRequest = stop, begin: threading.Barrier = begin) -> None:
             begin.wait()
-            token.cancel()
+            stop.request()
 
         thread = threading.Thread(target=cancel)
         thread.start()
-        with token.descriptor():
+        with stop.descriptor():
             begin.wait()
         read, write = os.pipe2(os.O_NONBLOCK)
         thread.join()
@@ -92,62 +92,95 @@ def test_a_cancel_never_writes_to_a_descriptor_that_was_closed() -> None:
 
 
 def test_waiting_ends_with_a_cancel_or_with_the_time() -> None:
-    token = CancelToken()
-    assert not token.wait(0.001)
+    stop = StopRequest()
+    assert not stop.wait(0.001)
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(token.wait, 30.0)
-        token.cancel()
+        waiting = pool.submit(stop.wait, 30.0)
+        stop.request()
         assert waiting.result(10)
-    assert token.wait(0)
+    assert stop.wait(0)
 
 
-# --- why --------------------------------------------------------------------------------------------------
+# --- which one counts -------------------------------------------------------------------------------------
+
+DISK, TIME = Stop(Reason.DISK_LIMIT), Stop(Reason.TIMEOUT)
+SHUTDOWN = Stop(Reason.INTERRUPTED)
+STOPPED = Stop(Reason.CANCELLED, signal="SIGTERM", grace=10.0)
 
 
-def test_a_halt_that_kills_says_why() -> None:
-    halt = Halt()
-    halt.check()
-    halt.kill(Reason.CANCELLED)
-    assert halt.reason is Reason.CANCELLED
+@pytest.mark.parametrize(
+    ("requests", "counts"),
+    [
+        ([DISK, TIME], DISK),
+        ([TIME, DISK], TIME),
+        ([DISK, CANCEL], CANCEL),
+        ([CANCEL, DISK], CANCEL),
+        ([DISK, SHUTDOWN], SHUTDOWN),
+        ([SHUTDOWN, DISK], SHUTDOWN),
+        ([SHUTDOWN, CANCEL], CANCEL),
+        ([CANCEL, SHUTDOWN], CANCEL),
+        ([STOPPED, CANCEL], STOPPED),
+    ],
+)
+def test_which_request_counts(requests: list[Stop], counts: Stop) -> None:
+    stop, calls = StopRequest(), cast("list[Stop | None]", [])
+    with stop.subscribed(lambda: calls.append(stop.requested)):
+        changed = [stop.request(each) for each in requests]
+    assert stop.requested == counts
+    # Whoever listens hears of each change, and of nothing else.
+    assert calls == [each for each, new in zip(requests, changed, strict=True) if new]
+    assert changed == [True, counts is requests[1]]
+
+
+@pytest.mark.parametrize("stop", [DISK, TIME])
+def test_a_limit_does_not_discard_the_results(stop: Stop) -> None:
+    asked = StopRequest()
+    asked.request(stop)
+    asked.check()
+
+
+@pytest.mark.parametrize("stop", [CANCEL, SHUTDOWN])
+def test_a_stop_that_discards_ends_whatever_is_under_way(stop: Stop) -> None:
+    asked = StopRequest()
+    asked.request(DISK)
+    asked.request(stop)
     with pytest.raises(Cancelled):
-        halt.check()
+        asked.check()
 
 
-def test_a_halt_that_leaves() -> None:
-    halt = Halt()
-    halt.leave()
-    assert halt.reason is None
-    with pytest.raises(Left):
-        halt.check()
+@pytest.mark.parametrize("before", [None, DISK, TIME])
+def test_a_detached_run_listens_no_more(before: Stop | None) -> None:
+    stop = StopRequest()
+    if before is not None:
+        stop.request(before)
+    assert stop.detach()
+    assert not stop.detach()
+    assert not stop.request()
+    assert (stop.detached, stop.requested) == (True, None)
+    with pytest.raises(Detached):
+        stop.check()
+    assert stop.wait(0)
 
 
-def test_the_first_wish_counts() -> None:
-    cancelled, left = Halt(), Halt()
-    cancelled.kill(Reason.CANCELLED)
-    cancelled.kill(Reason.DISK_LIMIT)
-    cancelled.leave()
-    assert cancelled.reason is Reason.CANCELLED
-    left.leave()
-    left.kill(Reason.CANCELLED)
-    left.kill(Reason.DISK_LIMIT)
-    assert left.reason is None
+@pytest.mark.parametrize("before", [CANCEL, SHUTDOWN])
+def test_a_run_that_is_to_be_discarded_is_not_detached(before: Stop) -> None:
+    stop = StopRequest()
+    stop.request(before)
+    assert not stop.detach()
+    assert (stop.detached, stop.requested) == (False, before)
 
 
-def test_what_comes_behind_a_full_disk_ends_the_extraction() -> None:
-    cancelled, left = Halt(), Halt()
-    for halt in (cancelled, left):
-        halt.kill(Reason.DISK_LIMIT)
-    cancelled.kill(Reason.CANCELLED)
-    left.leave()
-    with pytest.raises(Cancelled):
-        cancelled.check()
-    with pytest.raises(Left):
-        left.check()
+def test_a_run_that_has_ended_listens_no_more() -> None:
+    stop = StopRequest()
+    assert stop.close()
+    assert not stop.close()
+    assert not stop.request()
+    assert not stop.detach()
+    assert (stop.closed, stop.requested) == (True, None)
 
 
-def test_a_full_disk_is_not_a_cancel() -> None:
-    # What the run left may still be extracted.
-    halt = Halt()
-    halt.kill(Reason.DISK_LIMIT)
-    assert halt.cancelled
-    halt.check()
+def test_an_end_comes_before_a_detachment_that_was_not_heeded_yet() -> None:
+    stop = StopRequest()
+    stop.detach()
+    assert stop.close()
+    assert not stop.detached

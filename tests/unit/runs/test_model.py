@@ -9,8 +9,9 @@ from itertools import product
 import pytest
 
 from light_run.engine.spec import Reason, RunArtifact, RunResult, RunSpec
+from light_run.engine.stop import Stop
 from light_run.runs.artifact_list import packed
-from light_run.runs.model import TRANSITIONS, RunRecord, RunRequest, Status, advance, concluded, started
+from light_run.runs.model import TRANSITIONS, RunRecord, RunRequest, Status, advance, end, start
 
 NOW = datetime(2026, 4, 20, 10, tzinfo=timezone.utc)
 Q, R, S, F, C = Status
@@ -39,12 +40,12 @@ def test_every_status_is_in_the_table_and_three_are_the_end() -> None:
 
 
 def test_a_run_that_starts_knows_how_long_it_waited() -> None:
-    run = started(a_run(Q), at=NOW, queued=1.5)
+    run = start(a_run(Q), at=NOW, queued=1.5)
     assert (run.status, run.started_at, run.queued_ms) == (R, NOW, 1500)
 
 
 @pytest.mark.parametrize(
-    ("reason", "exit_code", "wish", "status", "final_reason"),
+    ("reason", "exit_code", "stopped", "status", "final_reason"),
     [
         (Reason.EXIT, 0, None, S, Reason.EXIT),
         (Reason.EXIT, 3, None, F, Reason.EXIT),
@@ -54,15 +55,15 @@ def test_a_run_that_starts_knows_how_long_it_waited() -> None:
         (Reason.CANCELLED, None, Reason.CANCELLED, C, Reason.CANCELLED),
         (Reason.EXIT, 0, Reason.CANCELLED, C, Reason.CANCELLED),
         (Reason.TIMEOUT, 137, Reason.CANCELLED, C, Reason.CANCELLED),
-        (Reason.CANCELLED, 137, Reason.INTERRUPTED, F, Reason.INTERRUPTED),
+        (Reason.INTERRUPTED, None, Reason.INTERRUPTED, F, Reason.INTERRUPTED),
         (Reason.EXIT, 0, Reason.INTERRUPTED, S, Reason.EXIT),
     ],
 )
 def test_how_a_run_ends(
-    reason: Reason, exit_code: int | None, wish: Reason | None, status: Status, final_reason: Reason
+    reason: Reason, exit_code: int | None, stopped: Reason | None, status: Status, final_reason: Reason
 ) -> None:
     result = RunResult(reason=reason, exit_code=exit_code)
-    run = concluded(a_run(), result, elapsed=2.0, wish=wish)
+    run = end(a_run(), result, elapsed=2.0, stop=None if stopped is None else Stop(stopped))
     assert (run.status, run.reason, run.exit_code) == (status, final_reason, exit_code)
     assert (run.duration_ms, run.finished_at) == (2000, NOW + timedelta(seconds=2))
     assert (run.error is None) == (final_reason is reason)
@@ -70,7 +71,7 @@ def test_how_a_run_ends(
 
 def test_artifacts_get_names_fit_for_json() -> None:
     artifacts = (RunArtifact("grün", 1, "file"), RunArtifact("caf\udce9", 2, "file"))
-    run = concluded(a_run(), RunResult(reason=Reason.EXIT, exit_code=0, artifacts=artifacts), elapsed=1)
+    run = end(a_run(), RunResult(reason=Reason.EXIT, exit_code=0, artifacts=artifacts), elapsed=1)
     assert [artifact.path for artifact in run.artifacts] == ["grün", "caf%E9"]
 
 
@@ -91,12 +92,12 @@ def test_very_many_artifacts_are_kept_in_little_room_and_read_the_same() -> None
 
 
 def test_a_run_that_never_began_has_no_duration() -> None:
-    run = concluded(a_run(Q), RunResult(reason=Reason.CANCELLED), elapsed=1.0)
+    run = end(a_run(Q), RunResult(reason=Reason.CANCELLED), elapsed=1.0)
     assert (run.started_at, run.duration_ms, run.finished_at) == (None, None, NOW + timedelta(seconds=1))
 
 
 def test_a_run_never_ends_before_it_began() -> None:
-    run = concluded(a_run(), RunResult(reason=Reason.EXIT, exit_code=0), elapsed=-3600)
+    run = end(a_run(), RunResult(reason=Reason.EXIT, exit_code=0), elapsed=-3600)
     assert (run.finished_at, run.duration_ms) == (NOW, 0)
 
 

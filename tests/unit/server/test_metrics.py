@@ -16,8 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families as plain
 from light_run.config import tokens
 from light_run.config.tokens import TokenFile
 from light_run.engine.spec import Reason, RunResult, RunTimings
+from light_run.engine.stop import Stop
 from light_run.runs.metrics import Levels
-from light_run.runs.model import Delivery, RunRecord, Status, concluded, started
+from light_run.runs.model import Delivery, RunRecord, Status, end, start
 from light_run.runs.service import RunService
 from light_run.server.metrics import STEPS, Metrics
 from tests.unit.config.test_tokens import bearer, submit
@@ -26,7 +27,7 @@ from tests.unit.fake_runner import OK, FakeRunner
 
 NOW = datetime.now(timezone.utc)
 WAITING = RunRecord(id="r", status=Status.QUEUED, created_at=NOW)
-RUNNING = started(WAITING, at=NOW, queued=0.5)
+RUNNING = start(WAITING, at=NOW, queued=0.5)
 LEVELS = Levels(queued=1, at_work=2, kept=3, parked=4, callbacks=5, artifact_bytes=6, engine=True)
 
 
@@ -44,20 +45,20 @@ def sample(metrics: Metrics, name: str, **labels: str) -> float:
 
 
 @pytest.mark.parametrize(
-    ("result", "wish", "status", "reason"),
+    ("result", "stopped", "status", "reason"),
     [
         (OK, None, "succeeded", "exit"),
         (replace(OK, exit_code=3), None, "failed", "exit"),
         (RunResult(reason=Reason.TIMEOUT), None, "failed", "timeout"),
         (OK, Reason.CANCELLED, "cancelled", "cancelled"),
-        (RunResult(reason=Reason.CANCELLED), Reason.INTERRUPTED, "failed", "interrupted"),
+        (RunResult(reason=Reason.INTERRUPTED), Reason.INTERRUPTED, "failed", "interrupted"),
     ],
 )
 def test_a_run_is_counted_by_its_end(
-    result: RunResult, wish: Reason | None, status: str, reason: str
+    result: RunResult, stopped: Reason | None, status: str, reason: str
 ) -> None:
     metrics = Metrics("1")
-    metrics.ended(concluded(RUNNING, result, elapsed=1.0, wish=wish))
+    metrics.ended(end(RUNNING, result, elapsed=1.0, stop=None if stopped is None else Stop(stopped)))
     assert sample(metrics, "light_run_runs_total", status=status, reason=reason) == 1
     other = {"status": "failed", "reason": "disk_limit"}
     assert sample(metrics, "light_run_runs_total", **other) == 0
@@ -66,14 +67,21 @@ def test_a_run_is_counted_by_its_end(
 @given(
     reason=st.sampled_from(Reason),
     code=st.sampled_from([None, 0, 1]),
-    wish=st.sampled_from([None, Reason.CANCELLED, Reason.INTERRUPTED]),
+    stopped=st.sampled_from([None, Reason.CANCELLED, Reason.INTERRUPTED]),
 )
 def test_every_end_is_there_before_it_comes_about(
-    reason: Reason, code: int | None, wish: Reason | None
+    reason: Reason, code: int | None, stopped: Reason | None
 ) -> None:
     metrics = Metrics("1")
     before = names(metrics)
-    metrics.ended(concluded(RUNNING, RunResult(reason=reason, exit_code=code), elapsed=1.0, wish=wish))
+    metrics.ended(
+        end(
+            RUNNING,
+            RunResult(reason=reason, exit_code=code),
+            elapsed=1.0,
+            stop=None if stopped is None else Stop(stopped),
+        )
+    )
     assert names(metrics) == before
 
 
@@ -85,7 +93,7 @@ def names(metrics: Metrics) -> set[str]:
 def test_steps_are_measured_in_seconds() -> None:
     metrics = Metrics("1")
     timings = RunTimings(image=2, start=30, run=1000, extract=0)
-    metrics.ended(replace(concluded(RUNNING, replace(OK, timings=timings), elapsed=1.0), parked=True))
+    metrics.ended(replace(end(RUNNING, replace(OK, timings=timings), elapsed=1.0), parked=True))
     sums = {
         step: sample(metrics, "light_run_run_step_seconds_sum", step=step, parked="true") for step in STEPS
     }
@@ -97,7 +105,7 @@ def test_steps_are_measured_in_seconds() -> None:
 
 def test_a_run_that_never_began_has_no_steps() -> None:
     metrics = Metrics("1")
-    metrics.ended(concluded(WAITING, RunResult(reason=Reason.CANCELLED), elapsed=9.0))
+    metrics.ended(end(WAITING, RunResult(reason=Reason.CANCELLED), elapsed=9.0))
     assert sample(metrics, "light_run_runs_total", status="cancelled", reason="cancelled") == 1
     assert sample(metrics, "light_run_run_step_seconds_count", step="queue", parked="false") == 0
 

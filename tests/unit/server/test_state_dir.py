@@ -40,12 +40,35 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
 
 
 def test_the_server_id_stays(tmp_path: Path) -> None:
-    first = state_dir.server_id(tmp_path)
-    assert first == state_dir.server_id(tmp_path)
-    assert len(first) == 36
-    assert os.listdir(tmp_path) == ["server-id"]
+    first = state_dir.identify(tmp_path)
+    assert first == state_dir.identify(tmp_path)
+    assert (len(first.server_id), first.copied) == (36, False)
+    assert sorted(os.listdir(tmp_path)) == ["server-id", "server-id.inode"]
     (tmp_path / "server-id").write_text("")
-    assert len(state_dir.server_id(tmp_path)) == 36
+    emptied = state_dir.identify(tmp_path)
+    assert (len(emptied.server_id), emptied.copied) == (36, False)
+    assert emptied == state_dir.identify(tmp_path)
+
+
+def test_the_id_of_0_3_is_kept_and_bound(tmp_path: Path) -> None:
+    (tmp_path / "server-id").write_text("of-0.3\n")
+    for _ in range(2):
+        assert state_dir.identify(tmp_path) == state_dir.Identity("of-0.3")
+
+
+def test_a_moved_directory_keeps_its_id_and_a_copy_gets_one_of_its_own(tmp_path: Path) -> None:
+    original, moved, copy = tmp_path / "original", tmp_path / "moved", tmp_path / "copy"
+    original.mkdir()
+    first = state_dir.identify(original)
+    original.rename(moved)
+    assert state_dir.identify(moved) == first
+    subprocess.run(["cp", "-a", moved, copy], check=True)
+    found = state_dir.identify(copy)
+    assert found.copied
+    assert found.server_id != first.server_id
+    # Once it has its own, it is no copy any more.
+    assert state_dir.identify(copy) == state_dir.Identity(found.server_id)
+    assert state_dir.identify(moved) == first
 
 
 def test_one_process_may_lock_twice(tmp_path: Path) -> None:

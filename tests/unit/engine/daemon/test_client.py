@@ -16,7 +16,7 @@ from light_run.engine.daemon import errors
 from light_run.engine.daemon.client import Engine
 from light_run.engine.images.store import Images
 from light_run.engine.spec import Progress
-from light_run.engine.stop import CancelToken
+from light_run.engine.stop import StopRequest
 from light_run.errors import EngineError, EngineRefused, EngineUnavailable, ImageNotFound, PullFailed
 from tests.support.played_engine import HANG_UP, Answer, PlayedEngine, answer, versioned
 from tests.support.poll import eventually
@@ -133,7 +133,7 @@ def test_failures_of_the_engine_are_counted(play: Callable[[Answer], PlayedEngin
 
 
 def pull(api: Engine, image: str = "a:1") -> None:
-    Images(api).pull(image, "", CancelToken(), lambda _: None)
+    Images(api).pull(image, "", StopRequest(), lambda _: None)
 
 
 def chunked(*messages: dict[str, str], end: bytes = b"0\r\n\r\n") -> bytes:
@@ -232,7 +232,7 @@ def test_progress_is_told_by_layers(play: Callable[[Answer], PlayedEngine]) -> N
     told: list[Progress] = []
     with engine() as api:
         # Not as a passenger, who hears only of what is new when it looks.
-        Images(api)._pull("a:1", CancelToken(), told.append)
+        Images(api)._pull("a:1", StopRequest(), told.append)
     assert [(one.done, one.layers) for one in told] == [(0, 0), (0, 1), (1, 2), (2, 2)]
 
 
@@ -249,11 +249,11 @@ def test_a_pull_that_stalls_ends_with_those_who_wait_for_it(
     # Before its first word, and in the middle.
     said = chunked({"status": "x"}, end=b"")
     played = play(versioned(lambda _: said if begun else None))
-    cancel = CancelToken()
+    stop = StopRequest()
     with engine() as api, ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(Images(api).pull, "a:1", "", cancel, lambda _: None)
+        waiting = pool.submit(Images(api).pull, "a:1", "", stop, lambda _: None)
         eventually(lambda: any("/images/create" in line for line in played.requests), "it was asked for")
-        cancel.cancel()
+        stop.request()
         eventually(waiting.done, "the pull has ended", within=8)
         eventually(
             lambda: not [one for one in threading.enumerate() if one.name.startswith("pull-")],
@@ -264,8 +264,8 @@ def test_a_pull_that_stalls_ends_with_those_who_wait_for_it(
 
 def test_a_pull_that_is_given_up_before_it_was_asked_for(play: Callable[[Answer], PlayedEngine]) -> None:
     played = play(versioned(lambda _: None))
-    abandoned = CancelToken()
-    abandoned.cancel()
+    abandoned = StopRequest()
+    abandoned.request()
     with engine() as api, pytest.raises(EngineUnavailable, match="given up"):  # noqa: SIM117
         with api.pull("a:1", {}, abandoned):
             pass

@@ -17,7 +17,7 @@ from light_run.engine.daemon.client import Engine
 from light_run.engine.daemon.execution import Execution, Exit, Streams, engine_time, with_cause
 from light_run.engine.output import Tail
 from light_run.engine.spec import Reason
-from light_run.engine.stop import Halt
+from light_run.engine.stop import StopRequest
 from light_run.errors import ContainerGone
 from tests.support.played_engine import HANG_UP, Answer, PlayedEngine, answer, versioned
 
@@ -109,7 +109,7 @@ def executed(play: Callable[[Answer], PlayedEngine], code: int, kill_takes: floa
     play(versioned(answers))
     with closing(Engine(timeout=10)) as engine, closing(Streams.before_start(engine, "x")) as streams:
         execution = Execution(
-            engine, "x", streams, log=Tail(100), deadline=time.monotonic() + deadline, halt=Halt()
+            engine, "x", streams, log=Tail(100), deadline=time.monotonic() + deadline, stop=StopRequest()
         )
         return execution.run(None)
 

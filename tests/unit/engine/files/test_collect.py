@@ -17,7 +17,7 @@ from light_run.engine.files.collect import Collector
 from light_run.engine.files.extract import ArtifactFolder
 from light_run.engine.files.workspace import Workspace
 from light_run.engine.spec import ExtractResult, RunSpec
-from light_run.engine.stop import CancelToken
+from light_run.engine.stop import StopRequest
 from light_run.errors import Cancelled, EngineError, EngineRefused, EngineUnavailable
 from tests.unit.engine.trees import as_nobody, content_of
 
@@ -59,14 +59,14 @@ class Scene:
         self.engine = Archive(self.root)
 
     def collect(
-        self, *extract: str, mounted: bool = True, cap: int = MIB, cancel: CancelToken | None = None
+        self, *extract: str, mounted: bool = True, cap: int = MIB, stop: StopRequest | None = None
     ) -> tuple[ExtractResult, ...]:
         """Extract, with a cap on each entry."""
         spec = RunSpec(image="x", extract=extract, workdir="/app")
         folder = ArtifactFolder(self.out, cap, 100)
         workspace = self.workspace if mounted else None
         collector = Collector(self.engine, "container", spec, workspace, folder)
-        return collector.collect(cancel or CancelToken())
+        return collector.collect(stop or StopRequest())
 
 
 @pytest.fixture
@@ -182,10 +182,10 @@ def test_what_this_process_may_not_read_comes_by_archive() -> None:
 
 
 def test_a_cancel_before_it_begins(scene: Scene) -> None:
-    cancel = CancelToken()
-    cancel.cancel()
+    stop = StopRequest()
+    stop.request()
     with pytest.raises(Cancelled):
-        scene.collect("f", cancel=cancel)
+        scene.collect("f", stop=stop)
 
 
 @pytest.mark.parametrize("mounted", [True, False])
@@ -197,19 +197,19 @@ def test_a_cancel_in_the_middle_of_an_entry(
     (folder / "d").mkdir(parents=True)
     for number in range(20 if kind == "many files" else 1):
         (folder / "d" / f"{number}").write_bytes(b"x" * (10 if kind == "many files" else 4 * MIB))
-    cancel = CancelToken()
+    stop = StopRequest()
     checks = 0
 
     def cancel_at_the_third() -> None:
         nonlocal checks
         checks += 1
         if checks == 3:
-            cancel.cancel()
-        CancelToken.check(cancel)
+            stop.request()
+        StopRequest.check(stop)
 
-    monkeypatch.setattr(cancel, "check", cancel_at_the_third)
+    monkeypatch.setattr(stop, "check", cancel_at_the_third)
     with pytest.raises(Cancelled):
-        scene.collect("d", cap=100 * MIB, cancel=cancel, mounted=mounted)
+        scene.collect("d", cap=100 * MIB, stop=stop, mounted=mounted)
     assert checks == 3
     # A file that was begun is not left half written.
     assert all(len(data or b"") in (0, 10) for data in content_of(scene.out).values())

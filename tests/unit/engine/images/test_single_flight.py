@@ -10,7 +10,7 @@ import pytest
 
 from light_run.engine.images.single_flight import Report, SingleFlight
 from light_run.engine.spec import Progress
-from light_run.engine.stop import CancelToken
+from light_run.engine.stop import StopRequest
 from light_run.errors import Cancelled
 from tests.support.poll import eventually
 
@@ -28,12 +28,12 @@ class Work:
         self._result = result
         self._error = error
 
-    def __call__(self, abandoned: CancelToken, report: Report) -> str:
+    def __call__(self, abandoned: StopRequest, report: Report) -> str:
         self.begun += 1
         self.report = report
-        with abandoned.calling(self.go.set):
+        with abandoned.subscribed(self.go.set):
             assert self.go.wait(WITHIN)
-        if abandoned.cancelled:
+        if abandoned.requested:
             self.gave_up += 1
             raise Cancelled("given up")
         if self._error is not None:
@@ -48,8 +48,8 @@ class Scene:
         self.flights: SingleFlight[str] = SingleFlight("test")
         self._pool = pool
 
-    def board(self, work: Work, cancel: CancelToken | None = None, key: str = "key") -> Future[str]:
-        token = cancel or CancelToken()
+    def board(self, work: Work, stop: StopRequest | None = None, key: str = "key") -> Future[str]:
+        token = stop or StopRequest()
         return self._pool.submit(self.flights.run, key, work, token, lambda _: None)
 
     def passengers(self, count: int, key: str = "key") -> None:
@@ -109,10 +109,10 @@ def test_an_error_reaches_everyone(scene: Scene) -> None:
 
 
 def test_a_passenger_that_is_cancelled_leaves_alone(scene: Scene) -> None:
-    work, cancel = Work(), CancelToken()
-    leaving, staying = scene.board(work, cancel), scene.board(work)
+    work, stop = Work(), StopRequest()
+    leaving, staying = scene.board(work, stop), scene.board(work)
     scene.passengers(2)
-    cancel.cancel()
+    stop.request()
     with pytest.raises(Cancelled):
         leaving.result(WITHIN)
     scene.passengers(1)
@@ -124,12 +124,12 @@ def test_a_passenger_that_is_cancelled_leaves_alone(scene: Scene) -> None:
 
 def test_the_last_to_leave_ends_it(scene: Scene) -> None:
     work = Work()
-    cancels = [CancelToken() for _ in range(4)]
-    riding = [scene.board(work, cancel) for cancel in cancels]
+    stops = [StopRequest() for _ in range(4)]
+    riding = [scene.board(work, stop) for stop in stops]
     scene.passengers(4)
-    for cancel in cancels:
+    for stop in stops:
         assert work.gave_up == 0
-        cancel.cancel()
+        stop.request()
     for one in riding:
         with pytest.raises(Cancelled):
             one.result(WITHIN)
@@ -139,15 +139,15 @@ def test_the_last_to_leave_ends_it(scene: Scene) -> None:
 
 def test_who_comes_after_that_begins_anew(scene: Scene) -> None:
     # The work that was given up takes its time to end; a newcomer gets a result of its own.
-    held, cancel = threading.Event(), CancelToken()
+    held, stop = threading.Event(), StopRequest()
 
-    def slow(abandoned: CancelToken, report: Report) -> str:
+    def slow(abandoned: StopRequest, report: Report) -> str:
         assert held.wait(WITHIN)
         return "stale"
 
-    leaving = scene._pool.submit(scene.flights.run, "key", slow, cancel, lambda _: None)
+    leaving = scene._pool.submit(scene.flights.run, "key", slow, stop, lambda _: None)
     scene.passengers(1)
-    cancel.cancel()
+    stop.request()
     with pytest.raises(Cancelled):
         leaving.result(WITHIN)
     fresh = Work("fresh")
@@ -163,10 +163,10 @@ def test_who_comes_after_that_begins_anew(scene: Scene) -> None:
 
 
 def test_who_was_cancelled_before_does_not_board(scene: Scene) -> None:
-    work, cancel = Work(), CancelToken()
-    cancel.cancel()
+    work, stop = Work(), StopRequest()
+    stop.request()
     with pytest.raises(Cancelled):
-        scene.board(work, cancel).result(WITHIN)
+        scene.board(work, stop).result(WITHIN)
     assert work.begun == 0
     assert not scene.flights._flights
 
@@ -175,7 +175,7 @@ def test_progress_reaches_everyone(scene: Scene) -> None:
     work = Work()
     told: list[list[Progress]] = [[], []]
     riding = [
-        scene._pool.submit(scene.flights.run, "key", work, CancelToken(), told[number].append)
+        scene._pool.submit(scene.flights.run, "key", work, StopRequest(), told[number].append)
         for number in range(2)
     ]
     scene.passengers(2)
@@ -194,7 +194,7 @@ def test_a_passenger_whose_progress_fails_leaves_alone(scene: Scene) -> None:
     def failing(progress: Progress) -> None:
         raise OSError("a full disk")
 
-    leaving = scene._pool.submit(scene.flights.run, "key", work, CancelToken(), failing)
+    leaving = scene._pool.submit(scene.flights.run, "key", work, StopRequest(), failing)
     staying = scene.board(work)
     scene.passengers(2)
     work.report(Progress(steps=2, done=1))
@@ -228,19 +228,19 @@ def test_passengers_coming_and_going_at_random(scene: Scene) -> None:
     # Whoever stays has a result; nothing flies in the end.
     results: list[str] = []
 
-    def work(_: CancelToken, report: Report) -> str:
+    def work(_: StopRequest, report: Report) -> str:
         report(Progress(steps=2, done=1))
         return "r"
 
     def passenger(number: int) -> None:
         for turn in range(30):
-            cancel = CancelToken()
+            stop = StopRequest()
             if (number + turn) % 3 == 0:
-                threading.Thread(target=cancel.cancel).start()
+                threading.Thread(target=stop.request).start()
             try:
-                results.append(scene.flights.run("key", work, cancel, lambda _: None))
+                results.append(scene.flights.run("key", work, stop, lambda _: None))
             except Cancelled:
-                assert cancel.cancelled
+                assert stop.requested
 
     riding = [scene._pool.submit(passenger, number) for number in range(12)]
     for one in riding:

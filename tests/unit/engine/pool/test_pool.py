@@ -294,8 +294,8 @@ def test_a_client_alone_costs_one(scene: Scene) -> None:
 
 def test_runs_that_start_come_first(scene: Scene) -> None:
     scene.use(A)
-    with scene.pool.giving_way():
-        with scene.pool.giving_way():
+    with scene.pool.yielding():
+        with scene.pool.yielding():
             assert scene.settle() == 0
         # However long it takes to start.
         scene.now += 60
@@ -306,7 +306,7 @@ def test_runs_that_start_come_first(scene: Scene) -> None:
 
 def test_runs_that_go_on_are_in_nobody_s_way(scene: Scene) -> None:
     scene.use(A)
-    with scene.pool.giving_way() as launched:
+    with scene.pool.yielding() as launched:
         launched()
         scene.now += 0.5
         assert scene.settle() == 0
@@ -316,7 +316,7 @@ def test_runs_that_go_on_are_in_nobody_s_way(scene: Scene) -> None:
 
 def test_a_run_that_fails_to_start_gives_way_no_longer(scene: Scene) -> None:
     scene.use(A)
-    with pytest.raises(EngineUnavailable), scene.pool.giving_way():
+    with pytest.raises(EngineUnavailable), scene.pool.yielding():
         raise EngineUnavailable("away")
     assert scene.settle() > 0
 
@@ -523,7 +523,7 @@ def test_what_is_taken_is_watched_by_whoever_took_it(scene: Scene) -> None:
     assert parked is not None
     scene.engine.sizes[parked.container] = 1 << 50
     scene.disk.step(float("inf"))
-    assert not parked.halt.cancelled
+    assert not parked.stop.requested
     scene.over(parked)
 
 
@@ -585,7 +585,7 @@ def test_one_of_each_kind_in_use_comes_before_a_second_one(scene: Scene) -> None
     scene.settle()
     assert scene.parked == {"a": 3}
     scene.use(B)
-    with scene.pool.giving_way():
+    with scene.pool.yielding():
         # Nothing goes before another can come.
         scene.settle()
         assert scene.parked == {"a": 3}

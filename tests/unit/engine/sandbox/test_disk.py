@@ -19,7 +19,7 @@ from light_run.engine.files.workspace import Workspace
 from light_run.engine.sandbox import disk
 from light_run.engine.sandbox.disk import DiskWatch
 from light_run.engine.spec import MIB, Reason
-from light_run.engine.stop import Halt
+from light_run.engine.stop import Stop, StopRequest
 from light_run.engine.upkeep.leftovers import Leftovers
 from light_run.errors import EngineUnavailable
 from tests.unit.engine.trees import make_hostile
@@ -161,56 +161,56 @@ def watch() -> Iterator[DiskWatch]:
 
 def test_only_who_exceeds_the_cap_is_killed(watch: DiskWatch) -> None:
     with ExitStack() as running:
-        halts = {name: Halt() for name in ("small", "large", "unknown")}
-        for name, halt in halts.items():
-            running.enter_context(watch.watching(name, None, halt))
+        stops = {name: StopRequest() for name in ("small", "large", "unknown")}
+        for name, stop in stops.items():
+            running.enter_context(watch.watching(name, None, stop))
         watch.step(float("inf"))
-    assert {name: halt.reason for name, halt in halts.items()} == {
+    assert {name: stop.requested and stop.requested.reason for name, stop in stops.items()} == {
         "small": None,
         "large": Reason.DISK_LIMIT,
         "unknown": None,
     }
-    assert not halts["small"].cancelled
+    assert not stops["small"].requested
 
 
 def test_a_workspace_counts(watch: DiskWatch, workspace: Workspace) -> None:
-    halt = Halt()
+    stop = StopRequest()
     (workspace.files / "f").write_bytes(os.urandom(MIB))
-    with watch.watching("small", workspace, halt):
+    with watch.watching("small", workspace, stop):
         watch.step(float("inf"))
-    assert halt.reason is Reason.DISK_LIMIT
+    assert stop.requested == Stop(Reason.DISK_LIMIT)
 
 
 def test_who_has_ended_is_not_looked_at(watch: DiskWatch) -> None:
-    halt = Halt()
-    with watch.watching("large", None, halt):
+    stop = StopRequest()
+    with watch.watching("large", None, stop):
         pass
     watch.step(float("inf"))
-    assert not halt.cancelled
+    assert not stop.requested
 
 
 def test_who_may_have_outgrown_its_room_is_looked_at_before_its_time(
     watch: DiskWatch, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disk, "_SHARE", 1e-9)  # so that the next look would be in a day
-    halt = Halt()
-    with watch.watching("small", None, halt):
+    stop = StopRequest()
+    with watch.watching("small", None, stop):
         watch.step(time.monotonic() + 2)
         watch._engine.sizes["small"] = 3000  # type: ignore[attr-defined]
         watch.step(time.monotonic() + 2)
-        assert not halt.cancelled
+        assert not stop.requested
         monkeypatch.setattr(watch, "_free", lambda watched: watched.free - 991)
         watch.step(time.monotonic() + 2)
-    assert halt.reason is Reason.DISK_LIMIT
+    assert stop.requested == Stop(Reason.DISK_LIMIT)
 
 
 def test_who_is_watched_at_leisure_is_not_looked_at_sooner(watch: DiskWatch) -> None:
-    halt = Halt()
-    with watch.watching("large", None, halt, 10.0):
+    stop = StopRequest()
+    with watch.watching("large", None, stop, 10.0):
         watch.step(time.monotonic() + 9)
-        assert not halt.cancelled
+        assert not stop.requested
         watch.step(time.monotonic() + 11)
-    assert halt.reason is Reason.DISK_LIMIT
+    assert stop.requested == Stop(Reason.DISK_LIMIT)
 
 
 def test_whether_it_was_the_disk_is_known_afterwards(watch: DiskWatch) -> None:
@@ -220,9 +220,9 @@ def test_whether_it_was_the_disk_is_known_afterwards(watch: DiskWatch) -> None:
 
 
 def test_no_cap_is_no_watch() -> None:
-    halt = Halt()
+    stop = StopRequest()
     watch = watch_over(Layers(large=3000), 0)
-    with watch.watching("large", None, halt):
+    with watch.watching("large", None, stop):
         watch.step(float("inf"))
-    assert not halt.cancelled
+    assert not stop.requested
     watch.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -64,11 +65,11 @@ class Server:
             journal._write = lambda *_: None  # type: ignore[method-assign]
             journal._commit = lambda *_: None  # type: ignore[method-assign]
         staged, containers = dict(self.runner.engine.staged), dict(self.runner.engine.containers)
-        for life in list(self.service._lives.values()):
+        for life in list(self.service._jobs.values()):
             life.detached = True
-            life.leave()
-            # One that was to be cancelled is not left; its engine's answer comes too late all the same.
-            self.runner.leave(life.run_id)
+            # One that was to be cancelled is detached as well: its engine's answer comes too late.
+            life.stop._requested = None
+            life.stop.detach()
         self.stop()
         self.runner.engine.staged, self.runner.engine.containers = staged, containers
 
@@ -294,7 +295,10 @@ def test_a_stopping_server_ends_sync_runs_and_leaves_detached_ones(world: World)
     reaches(first, runs[0], "launched")
     reaches(first, runs[1], "launched")
     first.stop()
-    assert [first.status(run.id) for run in runs] == ["running", "failed", "queued", "failed"]
+    assert [first.status(run.id) for run in runs[:3]] == ["running", "failed", "queued"]
+    # The last one never began: its client is told to send it again.
+    with pytest.raises(RunNotFound):
+        first.service.get(runs[3].id)
     assert list(world.engine.containers) == [f"container-{runs[0].id}"]
     second = world.server()
     for run in (runs[0], runs[2]):
@@ -311,9 +315,7 @@ def test_a_run_that_is_about_to_begin_is_let_go_of_as_well(
     def run_late(*arguments: Any, **settings: Any) -> RunResult:
         # The runner does not know of the run yet when it is told to let go of it.
         closing.start()
-        eventually(lambda: first.service._lives[settings["run_id"]]._left, "it is let go of")
-        first.runner.left.clear()
-        first.runner.scripts.clear()
+        eventually(lambda: settings["stop"].detached, "it is detached")
         return run_at_once(*arguments, **settings)
 
     monkeypatch.setattr(first.runner, "run", run_late)
@@ -339,7 +341,7 @@ def test_a_run_that_lost_its_place_while_it_was_accepted_was_never_there(
         server.submit(replace(REQUEST, callback_url=receiver.url, idempotency_key="k"))
     assert server.service.list() == ([], False)
     assert world.engine.staged == {}
-    assert server.service._lives == {}
+    assert server.service._jobs == {}
     server.stop()
     assert world.server().service.list() == ([], False)
     assert receiver.received == []
@@ -370,11 +372,11 @@ def test_a_run_that_was_let_go_of_cannot_be_cancelled_here(world: World) -> None
     first = world.server()
     run = first.submit()
     reaches(first, run, "launched")
-    life = first.service._lives[run.id]
-    life._left = True
+    life = first.service._jobs[run.id]
+    life.stop._detached = True
     with pytest.raises(Overloaded):
         first.service.cancel(run.id)
-    life._left = False
+    life.stop._detached = False
 
 
 def test_what_nobody_needs_is_cleared_before_anything_runs(world: World) -> None:
@@ -425,7 +427,7 @@ def test_a_container_made_late_goes_once_its_run_is_over(world: World) -> None:
     server.service._cleanup.step(0.0)
     assert set(world.engine.containers) == {"late", f"container-{run.id}"}
     server.finish(run.id)
-    eventually(lambda: server.service._lives == {}, "its life is over")
+    eventually(lambda: server.service._jobs == {}, "its life is over")
     server.service._cleanup.step(0.0)
     assert world.engine.containers == {}
 
@@ -618,7 +620,7 @@ def test_large_input_does_not_wait_in_memory(world: World) -> None:
     server = world.server(concurrency=1)
     first = server.submit()
     large = server.submit(replace(REQUEST, spec=replace(SPEC, stdin=bytes(1 << 20))))
-    assert server.service._lives[large.id]._spec is None
+    assert server.service._jobs[large.id]._spec is None
     server.finish(first.id)
     server.finish(large.id)
     assert server.runner.specs[large.id].stdin == bytes(1 << 20)
@@ -636,3 +638,54 @@ def test_a_journal_without_room_turns_runs_away_and_recovers(world: World) -> No
     assert server.service._executor.counts() == (0, 0)
     connection.execute("PRAGMA max_page_count = 100000")
     assert server.finish(server.submit(large).id).reason is OK.reason
+
+
+# --- a damaged journal ------------------------------------------------------------------------------------
+
+
+def test_a_damaged_row_costs_no_other_run_and_nothing_of_its_own(world: World) -> None:
+    first = world.server()
+    good, bad = first.submit(), first.submit()
+    for run in (good, bad):
+        reaches(first, run, "launched")
+    for run in (good, bad):
+        (world.path / "logs" / run.id).write_text("kept")
+    first.kill()
+    with sqlite3.connect(world.path / "journal.sqlite") as other:
+        other.execute("UPDATE runs SET deadline = 'tomorrow' WHERE id = ?", (bad.id,))
+    other.close()
+    second = world.server()
+    eventually(lambda: good.id in second.runner.adopted, "the other run goes on")
+    second.service._cleanup.step(0.0)
+    second.finish(good.id)
+    assert second.runner.cleared == []
+    assert (world.path / "logs" / bad.id).read_text() == "kept"
+    assert f"container-{bad.id}" in world.engine.containers
+    with pytest.raises(RunNotFound):
+        second.service.get(bad.id)
+
+
+def test_a_journal_that_was_set_aside_costs_no_log_and_no_container(world: World) -> None:
+    first = world.server()
+    run = first.submit()
+    reaches(first, run, "launched")
+    (world.path / "logs" / run.id).write_text("kept")
+    first.kill()
+    journal = world.path / "journal.sqlite"
+    for suffix in ("-wal", "-shm"):
+        journal.with_name(journal.name + suffix).unlink(missing_ok=True)
+    journal.write_bytes(b"garbage!" * 2500)
+    for _ in range(2):
+        server = world.server()
+        fresh = server.submit()
+        server.finish(fresh.id)
+        server.service._cleanup.step(0.0)
+        server.stop()
+        assert (world.path / "logs" / run.id).read_text() == "kept"
+        assert f"container-{run.id}" in world.engine.containers
+    # Once the operator has removed it, what nobody knows goes.
+    (aside,) = world.path.glob("journal.sqlite.damaged-*")
+    aside.unlink()
+    server = world.server()
+    eventually(lambda: world.engine.containers == {}, "the container is removed")
+    assert not (world.path / "logs" / run.id).exists()

@@ -302,7 +302,7 @@ def test_a_newer_journal_is_refused_and_not_touched(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("damage", ["not a database at all", "a page in the middle", "a row"])
+@pytest.mark.parametrize("damage", ["not a database at all", "a page in the middle"])
 def test_a_damaged_journal_is_set_aside_and_a_new_one_begun(
     path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
@@ -310,23 +310,58 @@ def test_a_damaged_journal_is_set_aside_and_a_new_one_begun(
     for number in range(200):
         journal.accept(replace(QUEUED, id=f"r{number}", error="x" * 500), SPEC, None, None)
     journal.close()
-    if damage == "a row":
-        with sqlite3.connect(path) as other:
-            other.execute("UPDATE runs SET run = '{}' WHERE id = 'r7'")
-        other.close()
-    else:
-        content = bytearray(path.read_bytes())
-        start = 0 if damage == "not a database at all" else len(content) // 2
-        content[start : start + 20_000] = b"garbage!" * 2500
-        path.write_bytes(content)
+    content = bytearray(path.read_bytes())
+    start = 0 if damage == "not a database at all" else len(content) // 2
+    content[start : start + 20_000] = b"garbage!" * 2500
+    path.write_bytes(content)
     assert entries(path) == {}
     assert "damaged" in caplog.text
     aside = [file for file in path.parent.iterdir() if "damaged" in file.name]
     assert aside
     journal = Journal(path)
+    assert journal.incomplete
     journal.accept(QUEUED, SPEC, None, None)
     journal.close()
     assert set(entries(path)) == {"r"}
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("run", "{}"),
+        ("run", "[1]"),
+        ("run", "no JSON"),
+        ("step", "sleeping"),
+        ("deadline", "tomorrow"),
+        ("deadline", 1e300),
+        ("callback", '["lost", 1, 2, null]'),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_quarantined_alone(
+    path: Path, caplog: pytest.LogCaptureFixture, column: str, value: object
+) -> None:
+    journal = Journal(path)
+    for name in ("a", "b", "c"):
+        key = IdempotencyKey("", f"key-{name}", "digest", name, 1e12)
+        journal.accept(replace(QUEUED, id=name), SPEC, None, key)
+    journal.assigned(replace(QUEUED, id="b"), "container-b")
+    journal.close()
+    with sqlite3.connect(path) as other:
+        other.execute(f"UPDATE runs SET {column} = ? WHERE id = 'b'", (value,))
+    other.close()
+    for _ in range(2):  # It stays there.
+        journal = Journal(path)
+        assert [entry.run.id for entry in journal.load()] == ["a", "c"]
+        assert journal.quarantined == {"b", "container-b"}
+        assert not journal.incomplete
+        assert journal.key("", "key-a", 0.0) is not None
+        assert journal.key("", "key-b", 0.0) is None
+        journal.close()
+    assert caplog.text.count("damaged_runs") == 1
+    with sqlite3.connect(path) as other:
+        other.execute("DELETE FROM damaged_runs")
+    other.close()
+    assert Journal(path).quarantined == frozenset()
 
 
 def test_a_journal_that_cannot_be_opened_is_said(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from light_run.engine.spec import ExtractResult, Reason, RunArtifact, RunResult, RunTimings
 from light_run.errors import RunActive, RunNotFound
-from light_run.runs.model import RunRecord, Status, concluded
+from light_run.runs.model import RunRecord, Status, end
 from light_run.runs.storage.table import RunTable
 from tests.support.poll import eventually
 
@@ -25,7 +25,7 @@ def a_run(run_id: str, status: Status = Status.RUNNING, owner: str | None = None
 
 
 def ended(run: RunRecord) -> RunRecord:
-    return concluded(run, RunResult(reason=Reason.EXIT, exit_code=0), elapsed=1)
+    return end(run, RunResult(reason=Reason.EXIT, exit_code=0), elapsed=1)
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def full() -> RunTable:
         )
         run = a_run(str(uuid.uuid4()))
         store.add(run)
-        store.change(run.id, lambda before, fresh=fresh: concluded(before, fresh, elapsed=1))  # type: ignore[misc]
+        store.change(run.id, lambda before, fresh=fresh: end(before, fresh, elapsed=1))  # type: ignore[misc]
     return store
 
 
@@ -195,7 +195,7 @@ def test_a_finished_run_takes_less_than_four_kilobytes() -> None:
         )
         run = a_run(str(uuid.uuid4()))
         store.add(run)
-        store.change(run.id, lambda before, result=result: concluded(before, result, elapsed=1))  # type: ignore[misc]
+        store.change(run.id, lambda before, result=result: end(before, result, elapsed=1))  # type: ignore[misc]
     used = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert used / 1000 < 4096
