@@ -50,6 +50,12 @@ _PROGRESS_BAR_FROM = 4_000_000
     "-w", "--workdir", metavar="DIR", help="working directory, and where files are put [default: /app]"
 )
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="time limit")
+@click.option(
+    "--step-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="time limit of all --setup steps together",
+)
 @click.option("--memory", metavar="SIZE", help="memory limit, such as 256m")
 @click.option("--cpus", type=float, metavar="NUMBER", help="CPU limit, such as 0.5")
 @click.option("--pids", type=int, metavar="NUMBER", help="limit of processes and threads")

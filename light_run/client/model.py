@@ -77,6 +77,8 @@ class Info:
 class Run:
     """The state of a run at one moment. Times are UTC, `timings` are milliseconds for each step.
 
+    `usage` has counts such as ``oomKills``.
+
     `exit_code` is None if the command did not exit by itself, and `error` is a sentence that says why. `logs` are
     the lines so far; lists of runs omit them. `phase` and `progress` describe what a run is doing before it ends.
     `state` is the JSON that the server sent.
@@ -95,6 +97,7 @@ class Run:
     artifacts: tuple[Artifact, ...] = ()
     extracted: tuple[Extracted, ...] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
+    usage: Mapping[str, int] = field(default_factory=dict)
     phase: str | None = None
     progress: Any = None
     state: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
@@ -165,6 +168,7 @@ def _run(state: Mapping[str, Any]) -> Run:
         artifacts=tuple(artifact(each) for each in state.get("artifacts", ())),
         extracted=tuple(_extracted(each) for each in state.get("extracted", ())),
         timings=dict(state.get("timings", {})),
+        usage=dict(state.get("usage", {})),
         phase=state.get("phase"),
         progress=state.get("progress"),
         state=state,

@@ -6,6 +6,7 @@ import base64
 import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, TypedDict
 
 from light_run.client.uploads import Files, Progress
@@ -18,10 +19,10 @@ class Options(TypedDict, total=False):
     `files` is a mapping from paths in the workdir to text, bytes or `Path`, a sequence of such pairs, or a folder
     whose contents are sent. `stdin` is written to the program's standard input unchanged, `input` as JSON. `env` are
     environment variables. `extract` are paths in the container to keep as artifacts. `steps` are shell commands
-    that are built into the image first. `timeout` is in seconds. `network` is ``none``, ``bridge`` or the name of
-    a network. `limits` has the keys ``memory``, ``cpus`` and ``pids``. The final state is POSTed to
-    `callback_url` and signed with `callback_secret`. `progress` is called with the size of each chunk in bytes
-    before it is sent; an exception it raises aborts the request.
+    that are built into the image first. `timeout` is in seconds, and so is `step_timeout`, for all `steps` together.
+    `network` is ``none``, ``bridge`` or the name of a network. `limits` has the keys ``memory``, ``cpus`` and
+    ``pids``. The final state is POSTed to `callback_url` and signed with `callback_secret`. `progress` is called with
+    the size of each chunk in bytes before it is sent; an exception it raises aborts the request.
     """
 
     files: Files | None
@@ -31,6 +32,7 @@ class Options(TypedDict, total=False):
     extract: Sequence[str] | None
     steps: Sequence[str] | None
     timeout: float | None
+    step_timeout: float | None
     network: str | None
     workdir: str | None
     limits: Mapping[str, Any] | None
@@ -50,10 +52,10 @@ def text(content: str | bytes) -> str | dict[str, str]:
     return {"content": base64.b64encode(raw).decode(), "encoding": "base64"}
 
 
-def _milliseconds(seconds: float) -> int:
+def _milliseconds(name: str, seconds: float) -> int:
     if not math.isfinite(seconds):
-        fault = f"timeout is {seconds}: give a finite number of seconds"
-        raise InvalidSpec([Fault(("timeout",), "out_of_range", fault)])
+        fault = f"{name} is {seconds}: give a finite number of seconds"
+        raise InvalidSpec([Fault((name,), "out_of_range", fault)])
     whole = round(seconds * 1000)
     # A fraction of a millisecond becomes one. Zero and less are errors that the server reports.
     return 1 if whole == 0 < seconds else whole
@@ -64,7 +66,8 @@ _FIELDS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("env", "env", dict),
     ("extract", "extract", list),
     ("steps", "run", list),
-    ("timeout", "timeout", _milliseconds),
+    ("timeout", "timeout", partial(_milliseconds, "timeout")),
+    ("step_timeout", "stepTimeout", partial(_milliseconds, "step_timeout")),
     ("network", "network", str),
     ("workdir", "workdir", str),
     ("limits", "limits", dict),

@@ -161,6 +161,15 @@ class Settings:
         "seconds after which a paused run is resumed",
         shown="3600",
     )
+    step_timeout: float = setting(
+        1200.0,
+        readers.seconds(0.1, 3600),
+        "seconds for all steps of a run together; a run may ask for less",
+        shown="1200",
+    )
+    pull_timeout: float = setting(
+        1200.0, readers.seconds(1, 86_400), "seconds in which a run's image has to be pulled", shown="1200"
+    )
     profile: str = setting(
         "default",
         readers.choice("default", *profiles.PROFILES),

@@ -17,6 +17,7 @@ from light_run.engine.spec import (
     RunResult,
     RunSpec,
     RunTimings,
+    RunUsage,
 )
 from light_run.engine.stop import Stop, StopRequest
 from light_run.engine.upkeep.inventory import OwnContainer
@@ -38,6 +39,7 @@ __all__ = [
     "RunResult",
     "RunSpec",
     "RunTimings",
+    "RunUsage",
     "Runner",
     "RunnerConfig",
     "Stop",

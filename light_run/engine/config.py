@@ -24,7 +24,9 @@ class RunnerConfig:
     isolated bridge, `default_network` what runs get that name none (None is that bridge). Patterns in `guarded` are of
     existing networks that are kept from the host and from metadata addresses as the isolated one is. `prefer_runtime`
     is used where the engine has it and neither a run nor `runtime` names another. Caps are in bytes, times
-    in seconds; `engine_patience` is how long a run whose engine went away waits for it to come back.
+    in seconds; `step_timeout` is for all steps of a run together, the most a run may ask for and what it gets that
+    asks for none, `pull_timeout` for its pull; `engine_patience` is how long a run whose engine went away waits for
+    it to come back.
     `allow_unlimited` has runs started on an engine that cannot limit them.
     `registries` are patterns of registries that a run with an owner may pull from wherever they are.
     `parked_max` 0 turns parking off; `parked_pins` maps an image to how many containers of it are kept parked.
@@ -50,7 +52,8 @@ class RunnerConfig:
     extract_entries: int = 100_000
     workspace_cap: int = 10 * 1024 * MIB
     upload_cap: int = 1024 * MIB
-    build_timeout: float = 1200.0
+    step_timeout: float = 1200.0
+    pull_timeout: float = 1200.0
     engine_patience: float = 60.0
     parked_max: int = 4
     parked_idle: float = 300.0

@@ -68,7 +68,7 @@ class Runner:
         self._engine = Engine()
         self._workspaces = Workspaces(self.config.state_dir)
         self._health: tuple[float, EngineHealth] | None = None
-        images = Images(self._engine, self.config.registries)
+        images = Images(self._engine, self.config.registries, self.config.pull_timeout)
         networks = Networks(self._engine, self.config.network, self.config.guarded)
         leftovers = Leftovers(self._engine, self.config)
         mounts = Mounts(self._engine, self.config, self._workspaces, leftovers)
@@ -279,7 +279,7 @@ class Runner:
         self._context.pool.close()
         self._context.builder.close()
         self._context.disk.close()
-        self._context.leftovers.retry()
+        self._context.leftovers.close()
         with contextlib.suppress(EngineError):
             self._context.mounts.clear()
         self._engine.close()

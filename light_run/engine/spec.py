@@ -42,7 +42,8 @@ class RunSpec:
     `entrypoint` is executed as ``sh -c``;
     None keeps the image's own entrypoint and command. `steps` are baked into a cached image first.
     `stdin` is what the process reads before end-of-file; None is end-of-file at once. `timeout` is in
-    seconds from the container's start. `network` None is the isolated bridge, else ``none``, ``bridge``
+    seconds from the container's start, `step_timeout` for all steps together; None is the runner's own, which is also
+    the most. `network` None is the isolated bridge, else ``none``, ``bridge``
     or an existing network's name. `extract` lists container paths, absolute or relative to `workdir`, or
     patterns of such (`globs`). `limits` and `runtime` None are the runner's own. `pull` says when the
     registry is asked for the image: where the engine lacks it (``missing``), for each run (``always``), or
@@ -56,6 +57,7 @@ class RunSpec:
     steps: tuple[str, ...] = ()
     stdin: bytes | None = None
     timeout: float = 1200.0
+    step_timeout: float | None = None
     network: str | None = None
     workdir: str = "/app"
     env: Mapping[str, str] = field(default_factory=dict)
@@ -151,6 +153,16 @@ class RunTimings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunUsage:
+    """What a run has used, as far as the engine and the kernel say so; None is unknown.
+
+    `oom_kills` processes, at least, were killed at the memory limit.
+    """
+
+    oom_kills: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
     """How a run ended.
 
@@ -168,6 +180,7 @@ class RunResult:
     artifacts: tuple[RunArtifact, ...] = ()
     extracted: tuple[ExtractResult, ...] = ()
     timings: RunTimings = field(default_factory=RunTimings)
+    usage: RunUsage = field(default_factory=RunUsage)
     logs: tuple[str, ...] = ()
     logs_truncated: bool = False
     parked: bool = False

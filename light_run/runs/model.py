@@ -40,6 +40,7 @@ from light_run.engine.spec import (
     RunResult,
     RunSpec,
     RunTimings,
+    RunUsage,
 )
 from light_run.engine.stop import Stop
 from light_run.runs.artifact_list import packed
@@ -118,6 +119,7 @@ class RunRecord:
     extracted: tuple[ExtractResult, ...] = ()
     queued_ms: float = 0.0
     timings: RunTimings | None = None
+    usage: RunUsage = field(default_factory=RunUsage)
     logs_truncated: bool = False
     parked: bool = False
     callback: CallbackState | None = None
@@ -198,6 +200,7 @@ def end(run: RunRecord, result: RunResult, *, elapsed: float, stop: Stop | None 
         artifacts=packed([_printable(artifact) for artifact in result.artifacts]),
         extracted=result.extracted,
         timings=result.timings,
+        usage=result.usage,
         logs_truncated=result.logs_truncated,
         parked=result.parked,
     )

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from typing import Any
 
-from light_run.engine.spec import ExtractResult, Progress, RunArtifact, RunTimings
+from light_run.engine.spec import ExtractResult, Progress, RunArtifact, RunTimings, RunUsage
 from light_run.runs.model import CallbackState, RunRecord, Status
 from light_run.runs.ports import LinePort
 
 # Characters of log a chunk carries: few enough to stay small, enough to be quick.
 CHUNK = 1 << 16
-_TOLD = frozenset({"status", "reason", "exitCode", "durationMs", "timings"})
+_TOLD = frozenset({"status", "reason", "exitCode", "durationMs", "timings", "usage"})
 
 
 def timestamp(moment: datetime) -> str:
@@ -43,6 +43,7 @@ def run_state(run: RunRecord, *, callback: bool = True) -> dict[str, Any]:
         "reason": run.reason and str(run.reason),
         "extracted": [_extracted(entry) for entry in run.extracted] or None,
         "timings": run.timings and _timings(run.queued_ms, run.timings),
+        "usage": _usage(run.usage) or None,
         "parked": run.parked if run.started_at and run.ended else None,
         "logsTruncated": run.logs_truncated or None,
         "callback": run.callback and _callback(run.callback) if callback else None,
@@ -134,6 +135,11 @@ def _timings(queued_ms: float, timings: RunTimings) -> dict[str, float]:
         "runMs": round(timings.run, 1),
         "extractMs": round(timings.extract, 1),
     }
+
+
+def _usage(usage: RunUsage) -> dict[str, int]:
+    found = {"oomKills": usage.oom_kills}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _callback(callback: CallbackState) -> dict[str, Any]:

@@ -181,6 +181,7 @@ def test_parts_of_limits() -> None:
 def test_defaults_of_request_fields() -> None:
     spec = schemas.run_spec({"image": "alpine", "files": {}}, Policy())
     assert f"default {int(spec.timeout * 1000)}" in rows("request-table")["timeout"][2]
+    assert f"default {int((spec.step_timeout or 0) * 1000)}" in rows("request-table")["stepTimeout"][2]
     assert f"default {spec.workdir}" in rows("request-table")["workdir"][2]
 
 
@@ -208,6 +209,7 @@ def states(real: Server) -> list[dict[str, Any]]:
         real.run(**chatty, callbackUrl="http://127.0.0.1:1/"),
         real.run(entrypoint="sleep 60", timeout=100),
         real.run(entrypoint="exit 3"),
+        real.run(entrypoint="tail /dev/zero; exit 0", limits={"memory": "32m"}),
     ]
 
 
@@ -239,7 +241,7 @@ def test_types_of_state_fields(states: list[dict[str, Any]], under_way: dict[str
             assert all(isinstance(item, str) for value in values for item in value), name
 
 
-@pytest.mark.parametrize("name", ["artifacts", "extracted", "timings", "callback"])
+@pytest.mark.parametrize("name", ["artifacts", "extracted", "timings", "usage", "callback"])
 def test_parts_of_state_fields(states: list[dict[str, Any]], name: str) -> None:
     values = [state[name] for state in states if name in state]
     entries = [entry for value in values for entry in (value if isinstance(value, list) else [value])]

@@ -190,6 +190,7 @@ def test_too_much_input(light: Light) -> None:
     ("options", "command", "code", "said"),
     [
         (["--timeout", "0.3"], ["sleep", "60"], 124, "timeout of 0.3 s"),
+        (["--setup", "sleep 60", "--step-timeout", "0.3"], ["true"], 125, "stepTimeout of 0.3 s"),
         (["--memory", "8m"], ["tail", "/dev/zero"], 137, "memory"),
         (["--network", "no-such-network-78"], ["true"], 125, "no-such-network-78"),
         (["--memory", "1"], ["true"], 125, "limits.memory"),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from light_run.client import Client
 from tests.integration.conftest import StartServer
 from tests.support.engine import PYTHON
 from tests.support.processes import forget_peak, status_kib
+from tests.support.receiver import Receiver
 from tests.support.server import Server
 
 MIB = 1024 * 1024
@@ -75,6 +77,31 @@ def test_out_of_memory_at_the_default_limit(server: Server) -> None:
     program = "data = bytearray()\nwhile True: data += b'x' * (64 * 1024 * 1024)\n"
     state = server.run(image=PYTHON, files={"m.py": program}, entrypoint="exec python3 m.py")
     assert (state["status"], state["reason"]) == ("failed", "out_of_memory"), state
+
+
+def test_a_child_without_memory_is_seen_where_the_command_goes_on(
+    start_server: StartServer, receiver: Receiver
+) -> None:
+    server = start_server()
+    state = server.run(
+        entrypoint="tail /dev/zero; echo up; exit 0",
+        limits={"memory": "32m"},
+        callbackUrl=f"{receiver.url}/",
+    )
+    assert (state["status"], state["reason"], state["exitCode"]) == ("succeeded", "exit", 0), state
+    assert state["usage"] == {"oomKills": 1}
+    assert "error" not in state
+    (request,) = receiver.wait()
+    assert request.json()["usage"] == {"oomKills": 1}
+    with Client(server.url, token=server.token) as client:
+        assert client.get(state["id"]).usage == {"oomKills": 1}
+    server.stop()
+    assert start_server().state(state["id"])["usage"] == {"oomKills": 1}
+
+
+def test_what_is_not_known_of_the_usage_is_left_out(server: Server) -> None:
+    assert "usage" not in server.run(entrypoint="true")
+    assert server.run(entrypoint="tail /dev/zero", limits={"memory": "32m"})["usage"] == {"oomKills": 1}
 
 
 def test_a_kill_from_inside_is_no_out_of_memory(server: Server) -> None:

@@ -156,6 +156,24 @@ def test_what_the_server_does_where_nothing_is_asked(start_server: StartServer) 
         assert "this server never pulls" in fault["message"]
 
 
+def test_a_pull_has_a_time(start_server: StartServer, tmp_path: Path) -> None:
+    server = start_server(settings={"LIGHT_RUN_PULL_TIMEOUT": "2", "LIGHT_RUN_MAX_CONCURRENCY": "1"})
+    with (
+        registry(tmp_path / "data") as address,
+        gate(address) as way,
+        pushed(way.address, files={"large": os.urandom(6 * MIB)}) as image,
+    ):
+        way.hold_after(4 * MIB)
+        state = server.run(image=image)
+        assert (state["status"], state["reason"]) == ("failed", "pull_failed"), state
+        assert image in state["error"]
+        assert "within 2 s (LIGHT_RUN_PULL_TIMEOUT)" in state["error"]
+        # Its slot is free, and the engine has given the pull up.
+        assert server.run(entrypoint="echo next")["logs"] == ["next"]
+        way.open()
+        assert server.run(image=image)["status"] == "succeeded"
+
+
 @contextmanager
 def web_service(body: bytes) -> Iterator[str]:
     """The address of a service that is no registry: it answers everything with `body`."""

@@ -21,7 +21,9 @@ from tests.integration.conftest import StartServer
 from tests.support.engine import containers_of
 from tests.support.poll import eventually
 from tests.support.processes import descriptors, session_of, status_kib, thread_count
+from tests.support.removals import Removals, removals
 from tests.support.server import (
+    STOP_SECONDS,
     TOKEN,
     Server,
     free_port,
@@ -411,6 +413,52 @@ def test_a_stop_while_a_step_is_built(start_server: StartServer) -> None:
         eventually(server.containers, "the step's container is there")
         assert server.stop() == 0
     server.assert_nothing_left()
+
+
+@pytest.fixture
+def way(tmp_path: Path) -> Iterator[Removals]:
+    engine = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
+    with removals(tmp_path / "s", engine) as way:
+        yield way
+
+
+def test_a_stop_waits_for_a_removal_under_way(way: Removals, start_server: StartServer) -> None:
+    server = start_server(settings={"DOCKER_HOST": way.address, "LIGHT_RUN_PARKED_MAX": "0"})
+    server.run()
+    eventually(lambda: not server.containers(), "nothing is left of another run")
+    way.hold()
+    asked = way.asked
+    # It is answered before its container is removed.
+    assert server.run()["status"] == "succeeded"
+    eventually(lambda: way.asked > asked, "the removal has been asked for")
+    server.process.send_signal(signal.SIGTERM)
+    eventually(lambda: not listens(server), "the server is stopping")
+    assert server.process.poll() is None
+    assert containers_of(server.server_id)
+    way.let()
+    assert server.process.wait(STOP_SECONDS) == 0
+    # At once, not in the end.
+    assert not containers_of(server.server_id)
+
+
+def test_a_stop_removes_what_the_engine_did_not_at_first(way: Removals, start_server: StartServer) -> None:
+    server = start_server(settings={"DOCKER_HOST": way.address, "LIGHT_RUN_PARKED_MAX": "0"})
+    server.run()
+    eventually(lambda: not server.containers(), "nothing is left of another run")
+    asked = way.asked
+    way.cut(4)
+    assert server.run()["status"] == "succeeded"
+    eventually(lambda: way.asked > asked, "the removal has been asked for")
+    assert server.stop() == 0
+    assert not containers_of(server.server_id)
+    assert not server.workspaces()
+
+
+def listens(server: Server) -> bool:
+    """Whether somebody accepts connections."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", server.port), timeout=5):
+        return True
+    return False
 
 
 def test_two_signals_are_no_harm(start_server: StartServer) -> None:

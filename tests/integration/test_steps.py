@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.integration.conftest import StartServer
 from tests.support.engine import BUSYBOX, ENTRYPOINT, NONROOT, engine_api, inspect_image, step_images
-from tests.support.server import Server
+from tests.support.server import Server, run_request
 
 CACHE = "light-run-cache"
 
@@ -188,3 +189,19 @@ def test_the_clock_of_the_run_begins_after_the_steps(server: Server) -> None:
 def test_detached_with_steps(server: Server) -> None:
     state = server.wait_done(server.start(run=[f"echo {unique()} > /x"], entrypoint="wc -l < /x"))
     assert state["logs"] == ["1"]
+
+
+def test_steps_have_a_time_of_their_own(start_server: StartServer) -> None:
+    server = start_server(settings={"LIGHT_RUN_STEP_TIMEOUT": "3", "LIGHT_RUN_MAX_CONCURRENCY": "1"})
+    step = f"echo {unique()}; sleep 300"
+    for fields, shown in (({"stepTimeout": 1500}, "1.5 s"), ({}, "3 s")):
+        state = server.run(run=[step], timeout=3_000_000, **fields)
+        assert (state["status"], state["reason"]) == ("failed", "build_failed"), state
+        assert step in state["error"]
+        assert shown in state["error"]
+    assert server.run(entrypoint="echo next")["logs"] == ["next"]
+    for wrong in (0, 3001, 1.5, "2s", None):
+        response = server.request("POST", "/run", json=run_request(run=[step], stepTimeout=wrong))
+        assert response.status_code == 400
+        (fault,) = response.json()["details"]
+        assert fault["path"] == ["stepTimeout"]

@@ -104,7 +104,13 @@ def _without_files(request: Schema) -> Schema:
 def _request(policy: Policy) -> Schema:
     schema = schemas.run_schema(policy)
     limits = policy.limits
-    defaults = {"timeout": policy.timeout, "workdir": "/app", "detached": False, "pull": policy.pull}
+    defaults = {
+        "timeout": policy.timeout,
+        "stepTimeout": policy.step_timeout,
+        "workdir": "/app",
+        "detached": False,
+        "pull": policy.pull,
+    }
     _say(schema, words.FIELDS, defaults)
     part: Any = schema.fields["limits"]
     _say(part.schema, words.LIMITS, {"memory": limits.memory, "cpus": limits.cpus, "pids": limits.pids})

@@ -184,6 +184,14 @@ class TimingsSchema(ResponseSchema):
     extractMs = fields.Float(required=True, metadata={"description": "Getting the artifacts out."})
 
 
+class UsageSchema(ResponseSchema):
+    """What the run has used; what cannot be known is left out."""
+
+    oomKills = _count(
+        "So many of its processes, at least, were killed at the memory limit.", required=False, least=1
+    )
+
+
 class CallbackStateSchema(ResponseSchema):
     """How far the callback has come."""
 
@@ -233,6 +241,7 @@ class RunSummarySchema(ResponseSchema):
     reason = _choice("Why it ended.", Reason, required=False)
     extracted = _list(ExtractedSchema, "One entry for each of `extract`.")
     timings = _part(TimingsSchema, "Milliseconds each step took.")
+    usage = _part(UsageSchema, "What it has used, where that is known.")
     parked = fields.Boolean(
         metadata={"description": "Whether the command ran in a container that was started ahead."}
     )

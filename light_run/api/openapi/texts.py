@@ -12,6 +12,8 @@ FIELDS = {
     "input": "Written to stdin as JSON, then the end of file; `null` counts too. Left out: stdin is at its end.",
     "stdin": "Written to stdin as it is, then the end of file: text, or an object. Give either this or `input`.",
     "timeout": "Milliseconds from the start of the container, written without a fraction.",
+    "stepTimeout": "Milliseconds for all steps of `run` together, with the time in which they wait for another "
+    "request's build of the same; then the run ends as `build_failed`.",
     "network": "`none`, `bridge` or the name of a network that exists. Left out: the isolated network.",
     "workdir": "Files land here, and the command starts here.",
     "env": (

@@ -19,13 +19,15 @@ class Policy:
     """The bounds of a request.
 
     `limits`, `timeout` (ms) and `pull` are what a run gets that asks for none; `most` and `max_timeout` what
-    it may ask for. `images` and `networks` are patterns, None allows all; `runtimes` are names.
+    it may ask for; `step_timeout` (ms) is both. `images` and `networks` are patterns, None allows all;
+    `runtimes` are names.
     """
 
     limits: Limits = field(default_factory=Limits)
     most: Limits = field(default_factory=Limits)
     timeout: int = 1_200_000
     max_timeout: int = 3_600_000
+    step_timeout: int = 1_200_000
     runtimes: tuple[str, ...] = ("runc", "runsc")
     images: tuple[str, ...] | None = None
     networks: tuple[str, ...] | None = None

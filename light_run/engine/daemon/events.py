@@ -1,4 +1,4 @@
-"""How containers end: one connection to the engine's event stream for all of them.
+"""How containers end, and that they run out of memory: one connection to the engine's event stream for all of them.
 
 The engine reports ``die``, with the exit code, as soon as the process is gone. It answers a wait request only after it
 has torn down the container's network, which takes two to three times as long as everything else at the end of a run.
@@ -13,16 +13,19 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
+from light_run.engine.daemon.memory import MemoryEvents
 from light_run.engine.daemon.stream import EngineStream
 from light_run.errors import EngineError, EngineUnavailable
 
 _log = logging.getLogger(__name__)
 
 # What an exit is called: by Docker, and by Podman.
-ACTIONS = ("die", "died")
+EXITS = ("die", "died")
+OUT_OF_MEMORY = "oom"
+ACTIONS = (*EXITS, OUT_OF_MEMORY)
 # The engine is asked for exits whose event was missed every so many seconds.
 _AUDIT_SECONDS = 10.0
 # The engine answers before it subscribes us; events since then are in its buffer.
@@ -30,9 +33,15 @@ _REPLAY_SECONDS = 60
 
 
 class PendingExit:
-    """The exit of one container, known or still to come; poll `fileno()`, which becomes readable once it is known."""
+    """The exit of one container, known or still to come; poll `fileno()`, which becomes readable once it is known.
 
-    def __init__(self, inspect_code: Callable[[], int], discard: Callable[[PendingExit], None]) -> None:
+    `memory` is closed with it.
+    """
+
+    def __init__(
+        self, inspect_code: Callable[[], int], discard: Callable[[PendingExit], None], memory: MemoryEvents
+    ) -> None:
+        self.memory = memory
         self._inspect_code = inspect_code
         self._discard = discard
         self._lock = threading.Lock()
@@ -81,6 +90,7 @@ class PendingExit:
     def close(self) -> None:
         """Stop waiting."""
         self._discard(self)
+        self.memory.close()
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -110,7 +120,9 @@ class ExitEvents:
     def watch(self, container: str) -> PendingExit:
         """Wait for the exit of `container`, which may not be started yet. Raises EngineError."""
         pending = PendingExit(
-            lambda: self._inspect_code(container), lambda pending: self._discard(container, pending)
+            lambda: self._inspect_code(container),
+            lambda pending: self._discard(container, pending),
+            MemoryEvents(container),
         )
         try:
             self._register(container, pending)
@@ -131,7 +143,7 @@ class ExitEvents:
         while not self._added(container, pending):
             # Not under the lock: an engine may take its time. A second connection made meanwhile is not needed.
             stream = self._connect(int(time.time()) - _REPLAY_SECONDS)
-            listener = _Listener(stream, self._resolve, self._audit, self._lose_all)
+            listener = _Listener(stream, self._take, self._audit, self._lose_all)
             with self._lock:
                 superfluous = self._listener is not None
                 if not superfluous:
@@ -155,11 +167,23 @@ class ExitEvents:
             if not waiting:
                 self._watched.pop(container, None)
 
+    def _take(self, event: Any) -> None:
+        if not isinstance(event, dict) or event.get("Action") not in ACTIONS:
+            return
+        actor = event.get("Actor") or {}
+        if event["Action"] == OUT_OF_MEMORY:
+            for pending in self._waiting_for(str(actor.get("ID"))):
+                pending.memory.reported()
+        else:
+            self._resolve(str(actor.get("ID")), _exit_code(actor.get("Attributes") or {}))
+
     def _resolve(self, container: str, code: int | None) -> None:
-        with self._lock:
-            waiting = tuple(self._watched.get(container, ()))
-        for pending in waiting:
+        for pending in self._waiting_for(container):
             pending.resolve(code)
+
+    def _waiting_for(self, container: str) -> tuple[PendingExit, ...]:
+        with self._lock:
+            return tuple(self._watched.get(container, ()))
 
     def _audit(self) -> None:
         with self._lock:
@@ -190,12 +214,12 @@ class _Listener:
     def __init__(
         self,
         stream: EngineStream,
-        resolve: Callable[[str, int | None], None],
+        take: Callable[[Any], None],
         audit: Callable[[], None],
         lost: Callable[[_Listener], None],
     ) -> None:
         self._stream = stream
-        self._resolve = resolve
+        self._take = take
         self._audit = audit
         self._lost = lost
         self._stop = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -240,9 +264,7 @@ class _Listener:
         for data in self._chunks():
             *lines, rest = (rest + data).split(b"\n")
             for line in filter(None, lines):
-                container, code = _exit_of(json.loads(line))
-                if container is not None:
-                    self._resolve(container, code)
+                self._take(json.loads(line))
 
     def _chunks(self) -> Iterator[bytes]:
         poll = select.poll()
@@ -264,11 +286,7 @@ class _Listener:
                 audit_at = time.monotonic() + _AUDIT_SECONDS
 
 
-def _exit_of(event: Any) -> tuple[str | None, int | None]:
-    # Podman 4 calls the exit code containerExitCode; where there is none, the engine is asked for it.
-    if not isinstance(event, dict) or event.get("Action") not in ACTIONS:
-        return None, None
-    actor = event.get("Actor") or {}
-    attributes = actor.get("Attributes") or {}
+def _exit_code(attributes: Mapping[str, Any]) -> int | None:
+    # Podman 4 calls it containerExitCode; where there is none, the engine is asked for it.
     code = str(attributes.get("exitCode", attributes.get("containerExitCode", "")))
-    return actor.get("ID"), int(code) if code.isdecimal() else None
+    return int(code) if code.isdecimal() else None

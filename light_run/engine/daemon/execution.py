@@ -38,10 +38,15 @@ _READS_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How the command ended: its exit code, why it was stopped (None if by itself), and whether by SIGKILL."""
+    """How the command ended.
+
+    `killed` is why it was stopped, None if it ended by itself; `oom_kills` are the kills at the memory limit so far;
+    `by_force` is True if it was ended by our SIGKILL.
+    """
 
     code: int
     killed: Reason | None
+    oom_kills: int = 0
     by_force: bool = False
 
 
@@ -125,6 +130,9 @@ class Execution:
             poll.register(requests, select.POLLIN)
             poll.register(self._exit, select.POLLIN)
             poll.register(self._stdio, select.POLLIN)
+            self._exit.memory.open()
+            if (memory := self._exit.memory.poll) is not None:
+                poll.register(*memory)
             self._send()
             if self._sending():
                 self._await_room(poll)
@@ -136,10 +144,15 @@ class Execution:
             raise EngineUnavailable("the container engine did not end a container that was killed")
         # What ended with a code of its own was not ended by our kill: its exit was told late.
         in_time = self._killed is Reason.TIMEOUT and self._code not in _BY_SIGNAL
-        return Exit(self._code, None if in_time else self._killed, by_force=self._forced)
+        return Exit(
+            self._code, None if in_time else self._killed, self._exit.memory.kills, by_force=self._forced
+        )
 
     def _step(self, poll: select.poll, requests: int) -> None:
         events = dict(poll.poll(self._patience()))
+        memory = self._exit.memory.poll
+        if memory is not None and memory[0] in events and not self._exit.memory.look():
+            poll.unregister(memory[0])
         if self._sending() and events.get(self._stdio.stdin_fileno(), 0) & ~select.POLLIN:
             self._send()
             if not self._sending():
@@ -261,6 +274,8 @@ def with_cause(engine: Engine, container: str, ended: Exit) -> Exit:
     """
     if ended.killed is not None or ended.code not in _BY_SIGNAL:
         return ended
+    if ended.oom_kills:
+        return replace(ended, killed=Reason.OUT_OF_MEMORY)
     state = inspect_container(engine, container)["State"]
     if state.get("OOMKilled"):
         return replace(ended, killed=Reason.OUT_OF_MEMORY)

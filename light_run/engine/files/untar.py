@@ -6,6 +6,8 @@ not used.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import tarfile
 from collections.abc import Callable, Iterator
@@ -24,9 +26,45 @@ def from_tar(chunks: Iterator[bytes], into: ArtifactFolder, landing: Landing | N
     Raises ExtractError where a cap is reached or the archive is broken, OSError.
     """
     into.begin_entry()
+    with _opened(chunks) as tar:
+        return _take_members(tar, into, landing)
+
+
+def checksum(chunks: Iterator[bytes], check: Callable[[], None]) -> int:
+    """A number that tells two archives apart by their files: names, kinds, owners, modes and contents, not times.
+
+    `check` is called again and again, and what it raises ends the work. Raises ExtractError where the archive is
+    broken.
+    """
+    found = 0
+    with _opened(chunks) as tar:
+        for member in tar:
+            check()
+            head = (
+                member.name,
+                member.type,
+                member.mode,
+                member.uid,
+                member.gid,
+                member.linkname,
+                member.size,
+            )
+            digest = hashlib.sha256(repr((*head, member.devmajor, member.devminor)).encode())
+            content = tar.extractfile(member) if member.isreg() else None
+            for chunk in () if content is None else chunks_of(content):
+                check()
+                digest.update(chunk)
+            # In whatever order the engine lists them.
+            found ^= int.from_bytes(digest.digest(), "big")
+            tar.members = []  # type: ignore[attr-defined]
+    return found
+
+
+@contextlib.contextmanager
+def _opened(chunks: Iterator[bytes]) -> Iterator[tarfile.TarFile]:
     try:
         with tarfile.open(fileobj=_Readable(chunks), mode="r|", errors="surrogateescape") as tar:  # type: ignore[call-overload]
-            return _take_members(tar, into, landing)
+            yield tar
     except (tarfile.TarError, ValueError, OverflowError, IndexError, RecursionError) as error:
         raise ExtractError(f"the engine's archive is broken: {error}") from error
 

@@ -11,8 +11,9 @@ from typing import Any
 from light_run.engine.config import RunnerConfig
 from light_run.engine.daemon.client import Engine
 from light_run.engine.daemon.execution import Execution, Exit, Streams
-from light_run.engine.images.single_flight import Report, SingleFlight
+from light_run.engine.images.single_flight import OutOfTime, Report, SingleFlight
 from light_run.engine.images.store import Image, Images, step_keys
+from light_run.engine.images.volumes import Volumes
 from light_run.engine.output import Tail
 from light_run.engine.references import STEP_REPOSITORY
 from light_run.engine.sandbox.disk import DiskWatch
@@ -23,11 +24,17 @@ from light_run.engine.stop import StopRequest
 from light_run.engine.upkeep.leftovers import Leftover, Leftovers
 from light_run.errors import BuildFailed, Cancelled, EngineRefused
 
-_KILLED: dict[Reason | None, str] = {Reason.TIMEOUT: "ran out of time", Reason.DISK_LIMIT: "filled the disk"}
 # How much of a failed step's output its error has.
 _LAST_LINES, _LAST_BYTES = 10, 8192
 # A container that is killed is gone in well under so many seconds.
 _CLOSE = 15.0
+
+
+class _Abandoned(Cancelled):
+    # Nobody waits for the step any more; it had written `last_lines`.
+    def __init__(self, last_lines: list[str]) -> None:
+        super().__init__("the build was given up")
+        self.last_lines = last_lines
 
 
 class Builder:
@@ -49,6 +56,7 @@ class Builder:
         self._disk = disk
         self._leftovers = leftovers
         self._config = config
+        self._volumes = Volumes(engine)
         self._builds: SingleFlight[Image] = SingleFlight("build")
 
     def close(self) -> None:
@@ -85,10 +93,18 @@ class Builder:
         limits: Limits,
         runtime: str | None,
         owner: str,
+        timeout: float | None = None,
         stop: StopRequest,
         report: Report,
     ) -> Image:
-        """The image of `steps` on `base`, from the longest prefix there is. Raises BuildFailed, Cancelled."""
+        """The image of `steps` on `base`, from the longest prefix there is. Raises BuildFailed, Cancelled.
+
+        All of them together get `timeout` seconds, and no more than the runner's own; waiting for somebody else's
+        build of the same counts.
+        """
+        most = self._config.step_timeout
+        timeout = most if timeout is None else min(timeout, most)
+        deadline = time.monotonic() + timeout
         keys = self._keys(base, steps, limits, runtime, owner)
         image = base
         first = 0
@@ -101,7 +117,11 @@ class Builder:
             report(Progress(steps=len(steps), done=index))
             step = _Step(base=base, image=image, number=index + 1, command=steps[index], tag=keys[index])
             work = self._work(step, limits, runtime)
-            image = self._builds.run(keys[index], work, stop, lambda _: None)
+            try:
+                image = self._builds.run(keys[index], work, stop, lambda _: None, deadline)
+            except OutOfTime as out:
+                lines = out.error.last_lines if isinstance(out.error, _Abandoned) else []
+                raise BuildFailed(step.overtime(timeout, lines)) from None
         return image
 
     def _work(
@@ -117,7 +137,7 @@ class Builder:
     def _bake(self, step: _Step, limits: Limits, runtime: str | None, stop: StopRequest) -> Image:
         sandbox = Sandbox(
             image=step.image.id,
-            command=("sh", "-c", step.command),
+            command=step.waiting_command if step.volumes else ("sh", "-c", step.command),
             limits=limits,
             network=self._networks.ensure(None),
             workdir=step.base.config.get("WorkingDir") or "/",
@@ -162,16 +182,24 @@ class Builder:
 
     def _execute(self, step: _Step, container: str, streams: Streams, stop: StopRequest) -> None:
         tail = Tail(_LAST_BYTES)
-        deadline = time.monotonic() + self._config.build_timeout
+        # Whoever waits for it gives up by a deadline of their own; others may have come later.
+        deadline = time.monotonic() + self._config.step_timeout
         # Its own: a step that fills the disk is no reason to give up what others wait for.
         own = StopRequest()
         execution = Execution(self._engine, container, streams, log=tail, deadline=deadline, stop=own)
         with stop.subscribed(own.request), self._disk.watching(container, None, own):
-            ended = execution.run(b"")
+            before = self._volumes.checksums(container, step.volumes, stop.check)
+            ended = execution.run(b"\n" if step.volumes else b"")
+        lines = tail.lines()[-_LAST_LINES:]
         if ended.killed is Reason.CANCELLED:
-            raise Cancelled("the build was given up")
+            raise _Abandoned(lines)
+        if ended.killed is Reason.TIMEOUT:
+            raise BuildFailed(step.overtime(self._config.step_timeout, lines))
         if ended.code or ended.killed:
-            raise BuildFailed(step.failure(ended, tail.lines()[-_LAST_LINES:]))
+            raise BuildFailed(step.failure(ended, lines))
+        after = self._volumes.checksums(container, step.volumes, stop.check)
+        if changed := [path for path in step.volumes if before[path] != after[path]]:
+            raise BuildFailed(step.lost(changed))
 
 
 class _Step:
@@ -183,6 +211,19 @@ class _Step:
         self.number = number
         self.command = command
         self.tag = tag
+
+    @property
+    def volumes(self) -> list[str]:
+        """Where the step's container has a volume, since the base says so: no image gets what is written there."""
+        return sorted(self.base.config.get("Volumes") or ())
+
+    @property
+    def waiting_command(self) -> tuple[str, ...]:
+        """The step behind a line of input, so that its volumes can be looked at in between.
+
+        Not every engine has filled them before the container is started.
+        """
+        return ("sh", "-c", 'read -r _; exec sh -c "$1"', "sh", self.command)
 
     def image_config(self, server_id: str) -> dict[str, Any]:
         base = self.base.config
@@ -208,6 +249,18 @@ class _Step:
         }
 
     def failure(self, ended: Exit, last_lines: list[str]) -> str:
-        how = _KILLED.get(ended.killed, f"exited with {ended.code}")
-        tail = "\n" + "\n".join(last_lines) if last_lines else ""
-        return f"step {self.number} ({self.command!r}) {how}{':' + tail if tail else ''}"
+        filled = ended.killed is Reason.DISK_LIMIT
+        return self._told("filled the disk" if filled else f"exited with {ended.code}", last_lines)
+
+    def overtime(self, timeout: float, last_lines: list[str]) -> str:
+        return self._told(f"did not end within the stepTimeout of {timeout:g} s for all steps", last_lines)
+
+    def lost(self, volumes: list[str]) -> str:
+        return (
+            f"step {self.number} ({self.command!r}) changed files in {', '.join(map(repr, volumes))}: a volume of the "
+            "base image, and what steps write there is not kept; write somewhere else, or do this in the entrypoint"
+        )
+
+    def _told(self, how: str, last_lines: list[str]) -> str:
+        tail = ":\n" + "\n".join(last_lines) if last_lines else ""
+        return f"step {self.number} ({self.command!r}) {how}{tail}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -16,6 +17,19 @@ Report = Callable[[Progress], None]
 
 # Who waits looks this often, in seconds, how far it is: an engine tells it some ten times a second a layer.
 _LOOK = 0.25
+# Work that is given up has cleaned up within so many seconds, or the engine hangs.
+_LANDING = 15.0
+
+
+class OutOfTime(Exception):
+    """A passenger's deadline has passed.
+
+    `error` is what the work ended with, where this was its last passenger and it was given up for that.
+    """
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        super().__init__("out of time")
+        self.error = error
 
 
 class _Flight(Generic[T]):
@@ -57,12 +71,16 @@ class SingleFlight(Generic[T]):
         work: Callable[[StopRequest, Report], T],
         stop: StopRequest,
         report: Report,
+        deadline: float = math.inf,
     ) -> T:
         """The result of `work(abandoned, report)` for `key`; `report` is told now and then how far it is.
 
-        Raises what `work` raises, Cancelled or Detached.
+        Raises what `work` raises, Cancelled or Detached. At the `deadline` (`time.monotonic()` seconds), raises
+        OutOfTime: at once if others still wait for the work, otherwise once it has cleaned up.
         """
         stop.check_start()
+        if time.monotonic() >= deadline:
+            raise OutOfTime
         with self._lock:
             flight = self._flights.get(key)
             # One that was abandoned is on its way down: a newcomer starts afresh.
@@ -77,12 +95,15 @@ class SingleFlight(Generic[T]):
                 self._flights[key] = flight
             flight.passengers += 1
         try:
-            return _ride(flight, stop, report)
+            return _ride(flight, stop, report, deadline)
+        except OutOfTime:
+            pass
         finally:
             with self._lock:
                 flight.passengers -= 1
                 if not flight.passengers and not flight.landed:
                     flight.abandoned.request()
+        raise OutOfTime(_landed(flight))
 
     def _fly(self, key: Hashable, flight: _Flight[T], work: Callable[[StopRequest, Report], T]) -> None:
         def report(progress: Progress) -> None:
@@ -102,7 +123,15 @@ class SingleFlight(Generic[T]):
             flight.changed.notify_all()
 
 
-def _ride(flight: _Flight[T], stop: StopRequest, report: Report) -> T:
+def _landed(flight: _Flight[T]) -> BaseException | None:
+    if flight.abandoned.requested is None:
+        return None
+    with flight.changed:
+        flight.changed.wait_for(lambda: flight.landed, _LANDING)
+    return flight.error
+
+
+def _ride(flight: _Flight[T], stop: StopRequest, report: Report, deadline: float) -> T:
     def wake() -> None:
         with flight.changed:
             flight.changed.notify_all()
@@ -111,14 +140,17 @@ def _ride(flight: _Flight[T], stop: StopRequest, report: Report) -> T:
     with stop.subscribed(wake):
         while True:
             with flight.changed:
+                patience = max(0.0, min(_LOOK, deadline - time.monotonic()))
                 flight.changed.wait_for(
-                    lambda: flight.landed or stop.detached or stop.requested is not None, _LOOK
+                    lambda: flight.landed or stop.detached or stop.requested is not None, patience
                 )
                 news = flight.progress
                 landed = flight.landed
             stop.check_start()
             if landed:
                 break
+            if time.monotonic() >= deadline:
+                raise OutOfTime
             if news is not None and news != told:
                 told = news
                 # Outside the lock: it may take its time.

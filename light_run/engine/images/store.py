@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from light_run.engine.daemon.client import Engine
 from light_run.engine.daemon.credentials import credentials
 from light_run.engine.images.progress import PullProgress
 from light_run.engine.images.registries import check_registry, is_other_platform, pull_error
-from light_run.engine.images.single_flight import Report, SingleFlight
+from light_run.engine.images.single_flight import OutOfTime, Report, SingleFlight
 from light_run.engine.stop import StopRequest
 from light_run.errors import EngineError, EngineRefused, EngineUnavailable, ImageNotFound, PullFailed
 
@@ -36,11 +37,12 @@ class Image:
 
 
 class Images:
-    """Finds and pulls images."""
+    """Finds images, and pulls them; whoever waits for a pull waits at most `timeout` seconds."""
 
-    def __init__(self, engine: Engine, registries: Sequence[str] = ()) -> None:
+    def __init__(self, engine: Engine, registries: Sequence[str] = (), timeout: float = 1200.0) -> None:
         self._engine = engine
         self._registries = registries
+        self._timeout = timeout
         self._pulls: SingleFlight[None] = SingleFlight("pull")
 
     def find(self, name: str) -> Image | None:
@@ -85,7 +87,14 @@ class Images:
         reference = _parsed(name)
         if owner:
             check_registry(reference, self._registries)
-        self._pulls.run(name, partial(self._pull, name), stop, report)
+        deadline = time.monotonic() + self._timeout
+        try:
+            self._pulls.run(name, partial(self._pull, name), stop, report, deadline)
+        except OutOfTime:
+            raise PullFailed(
+                f"image {name!r} was not pulled within {self._timeout:g} s (LIGHT_RUN_PULL_TIMEOUT): "
+                "its registry is slow; pull it at the engine first, or raise that"
+            ) from None
         image = self.find(name)
         if image is None:
             raise PullFailed(f"image {name!r} was pulled and is gone again")

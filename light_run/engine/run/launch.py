@@ -134,6 +134,7 @@ def prepare_image(context: RunnerContext, spec: RunSpec, stop: StopRequest, obse
         limits=limits,
         runtime=runtime,
         owner=spec.owner,
+        timeout=spec.step_timeout,
         stop=stop,
         report=observer.progress,
     )

@@ -24,7 +24,7 @@ from light_run.engine.files.workspace import Workspace
 from light_run.engine.output import Demultiplexer, LogWriter
 from light_run.engine.run.launch import Launch, RunnerContext, RunResources, prepare_image
 from light_run.engine.run.stopwatch import Stopwatch
-from light_run.engine.spec import Observer, Phase, Reason, RunResult, RunSpec
+from light_run.engine.spec import Observer, Phase, Reason, RunResult, RunSpec, RunUsage
 from light_run.engine.stop import Detached, StopRequest
 from light_run.engine.upkeep.leftovers import Leftover
 from light_run.errors import (
@@ -84,6 +84,7 @@ class Supervisor:
         self._begun: float | None = None
         self._ended: float | None = None
         self._truncated = False
+        self._oom_kills = 0
 
     def run(self) -> RunResult:
         """Live the run; the observer has its result before the container is removed, the caller after."""
@@ -159,7 +160,14 @@ class Supervisor:
             self._own.streams = self._patiently(lambda: Streams.replayed(self._engine, container))
             result = self._follow(log, None, time.monotonic() + left)
         self._read_last_lines(container)
-        return replace(result, logs_truncated=self._truncated)
+        self._note_state(container)
+        return replace(result, logs_truncated=self._truncated, usage=self._usage())
+
+    def _note_state(self, container: str) -> None:
+        # What went on before we listened.
+        with contextlib.suppress(EngineError):
+            if not self._oom_kills and inspect_container(self._engine, container)["State"].get("OOMKilled"):
+                self._oom_kills = 1
 
     def _read_last_lines(self, container: str) -> None:
         # A log that is followed may lose a last line without a newline.
@@ -189,7 +197,7 @@ class Supervisor:
         result = self._patiently(lambda: self._describe(container, ended))
         with self._watch.step("extract"):
             result = self._patiently(lambda: self._extract(container, result))
-        return replace(result, timings=self._watch.timings())
+        return replace(result, timings=self._watch.timings(), usage=self._usage())
 
     def _execute(self, log: LogWriter, stdin: bytes | None, deadline: float) -> Exit:
         container, streams = self._own.taken
@@ -206,6 +214,16 @@ class Supervisor:
             return replace(ended, killed=reason)
         finally:
             self._truncated |= log.truncated
+            self._note_memory()
+
+    def _note_memory(self) -> None:
+        if self._own.streams is not None:
+            self._oom_kills = max(self._oom_kills, self._own.streams.exit.memory.kills)
+
+    def _usage(self) -> RunUsage:
+        # Of a kill in the last moment the engine may tell after the exit.
+        self._note_memory()
+        return RunUsage(oom_kills=self._oom_kills or None)
 
     def _find_again(self, container: str, deadline: float) -> Exit:
         # The engine went away under a command that may go on without it.
@@ -268,12 +286,16 @@ class Supervisor:
             error = f"killed for filling the disk beyond {self._context.config.workspace_cap} bytes"
         else:
             code = ended.code
-            starved = reason is Reason.OUT_OF_MEMORY
-            if starved or (code and inspect_container(self._engine, container)["State"].get("OOMKilled")):
+            if reason is Reason.OUT_OF_MEMORY or (code and self._starved(container)):
                 reason = Reason.OUT_OF_MEMORY
+                self._oom_kills = max(self._oom_kills, 1)
                 limit = self._context.limits(self._spec).memory
                 error = f"out of memory: a process was killed at the limit of {limit} bytes"
         return replace(self._result(reason, error=error), exit_code=code)
+
+    def _starved(self, container: str) -> bool:
+        self._note_memory()
+        return bool(self._oom_kills or inspect_container(self._engine, container)["State"].get("OOMKilled"))
 
     def _extract(self, container: str, result: RunResult) -> RunResult:
         if not self._spec.extract or self._artifacts is None:
@@ -304,6 +326,7 @@ class Supervisor:
             started_at=self._started_at,
             duration=0.0 if begun is None else (self._ended or time.monotonic()) - begun,
             timings=self._watch.timings(),
+            usage=self._usage(),
             logs_truncated=self._truncated,
             parked=self._own.was_parked,
         )

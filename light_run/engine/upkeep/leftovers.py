@@ -17,6 +17,8 @@ from light_run.errors import EngineError
 
 # Seconds until a failed removal is retried; doubled each time, up to the second figure.
 _PAUSE, _LONGEST_PAUSE = 5.0, 3600.0
+# When the runner closes: the pause between retries, and how long they go on.
+_LAST_PAUSE, _LAST_SECONDS = 0.2, 5.0
 # Seconds that a container has to empty a folder.
 _EMPTYING = 60.0
 
@@ -67,6 +69,14 @@ class Leftovers:
             self._left = [leftover for leftover in self._left if leftover.due > now]
         for leftover in due:
             self.remove(leftover)
+
+    def close(self) -> None:
+        """Try what is left again and again, for a few seconds: nobody may come after us to do it."""
+        deadline = time.monotonic() + _LAST_SECONDS
+        self.retry()
+        while self._left and time.monotonic() < deadline:
+            time.sleep(_LAST_PAUSE)
+            self.retry()
 
     @contextlib.contextmanager
     def unstarted(self, image: str, **host: Any) -> Iterator[str]:

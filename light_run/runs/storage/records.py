@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 from typing import Any
 
-from light_run.engine.spec import ExtractResult, Limits, Reason, RunArtifact, RunSpec, RunTimings
+from light_run.engine.spec import ExtractResult, Limits, Reason, RunArtifact, RunSpec, RunTimings, RunUsage
 from light_run.runs.artifact_list import packed
 from light_run.runs.model import CallbackState, Delivery, RunRecord, Status
 
@@ -31,6 +31,7 @@ def encode_run(run: RunRecord) -> str:
             "extracted": [(each.path, each.status, each.bytes, each.error) for each in run.extracted],
             "queued_ms": run.queued_ms,
             "timings": timings and (timings.image, timings.start, timings.run, timings.extract),
+            "usage": {"oom_kills": run.usage.oom_kills},
             "logs_truncated": run.logs_truncated,
             "parked": run.parked,
             **({} if run.paused_at is None else {"paused_at": _moment(run.paused_at)}),
@@ -56,6 +57,8 @@ def decode_run(text: str, callback: str | None) -> RunRecord:
         artifacts=packed([RunArtifact(*each) for each in kept.pop("artifacts")]),
         extracted=tuple(ExtractResult(*each) for each in kept.pop("extracted")),
         timings=timings,
+        # 0.3 wrote none.
+        usage=RunUsage(**kept.pop("usage", {})),
         callback=None if callback is None else decode_callback(callback),
         **kept,
     )
@@ -83,6 +86,7 @@ def encode_spec(spec: RunSpec) -> str:
             "entrypoint": spec.entrypoint,
             "steps": spec.steps,
             "timeout": spec.timeout,
+            "step_timeout": spec.step_timeout,
             "network": spec.network,
             "workdir": spec.workdir,
             "env": dict(spec.env),

@@ -64,6 +64,17 @@ def way(request: pytest.FixtureRequest, all_ways: dict[str, Way]) -> Way:
     return all_ways[request.param]
 
 
+# --- memory ---------------------------------------------------------------------------------------------
+
+
+def test_a_child_that_was_killed_at_the_memory_limit(way: Way) -> None:
+    # Parked containers have the limits of most runs.
+    command = "dd if=/dev/zero of=/dev/null bs=600M count=1; sleep 0.1; exit 0"
+    result = way.run(BUSYBOX, command)
+    assert (result.reason, result.exit_code, result.usage.oom_kills) == (Reason.EXIT, 0, 1), result
+    assert way.run(BUSYBOX, "true").usage.oom_kills is None
+
+
 # --- what a program sees ----------------------------------------------------------------------------------
 
 

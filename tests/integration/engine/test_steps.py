@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -139,3 +140,98 @@ def test_a_step_that_the_engine_refuses(runner: Runner) -> None:
 def test_a_step_that_fills_the_disk(start_runner: StartRunner) -> None:
     result = run(start_runner(workspace_cap=5 << 20), "head -c 50000000 /dev/urandom >/f; sleep 60")
     assert (result.reason, "filled the disk" in str(result.error)) == (Reason.BUILD_FAILED, True), result
+
+
+def test_a_step_that_runs_over_its_time(runner: Runner) -> None:
+    command = f"echo {unique()}; echo the last words; sleep 300"
+    result = run(runner, command, step_timeout=2.0)
+    assert (result.reason, result.exit_code) == (Reason.BUILD_FAILED, None)
+    error = str(result.error)
+    assert f"step 1 ({command!r})" in error
+    assert "stepTimeout of 2 s" in error
+    assert error.endswith("the last words")
+    # Already when the run has ended, and with it its slot.
+    assert not containers_of(runner.config.server_id)
+    eventually(lambda: not building(), "the build has ended")
+    assert not step_images(runner.config.server_id)
+
+
+def test_all_steps_share_their_time(runner: Runner) -> None:
+    steps = (f"echo {unique()}; sleep 2", "sleep 2.5; echo never >/x")
+    result = run(runner, *steps, step_timeout=4.0)
+    assert result.reason is Reason.BUILD_FAILED
+    assert "step 2" in str(result.error)
+    # What was built in time stays for the next one.
+    assert len(step_images(runner.config.server_id)) == 1
+    assert run(runner, *steps, step_timeout=60.0).succeeded
+
+
+def test_waiting_for_somebody_elses_build_counts(runner: Runner) -> None:
+    steps = (f"echo {unique()}; sleep 5",)
+    with ThreadPoolExecutor(1) as pool:
+        patient = pool.submit(run, runner, *steps)
+        eventually(building, "it is being built")
+        hasty = run(runner, *steps, step_timeout=1.0)
+        assert hasty.reason is Reason.BUILD_FAILED
+        assert "stepTimeout of 1 s" in str(hasty.error)
+        # Whose build goes on undisturbed.
+        assert not patient.done()
+        assert patient.result().succeeded
+
+
+@pytest.mark.parametrize("asked", [None, 100.0])
+def test_no_more_time_than_the_runner_gives(start_runner: StartRunner, asked: float | None) -> None:
+    runner = start_runner(step_timeout=1.5)
+    result = run(runner, f"echo {unique()}; sleep 300", step_timeout=asked)
+    assert result.reason is Reason.BUILD_FAILED
+    assert "stepTimeout of 1.5 s" in str(result.error)
+    assert not containers_of(runner.config.server_id)
+
+
+@pytest.fixture
+def with_volume() -> Iterator[str]:
+    """An image with two volumes: one that the image has files for, one that it has not."""
+    name = f"light-run-test-volume:{unique()}"
+    repository, tag = name.split(":")
+    with engine_api() as api:
+        command = ["sh", "-c", "mkdir /data && echo old >/data/old && ln -s /nowhere /data/link"]
+        container = api.create_container(BUSYBOX, command, host_config={"NetworkMode": "none"})["Id"]
+        try:
+            api.start(container)
+            assert api.wait(container)["StatusCode"] == 0
+            conf = {"Volumes": {"/data": {}, "/empty": {}}, "Cmd": ["sh"]}
+            api.commit(container, repository, tag, conf=conf)
+        finally:
+            api.remove_container(container, force=True)
+        yield name
+        api.remove_image(name, force=True)
+
+
+@pytest.mark.parametrize(
+    ("step", "volume"),
+    [
+        ("echo new >/data/new", "/data"),
+        ("printf OLD\\\\n >/data/old", "/data"),
+        ("chmod 600 /data/old", "/data"),
+        ("rm /data/link", "/data"),
+        ("mkdir -p /empty/a/b", "/empty"),
+    ],
+)
+def test_what_a_step_writes_to_a_volume_is_not_lost_silently(
+    runner: Runner, with_volume: str, step: str, volume: str
+) -> None:
+    result = run(runner, f"echo {unique()}; {step}", entrypoint="ls /data /empty", image=with_volume)
+    assert (result.reason, result.logs) == (Reason.BUILD_FAILED, ())
+    assert f"changed files in {volume!r}" in str(result.error)
+    assert "write somewhere else" in str(result.error)
+    assert not containers_of(runner.config.server_id)
+    assert not step_images(runner.config.server_id)
+
+
+def test_steps_beside_the_volumes_of_an_image(runner: Runner, with_volume: str) -> None:
+    # What is in a volume only meanwhile is not lost, and steps have no input.
+    step = f"cat >/input; touch /data/lock; rm /data/lock; cat /data/old >/seen; echo {unique()}"
+    result = run(
+        runner, step, "echo 2 >>/seen", entrypoint="cat /seen /data/old /input; ls /empty", image=with_volume
+    )
+    assert (result.succeeded, result.logs) == (True, ("old", "2", "old")), result

@@ -138,6 +138,7 @@ def test_every_help_has_an_example_and_every_option_a_word(command: tuple[str, .
         (["run", "a", "-f", "/nowhere"], ["-f", "/nowhere"]),
         (["run", "a", "-e", "NOT_SET_HERE"], ["-e", "NOT_SET_HERE=VALUE"]),
         (["run", "a", "--timeout", "0"], ["--timeout"]),
+        (["run", "a", "--step-timeout", "0"], ["--step-timeout"]),
         (["run", "a", "--pull", "often"], ["missing", "always", "never"]),
         (["ps", "--status", "done"], ["succeeded"]),
         (["cp", "here", "there"], ["RUN:PATH"]),

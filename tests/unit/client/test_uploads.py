@@ -153,6 +153,7 @@ def test_every_option_has_its_field() -> None:
         "extract": ("o",),
         "steps": ("one",),
         "timeout": 0.0001,
+        "step_timeout": 2.5,
         "network": "none",
         "workdir": "/w",
         "limits": {"pids": 5},
@@ -165,13 +166,19 @@ def test_every_option_has_its_field() -> None:
     loaded = schema.load(schema.run_schema(Policy()), json.dumps({**asked, "files": {"a": ""}}).encode())
     # Those that have no field of their own, or that of another option.
     assert options.keys() | {"input", "files", "progress"} == Options.__annotations__.keys()
-    fields = {"steps": "run", "callback_url": "callbackUrl", "callback_secret": "callbackSecret"}
+    fields = {
+        "steps": "run",
+        "step_timeout": "stepTimeout",
+        "callback_url": "callbackUrl",
+        "callback_secret": "callbackSecret",
+    }
     assert loaded.keys() == {fields.get(name, name) for name in options} | {
         "image",
         "entrypoint",
         "detached",
         "files",
     }
+    assert asked["stepTimeout"] == 2500
     assert (asked["timeout"], asked["run"], asked["entrypoint"]) == (1, ["one"], """sh -c 'it'"'"'s'""")
     assert request("a", "x | y", {"input": None, "env": None}) == {
         "image": "a",

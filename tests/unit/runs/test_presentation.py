@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from light_run.engine.spec import ExtractResult, Phase, Progress, Reason, RunArtifact, RunTimings
+from light_run.engine.spec import ExtractResult, Phase, Progress, Reason, RunArtifact, RunTimings, RunUsage
 from light_run.runs.model import CallbackState, Delivery, RunRecord, Status
 from light_run.runs.presentation import CHUNK, run_state, server_timing, stream_state, timestamp
 
@@ -30,6 +30,7 @@ FULL = RunRecord(
     extracted=(ExtractResult("d", "ok", 3), ExtractResult("x", "error", 0, "too big")),
     queued_ms=1.26,
     timings=RunTimings(image=2, start=3.333, run=4, extract=5),
+    usage=RunUsage(oom_kills=1),
     logs_truncated=True,
     callback=CallbackState(Delivery.PENDING, 2, 503, NOW),
 )
@@ -120,6 +121,7 @@ def test_a_run_that_ended_shows_everything() -> None:
             {"path": "x", "status": "error", "bytes": 0, "error": "too big"},
         ],
         "timings": {"queuedMs": 1.3, "imageMs": 2, "startMs": 3.3, "runMs": 4, "extractMs": 5},
+        "usage": {"oomKills": 1},
         "parked": False,
         "logsTruncated": True,
         "callback": {

@@ -46,7 +46,9 @@ def faults(**fields: Any) -> list[Fault]:
 
 
 def test_defaults() -> None:
-    assert spec() == RunSpec(image="alpine:3.19", files={"a.sh": "echo hi"}, limits=Limits())
+    assert spec() == RunSpec(
+        image="alpine:3.19", files={"a.sh": "echo hi"}, limits=Limits(), step_timeout=1200.0
+    )
 
 
 def test_everything() -> None:
@@ -56,6 +58,7 @@ def test_everything() -> None:
         run=["x", "y"],
         input={"k": [0]},
         timeout=1500,
+        stepTimeout=2500,
         network="none",
         workdir="/w",
         env={"_A1": 'q"uote\n$()'},
@@ -70,6 +73,7 @@ def test_everything() -> None:
         steps=("x", "y"),
         stdin=b'{"k":[0]}',
         timeout=1.5,
+        step_timeout=2.5,
         network="none",
         workdir="/w",
         env={"_A1": 'q"uote\n$()'},

@@ -113,6 +113,14 @@ def test_other_forms_of_the_event(engine: Engine, stream: EventStream, line: byt
         assert pending.wait(SOON) == 5
 
 
+def test_an_engine_that_reports_out_of_memory(engine: Engine, stream: EventStream) -> None:
+    with closing(engine.pending_exit("a")) as first, closing(engine.pending_exit("b")) as second:
+        out = b'{"Type": "container", "Action": "oom", "Actor": {"ID": "a", "Attributes": {}}}\n'
+        stream.send(out + out, die("a", "0"), die("b", "0"))
+        assert (first.wait(SOON), second.wait(SOON)) == (0, 0)
+        assert (first.memory.kills, second.memory.kills) == (1, 0)
+
+
 def test_an_event_without_a_code_has_the_engine_asked(engine: Engine, stream: EventStream) -> None:
     with closing(engine.pending_exit("a")) as pending:
         stream.send(die("a", "", name="image"))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from light_run.engine.spec import ExtractResult, Limits, Reason, RunArtifact, RunSpec, RunTimings
+from light_run.engine.spec import ExtractResult, Limits, Reason, RunArtifact, RunSpec, RunTimings, RunUsage
 from light_run.errors import InsufficientStorage, JournalError
 from light_run.runs.callbacks.delivery import Recipient
 from light_run.runs.model import CallbackState, Delivery, RunRecord, Status
@@ -39,6 +39,7 @@ FULL = RunRecord(
     extracted=(ExtractResult("d", "ok", 3), ExtractResult("x", "error", 0, "too big")),
     queued_ms=1.5,
     timings=RunTimings(image=1, start=2, run=3, extract=4),
+    usage=RunUsage(oom_kills=2),
     logs_truncated=True,
     parked=True,
     callback=CALLBACK,
@@ -49,6 +50,7 @@ SPEC = RunSpec(
     steps=("a", "b"),
     stdin=b"\x00\xff bytes",
     timeout=1.5,
+    step_timeout=2.5,
     network="none",
     workdir="/w",
     env={"A": "b\nü"},
@@ -91,6 +93,12 @@ def test_the_example_has_every_field_so_that_none_is_forgotten() -> None:
     }
     # What it is doing right now is of no use later.
     assert same == {"id", "status", "created_at", "phase", "progress"}
+
+
+def test_a_run_of_0_3_has_no_usage() -> None:
+    kept = json.loads(encode_run(FULL))
+    del kept["usage"]
+    assert decode_run(json.dumps(kept), encode_callback(CALLBACK)) == replace(FULL, usage=RunUsage())
 
 
 @pytest.mark.parametrize("spec", [SPEC, RunSpec(image="alpine")], ids=["everything", "next to nothing"])
