@@ -159,6 +159,7 @@ def _service(settings: Settings, metrics: RunMetrics, identity: state_dir.Identi
         metrics=metrics,
         copied=identity.copied,
         max_pause=settings.max_pause,
+        id_prefix=settings.id_prefix or "",
     )
 
 

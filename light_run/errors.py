@@ -12,6 +12,11 @@ LightRunError
 │   ├── IdempotencyConflict    the key was used with another body
 │   ├── PayloadTooLarge        its files are more than the server takes
 │   └── InsufficientStorage    the state directory is full
+├── NetworkError
+│   ├── NetworkExists
+│   ├── NetworkConflict        its addresses overlap with another's
+│   ├── NetworkInUse
+│   └── NetworkNotFound        none that light-run created
 ├── JournalError               the journal cannot be used (newer, in use, not writable)
 ├── ArtifactError
 │   ├── InvalidPath            a path that leaves its folder, in any spelling
@@ -126,6 +131,26 @@ class InvalidPath(ArtifactError):
 
 class ArtifactNotFound(ArtifactError):
     """No such file or directory among the run's artifacts."""
+
+
+class NetworkError(LightRunError):
+    """A network of the engine cannot be created or deleted."""
+
+
+class NetworkExists(NetworkError):
+    """There is a network of that name already."""
+
+
+class NetworkConflict(NetworkError):
+    """The network's addresses overlap with those of another."""
+
+
+class NetworkInUse(NetworkError):
+    """A container is connected to the network."""
+
+
+class NetworkNotFound(NetworkError):
+    """light-run has created no network of that name."""
 
 
 class EngineError(LightRunError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from flask import Flask, Response
 from werkzeug.routing import BaseConverter
@@ -16,7 +17,7 @@ from light_run.api.requests.policy import Policy
 from light_run.api.responses import errors, slow_clients
 from light_run.api.responses.request_log import RequestLog
 from light_run.api.responses.slow_clients import SendLimit
-from light_run.api.routes import artifacts, health, info, metrics
+from light_run.api.routes import artifacts, health, info, metrics, networks
 from light_run.api.routes.logs import LogRoutes
 from light_run.api.routes.runs import RunRoutes
 from light_run.config.tokens import TokenFile
@@ -66,6 +67,11 @@ def create_api(
     app.url_map.merge_slashes = False
     app.url_map.converters["anything"] = _Anything
     secured = token is not None or named is not None
+    policy = replace(
+        policy,
+        is_tenant=lambda: bearer.owner() is not None,
+        owns_network=lambda name: service.networks.owns(name, bearer.owner() or ""),
+    )
     errors.register(app)
     origins.register(app, browsers or OriginPolicy(), secured=secured)
     bearer.register(app, service, token, named, trusted)
@@ -81,6 +87,7 @@ def create_api(
         threads=threads,
     )
     app.register_blueprint(routes.blueprint())
+    app.register_blueprint(networks.blueprint(service, body_limit=body_limit, body_timeout=body_timeout))
     app.register_blueprint(LogRoutes(service, followers).blueprint())
     app.register_blueprint(artifacts.blueprint(service, accel=accel))
     app.register_blueprint(openapi.blueprint(policy, body_limit=body_limit, secured=secured))

@@ -45,7 +45,9 @@ _PROGRESS_BAR_FROM = 4_000_000
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="download artifacts to DIRECTORY"
 )
 @click.option("-x", "--extract", multiple=True, metavar="PATH", help="keep a file or folder of the container")
-@click.option("--network", help="none, bridge or a network's name")
+@click.option(
+    "--network", "networks", multiple=True, help="none, bridge or a network's name; can be repeated"
+)
 @click.option(
     "-w", "--workdir", metavar="DIR", help="working directory, and where files are put [default: /app]"
 )

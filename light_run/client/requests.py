@@ -20,9 +20,10 @@ class Options(TypedDict, total=False):
     whose contents are sent. `stdin` is written to the program's standard input unchanged, `input` as JSON. `env` are
     environment variables. `extract` are paths in the container to keep as artifacts. `steps` are shell commands
     that are built into the image first. `timeout` is in seconds, and so is `step_timeout`, for all `steps` together.
-    `network` is ``none``, ``bridge`` or the name of a network. `limits` has the keys ``memory``, ``cpus`` and
-    ``pids``. The final state is POSTed to `callback_url` and signed with `callback_secret`. `progress` is called with
-    the size of each chunk in bytes before it is sent; an exception it raises aborts the request.
+    `network` is ``none``, ``bridge`` or the name of a network; `networks` are several, in place of it. `limits` has the
+    keys ``memory``, ``cpus`` and ``pids``. The final state is POSTed to `callback_url` and signed with
+    `callback_secret`. `progress` is called with the size of each chunk in bytes before it is sent; an exception it
+    raises aborts the request.
     """
 
     files: Files | None
@@ -34,6 +35,7 @@ class Options(TypedDict, total=False):
     timeout: float | None
     step_timeout: float | None
     network: str | None
+    networks: Sequence[str] | None
     workdir: str | None
     limits: Mapping[str, Any] | None
     runtime: str | None
@@ -69,6 +71,7 @@ _FIELDS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("timeout", "timeout", partial(_milliseconds, "timeout")),
     ("step_timeout", "stepTimeout", partial(_milliseconds, "step_timeout")),
     ("network", "network", str),
+    ("networks", "networks", list),
     ("workdir", "workdir", str),
     ("limits", "limits", dict),
     ("runtime", "runtime", str),

@@ -131,6 +131,16 @@ def token(value: object) -> str:
     raise ValueError("give a token of ASCII letters, digits and punctuation, without spaces")
 
 
+def id_prefix(value: object) -> str:
+    """Read the prefix of run ids: lower-case letters, digits and hyphens."""
+    text = word(value)
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,31}", text):
+        raise ValueError(
+            "give up to 32 lower-case letters, digits and hyphens, beginning with a letter or digit"
+        )
+    return text
+
+
 def name(value: object) -> str:
     """Accept a name that the engine allows for runtimes and networks."""
     if _NAME.fullmatch(text := str(value).strip()):

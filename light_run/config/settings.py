@@ -155,6 +155,12 @@ class Settings:
     max_timeout: int = setting(
         3_600_000, readers.milliseconds(1, 86_400_000), "maximum timeout a run can set, in ms"
     )
+    id_prefix: str | None = setting(
+        None,
+        readers.id_prefix,
+        "prefix of run ids, which then have 12 random characters, such as light-runner-",
+        shown="none: run ids are UUIDs",
+    )
     max_pause: float = setting(
         3600.0,
         readers.seconds(1, 604_800),

@@ -2,9 +2,9 @@
 
 {"tokens": [{"name": "ci", "sha256": "<64 hex digits>", "scopes": ["read", "run"], "maxRuns": 4}]}
 
-The scopes are read (see runs), run (start, cancel and delete runs), metrics (read the metrics of the server) and
-admin (all of these, for the runs of every token). `maxRuns` is optional; it limits the token's runs that have not
-ended.
+The scopes are read (see runs), run (start, cancel and delete runs), metrics (read the metrics of the server), network
+(create and delete networks) and admin (all of these, for the runs of every token). `maxRuns` is optional; it limits the
+token's runs that have not ended.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from light_run.errors import SettingsError
 
 _log = logging.getLogger(__name__)
 
-READ, RUN, METRICS, ADMIN = "read", "run", "metrics", "admin"
-SCOPES = (READ, RUN, METRICS, ADMIN)
+READ, RUN, METRICS, NETWORK, ADMIN = "read", "run", "metrics", "network", "admin"
+SCOPES = (READ, RUN, METRICS, NETWORK, ADMIN)
 USUAL = (READ, RUN)
 MOST_RUNS = 1_000_000
 # Seconds between two checks whether the file has changed.

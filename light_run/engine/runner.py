@@ -26,6 +26,7 @@ from light_run.engine.run.launch import RunnerContext
 from light_run.engine.run.supervisor import Supervisor
 from light_run.engine.sandbox.disk import DiskWatch
 from light_run.engine.sandbox.networks import Networks
+from light_run.engine.sandbox.user_networks import UserNetworks
 from light_run.engine.spec import (
     Destinations,
     EngineHealth,
@@ -95,6 +96,9 @@ class Runner:
             ),
             leftovers=leftovers,
             disk=disk,
+        )
+        self.networks = UserNetworks(
+            self._engine, self.config.server_id, self.config.network, self._context.pool.release
         )
 
     def __enter__(self) -> Self:

@@ -44,7 +44,8 @@ class RunSpec:
     `stdin` is what the process reads before end-of-file; None is end-of-file at once. `timeout` is in
     seconds from the container's start, `step_timeout` for all steps together; None is the runner's own, which is also
     the most. `network` None is the isolated bridge, else ``none``, ``bridge``
-    or an existing network's name. `extract` lists container paths, absolute or relative to `workdir`, or
+    or an existing network's name; `networks` are further ones that the container is connected to.
+    `extract` lists container paths, absolute or relative to `workdir`, or
     patterns of such (`globs`). `limits` and `runtime` None are the runner's own. `pull` says when the
     registry is asked for the image: where the engine lacks it (``missing``), for each run (``always``), or
     ``never``. `owner` is the tenant, empty for the operator: cached steps are
@@ -66,6 +67,7 @@ class RunSpec:
     runtime: str | None = None
     pull: Pull = "missing"
     owner: str = ""
+    networks: tuple[str, ...] = ()
 
 
 class Firewall(str, Enum):
@@ -74,6 +76,21 @@ class Firewall(str, Enum):
     ACTIVE = "active"
     ABSENT = "absent"
     NOT_NEEDED = "not_needed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSpec:
+    """A network to create.
+
+    Containers on it reach each other if `icc`. `ipam` has ``Subnet``, ``Gateway`` and ``IPRange``, all optional, as the
+    engine's API names them. `owner` is the tenant, empty for the operator.
+    """
+
+    name: str
+    icc: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    ipam: Mapping[str, str] = field(default_factory=dict)
+    owner: str = ""
 
 
 class Reason(str, Enum):

@@ -7,7 +7,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Protocol
 
-from light_run.engine.spec import Destinations, File, Files, Firewall, Observer, RunResult, RunSpec
+from light_run.engine.spec import (
+    Destinations,
+    File,
+    Files,
+    Firewall,
+    NetworkSpec,
+    Observer,
+    RunResult,
+    RunSpec,
+)
 from light_run.engine.stop import StopRequest
 
 
@@ -101,11 +110,34 @@ class IntakePort(Protocol):
         """An empty file without a name, on the disk that the files are on."""
 
 
+class NetworksPort(Protocol):
+    """Networks of the engine that clients create."""
+
+    def create(self, spec: NetworkSpec, *, exclusive: bool = False) -> None:
+        """Create a network. Raises `NetworkError`, InvalidSpec, EngineError."""
+
+    def exists(self, name: str) -> bool:
+        """Return True if the engine has a network of that name. Raises EngineError."""
+
+    def owns(self, name: str, owner: str) -> bool:
+        """Return True if `owner` has created the network `name` here. Raises EngineError."""
+
+    def delete(self, name: str, owner: str | None) -> None:
+        """Delete a network of `owner` (None: anybody). Raises `NetworkError`, InvalidSpec, EngineError."""
+
+    def clean_up(self, prefix: str, max_age: float, owner: str | None) -> int:
+        """Delete unused networks older than `max_age` seconds; returns how many. Raises EngineError."""
+
+
 class RunnerPort(Protocol):
     """Runs containers, and takes up what an earlier server with the same id left.
 
     What becomes of a run is data in its result, never an exception.
     """
+
+    @property
+    def networks(self) -> NetworksPort:
+        """The networks that clients create."""
 
     def stage(self, run_id: str, files: Files) -> object:
         """Write `files` where `run` will find them. Raises OSError, and leaves nothing behind then."""

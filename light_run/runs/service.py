@@ -31,7 +31,7 @@ from light_run.runs.execution.recovery import RecoveredJob, in_order
 from light_run.runs.execution.reservation import Reservation, full_disk_refused
 from light_run.runs.metrics import Levels, NoMetrics, RunMetrics
 from light_run.runs.model import RunRecord, RunRequest, Status, accept
-from light_run.runs.ports import HealthPort, RunnerPort
+from light_run.runs.ports import HealthPort, NetworksPort, RunnerPort
 from light_run.runs.storage import retention as retentions
 from light_run.runs.storage.entries import IdempotencyKey, JournalStep
 from light_run.runs.storage.journal import Journal
@@ -76,6 +76,7 @@ class RunService:
         metrics: RunMetrics | None = None,
         copied: bool = False,
         max_pause: float = 3600.0,
+        id_prefix: str = "",
     ) -> None:
         self.runner = runner
         self.artifacts = artifacts
@@ -98,6 +99,7 @@ class RunService:
         self._quota = Quota(self._store)
         self._lock = threading.Lock()
         self._max_pause = max_pause
+        self._id_prefix = id_prefix
         self._periodic = Periodic("light-run-pauses", self.step, PAUSE_CHECKS)
         self._jobs: dict[str, RunJob] = {}
         found = in_order(self.registry.load(copied=copied))
@@ -160,7 +162,7 @@ class RunService:
 
         `max_runs` caps the runs of `owner`. Raises `Overloaded`; `InsufficientStorage` for a disk that fills.
         """
-        run_id = str(uuid.uuid4())
+        run_id = self._new_id()
         with self._quota.reserve(owner, max_runs, run_id), full_disk_refused(run_id):
             try:
                 self._executor.reserve()
@@ -210,6 +212,11 @@ class RunService:
         """At most `limit` runs, newest first, and whether more follow; see `RunTable.list`."""
         return self._store.list(status=status, limit=limit, before=before, owner=owner)
 
+    @property
+    def networks(self) -> NetworksPort:
+        """The networks that clients create."""
+        return self.runner.networks
+
     def stop(self, run_id: str, stop: Stop = CANCEL) -> None:
         """End a run in whatever state; it has ended when this returns, if the engine does its part soon.
 
@@ -242,6 +249,13 @@ class RunService:
                 if paused_at is not None and now - paused_at.timestamp() > self._max_pause:
                     job.resume()
                     _log.warning("run resumed: it was paused for too long", extra={"run": job.run_id})
+
+    def _new_id(self) -> str:
+        if not self._id_prefix:
+            return str(uuid.uuid4())
+        while (run_id := f"{self._id_prefix}{str(uuid.uuid4())[:12]}") in self._store:
+            pass
+        return run_id
 
     def _job(self, run_id: str) -> RunJob:
         self._store.get(run_id)

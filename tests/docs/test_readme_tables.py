@@ -28,7 +28,17 @@ from light_run.config import tokens
 from light_run.config.settings import Settings, table
 from light_run.config.tokens import TokenFile
 from light_run.engine import DROPPED_CAPABILITIES, Limits, Phase, Progress, Reason
-from light_run.errors import IdempotencyConflict, InsufficientStorage, Overloaded, RunNotStarted
+from light_run.errors import (
+    EngineUnavailable,
+    IdempotencyConflict,
+    InsufficientStorage,
+    NetworkConflict,
+    NetworkExists,
+    NetworkInUse,
+    NetworkNotFound,
+    Overloaded,
+    RunNotStarted,
+)
 from light_run.runs.model import Delivery, RunRecord, Status
 from light_run.runs.presentation import run_state
 from light_run.runs.service import RunService
@@ -42,9 +52,6 @@ from tests.support.server import Server, run_cli, running_server
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 API_SOURCES = sorted((REPOSITORY / "light_run" / "api").rglob("*.py"))
 MIB = 1024 * 1024
-
-# Words that the code has for what cannot come about: nothing asks the engine while a request waits.
-NEVER_ANSWERED = {"engine_unavailable"}
 
 TYPES: dict[type[fields.Field[Any]], str] = {
     ours.Text: "string",
@@ -147,7 +154,9 @@ def test_endpoints() -> None:
     app = create_api(service, token=None, body_limit=1000, policy=Policy())
     routes = set()
     for rule in app.url_map.iter_rules():
-        path = rule.rule.replace("<run_id>", "ID").replace("<anything:rest>", "PATH")
+        path = (
+            rule.rule.replace("<run_id>", "ID").replace("<name>", "NAME").replace("<anything:rest>", "PATH")
+        )
         routes |= {(method, path) for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
     assert {(row[0], row[1]) for row in rst.table(README, "endpoints-table")} == routes
 
@@ -387,6 +396,11 @@ PROVOKED: dict[tuple[int, str], Callable[[Server, dict[str, Any]], Answer]] = {
     (404, "artifact_not_found"): asking("GET", "/runs/ID/artifacts/nothing"),
     (405, "method_not_allowed"): asking("PUT", "/run"),
     (408, "request_timeout"): too_slow,
+    (404, "network_not_found"): failing(NetworkNotFound("not ours")),
+    (409, "network_exists"): failing(NetworkExists("there is one")),
+    (409, "network_conflict"): failing(NetworkConflict("overlaps")),
+    (409, "network_in_use"): failing(NetworkInUse("in use")),
+    (503, "engine_unavailable"): failing(EngineUnavailable("away")),
     (409, "not_started"): failing(RunNotStarted("the run has not started yet")),
     (409, "idempotency_conflict"): failing(IdempotencyConflict("another body")),
     (413, "payload_too_large"): asking("POST", "/run", data=bytes(10 * MIB + 1)),
@@ -407,7 +421,7 @@ def test_errors_are_all_there() -> None:
     assert sorted(shown) == sorted(PROVOKED)
     answered = {word for _, word in errors._ANSWERS.values()} | set(errors._WORDS.values())
     answered |= {refusal[-1] for refusal in _REFUSALS} | words_of_api(r'error_response\(\s*"([a-z_]+)"')
-    assert answered - NEVER_ANSWERED == {word for _, word in shown}
+    assert answered == {word for _, word in shown}
 
 
 @pytest.mark.parametrize(("status", "word"), list(PROVOKED))

@@ -84,9 +84,9 @@ def described_answer(method: str, path: str, status: int) -> Json | None:
 def find_operation(method: str, path: str) -> Json | None:
     """The operation that answers `method` of `path`."""
     for template, item in document()["paths"].items():
-        pattern = template.replace("{run_id}", "[^/]*").replace("{path}", r"[\s\S]*")
-        if re.fullmatch(pattern, path):
-            found: Json | None = item.get(method)
+        pattern = re.sub(r"\{\w+\}", "[^/]*", template.replace("{path}", r"[\s\S]*"))
+        if method in item and re.fullmatch(pattern, path):
+            found: Json = item[method]
             return found
     return None
 

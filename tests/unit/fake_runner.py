@@ -16,6 +16,7 @@ from light_run.engine.spec import (
     File,
     Files,
     Firewall,
+    NetworkSpec,
     Observer,
     Phase,
     Progress,
@@ -25,7 +26,7 @@ from light_run.engine.spec import (
     RunTimings,
 )
 from light_run.engine.stop import StopRequest
-from light_run.errors import EngineUnavailable
+from light_run.errors import EngineUnavailable, NetworkExists
 
 OK = RunResult(reason=Reason.EXIT, exit_code=0, timings=RunTimings(image=1, start=2, run=3, extract=4))
 ERRORS = {
@@ -80,6 +81,38 @@ class Script:
     stops_at: str = ""
 
 
+class FakeNetworks:
+    """Networks by name, with who created each."""
+
+    def __init__(self) -> None:
+        self.owners: dict[str, str] = {}
+
+    def create(self, spec: NetworkSpec, *, exclusive: bool = False) -> None:
+        """See `UserNetworks`."""
+        if exclusive and spec.name in self.owners:
+            raise NetworkExists("there is one already")
+        self.owners.setdefault(spec.name, spec.owner)
+
+    def exists(self, name: str) -> bool:
+        """See `UserNetworks`."""
+        return name in self.owners
+
+    def owns(self, name: str, owner: str) -> bool:
+        """See `UserNetworks`."""
+        return self.owners.get(name) == owner
+
+    def delete(self, name: str, owner: str | None) -> None:
+        """See `UserNetworks`."""
+        self.owners.pop(name, None)
+
+    def clean_up(self, prefix: str, max_age: float, owner: str | None) -> int:
+        """See `UserNetworks`."""
+        found = [name for name in self.owners if name.startswith(prefix)]
+        for name in found:
+            del self.owners[name]
+        return len(found)
+
+
 class FakeRunner:
     """Runs end at once; after `hold` they wait for `end`."""
 
@@ -96,6 +129,7 @@ class FakeRunner:
         self.adopted: dict[str, datetime] = {}
         self.over: list[str] = []
         self.paused: set[str] = set()
+        self.networks = FakeNetworks()
         self.cleared: list[str] = []
         self.started = self.closed = self.parked = 0
         self.health_now = FakeHealth()

@@ -91,6 +91,8 @@ def _scope() -> str:
     # What is measured is of everybody's runs.
     if request.path == metrics.PATH:
         return tokens.METRICS
+    if request.path == "/networks" or request.path.startswith("/networks/"):
+        return tokens.NETWORK
     return tokens.READ if request.method in _LOOKING else tokens.RUN
 
 

@@ -19,7 +19,7 @@ ENDED: dict[str, Any] = {
             "description": "Sent until it is taken, after growing pauses, for a day. It may come more than once: tell "
             "callbacks apart by `webhook-id`. Redirects are not followed.",
             "parameters": [
-                _header("webhook-id", "The id of the run.", always=True, format="uuid"),
+                _header("webhook-id", "The id of the run.", always=True),
                 _header("webhook-timestamp", "Seconds since 1970.", always=True, pattern=r"^\d+$"),
                 _header(
                     "webhook-signature",

@@ -10,12 +10,13 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema, fields
 
-from light_run.api.openapi import artifacts, errors, logs, runs, service
+from light_run.api.openapi import artifacts, errors, logs, networks, runs, service
 from light_run.api.openapi import schemas as answers
 from light_run.api.openapi import texts as words
 from light_run.api.openapi.operation import Operation
 from light_run.api.requests import schema as schemas
 from light_run.api.requests.controls import DEFAULT_GRACE, DEFAULT_SIGNAL, stop_schema
+from light_run.api.requests.networks import cleanup_schema, network_schema
 from light_run.api.requests.policy import Policy
 from light_run.version import __version__
 
@@ -57,6 +58,9 @@ def describe(policy: Policy, *, body_limit: int, secured: bool) -> dict[str, Any
     request = _request(policy)
     spec.components.schema("RunRequest", schema=request)
     spec.components.schema("StopRequest", schema=_stop())
+    for name, described in (("NetworkRequest", network_schema()), ("NetworkCleanup", cleanup_schema())):
+        _say(described, words.NETWORK, {})
+        spec.components.schema(name, schema=described)
     # As a part of a request that brings its files along in others.
     spec.components.schema("UploadRequest", schema=_without_files(request))
     # Where apispec does not look for schemas: what is within a text.
@@ -67,6 +71,7 @@ def describe(policy: Policy, *, body_limit: int, secured: bool) -> dict[str, Any
         *runs.operations(body_limit),
         *logs.operations(),
         *artifacts.operations(),
+        *networks.operations(),
         *service.operations(),
     ):
         spec.path(operation.path, operations={operation.method: _operation(operation, secured=secured)})

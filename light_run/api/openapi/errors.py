@@ -21,6 +21,10 @@ WORDS: dict[str, tuple[int, str]] = {
     "artifact_not_found": (404, "The run has no such file or directory."),
     "method_not_allowed": (405, "The route does not know the method."),
     "request_timeout": (408, "The headers or the body took too long to arrive."),
+    "network_not_found": (404, "light-run has created no network of that name."),
+    "network_exists": (409, "There is a network of that name."),
+    "network_conflict": (409, "The addresses overlap with those of another network."),
+    "network_in_use": (409, "A container is connected to the network."),
     "not_started": (409, "The run has no container at work yet."),
     "idempotency_conflict": (409, "The `Idempotency-Key` was used with another body."),
     "payload_too_large": (413, "The body is longer than the server takes."),
@@ -31,6 +35,7 @@ WORDS: dict[str, tuple[int, str]] = {
     "headers_too_large": (431, "Too many headers, or too long ones."),
     "internal_error": (500, "A fault of light-run; its log has the rest."),
     "not_implemented": (501, "A Transfer-Encoding other than chunked."),
+    "engine_unavailable": (503, "The container engine does not answer."),
     "overloaded": (503, "There is no room for this now."),
     "insufficient_storage": (507, "The server has no room for the files of the run."),
 }

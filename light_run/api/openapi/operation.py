@@ -16,7 +16,7 @@ RUN_ID = {
     "in": "path",
     "required": True,
     "description": "The run's `id`.",
-    "schema": {"type": "string", "format": "uuid"},
+    "schema": {"type": "string", "pattern": "^[a-z0-9-]{1,64}$"},
     "example": texts.RUN_ID,
 }
 

@@ -112,7 +112,11 @@ def _looking() -> Iterator[Operation]:
                 "How many, at most.",
                 {"type": "integer", "minimum": 1, "maximum": MOST_LISTED, "default": MOST_LISTED},
             ),
-            query("before", "Go on behind the run with this id.", {"type": "string", "format": "uuid"}),
+            query(
+                "before",
+                "Go on behind the run with this id.",
+                {"type": "string", "pattern": "^[a-z0-9-]{1,64}$"},
+            ),
         ],
         answers={
             200: answer(

@@ -12,7 +12,8 @@ from light_run.runs.model import Delivery, Status
 
 Json = dict[str, Any]
 
-_UUID: Json = {"format": "uuid"}
+# A UUID, or LIGHT_RUN_ID_PREFIX and 12 characters.
+_RUN_ID: Json = {"pattern": "^[a-z0-9-]{1,64}$"}
 _TIME: Json = {"format": "date-time", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.]\d{3}Z$"}
 
 
@@ -165,6 +166,26 @@ class FolderEntrySchema(ResponseSchema):
     type = _choice(None, ["file", "directory"])
 
 
+class NetworkSchema(ResponseSchema):
+    """A network that exists."""
+
+    name = _text("Its name.")
+    created = fields.Boolean(required=True, metadata={"description": "Always true."})
+
+
+class NetworkStateSchema(ResponseSchema):
+    """Whether there is a network."""
+
+    name = _text("Its name.")
+    exists = fields.Boolean(required=True, metadata={"description": "Whether the engine has it."})
+
+
+class NetworkCleanupResultSchema(ResponseSchema):
+    """The result of a clean-up."""
+
+    removed = _count("How many networks were deleted.")
+
+
 class ExtractedSchema(ResponseSchema):
     """What became of one `extract` entry."""
 
@@ -220,7 +241,7 @@ class CallbackSchema(ResponseSchema):
 class AcceptedSchema(ResponseSchema):
     """The answer to a detached run."""
 
-    id = _text("The run's.", schema=_UUID)
+    id = _text("The run's.", schema=_RUN_ID)
     status = _choice("`queued` where it has to wait.", Status)
     url = _text("Where to ask for it.", schema={"pattern": "^/runs/"})
 
@@ -228,7 +249,7 @@ class AcceptedSchema(ResponseSchema):
 class RunSummarySchema(ResponseSchema):
     """A run as it is listed; what it does not have is left out."""
 
-    id = _text("A UUID.", schema=_UUID)
+    id = _text("A UUID.", schema=_RUN_ID)
     status = _choice("`succeeded` is exit code 0 within the time.", Status)
     startedAt = _text("When it left the queue; when it came in, as long as it waits.", schema=_TIME)
     finishedAt = _text("When it ended.", required=False, schema=_TIME)

@@ -15,6 +15,8 @@ FIELDS = {
     "stepTimeout": "Milliseconds for all steps of `run` together, with the time in which they wait for another "
     "request's build of the same; then the run ends as `build_failed`.",
     "network": "`none`, `bridge` or the name of a network that exists. Left out: the isolated network.",
+    "networks": "Networks of the container, in place of `network`: the first is its own, and the others are connected "
+    "before the command starts. `none` stands alone.",
     "workdir": "Files land here, and the command starts here.",
     "env": (
         "Environment variables, passed as they are: 131071 bytes each at most, with name and `=`, and 1.5 MiB in all."
@@ -27,6 +29,17 @@ FIELDS = {
     "limits": "At most what the server allows.",
     "runtime": "A runtime of the engine that the server allows.",
     "pull": "When the registry is asked for the image: where the engine does not have it, each time, or never.",
+}
+
+NETWORK = {
+    "name": "Letters, digits, `_`, `.` and `-`; not a name of the engine's own.",
+    "driver": "`bridge`, the only one.",
+    "iccEnabled": "Whether containers on the network reach each other. Left out: they do not.",
+    "exclusive": "Whether a network that exists already is an error.",
+    "labels": "Labels of the network at the engine.",
+    "ipam": "Addresses: `subnet`, `gateway` and `ipRange`, each of them optional.",
+    "prefix": "Only names that begin with this.",
+    "maxAgeMs": "Only networks that are at least so many milliseconds old.",
 }
 
 STOP = {

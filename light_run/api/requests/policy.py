@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -20,7 +20,8 @@ class Policy:
 
     `limits`, `timeout` (ms) and `pull` are what a run gets that asks for none; `most` and `max_timeout` what
     it may ask for; `step_timeout` (ms) is both. `images` and `networks` are patterns, None allows all;
-    `runtimes` are names.
+    `runtimes` are names. `is_tenant` tells of the request at hand whether its token is a named one without scope admin,
+    `owns_network` whether that token created a network.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -32,6 +33,8 @@ class Policy:
     images: tuple[str, ...] | None = None
     networks: tuple[str, ...] | None = None
     pull: Pull = "missing"
+    is_tenant: Callable[[], bool] = lambda: False
+    owns_network: Callable[[str], bool] = lambda _: False
 
     def allows_image(self, image: str) -> bool:
         """True where a pattern fits `image`, in whichever way it may be written.
@@ -48,9 +51,17 @@ class Policy:
         patterns = [pattern for pattern in self.images if "@" in pattern or "@" not in image]
         return any(matches(patterns, each) for each in spellings(image))
 
+    @property
+    def allowed_networks(self) -> tuple[str, ...] | None:
+        """The patterns of networks that the request at hand may name; None allows all."""
+        if self.networks is None and self.is_tenant():
+            return ("none",)
+        return self.networks
+
     def allows_network(self, network: str) -> bool:
-        """True where a pattern fits `network`."""
-        return self.networks is None or matches(self.networks, network)
+        """True if a pattern fits `network`, or its token created the network."""
+        patterns = self.allowed_networks
+        return patterns is None or matches(patterns, network) or self.owns_network(network)
 
 
 def matches(patterns: Sequence[str], text: str) -> bool:

@@ -79,7 +79,13 @@ class RunRequestBase(Strict):
 
     json_schema: ClassVar[Mapping[str, Any]] = {
         **Strict.json_schema,
-        "not": {"anyOf": [{"required": ["run", "setup"]}, {"required": ["input", "stdin"]}]},
+        "not": {
+            "anyOf": [
+                {"required": ["run", "setup"]},
+                {"required": ["input", "stdin"]},
+                {"required": ["network", "networks"]},
+            ]
+        },
     }
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
@@ -93,6 +99,10 @@ class RunRequestBase(Strict):
                 f"all of it may have {_LONGEST_EXEC}, use files"
             )
             problems["env"] = [FieldFault("too_long", right)]
+        if "network" in original and "networks" in original:
+            problems["networks"] = [FieldFault("conflict", "is given beside network; give one of them")]
+        elif len(set(data.get("networks", ()))) > 1 and "none" in data["networks"]:
+            problems["networks"] = [FieldFault("conflict", 'has "none" beside other networks; give it alone')]
         if "input" in original and "stdin" in original:
             problems["stdin"] = [FieldFault("conflict", "is given beside input; give one of them")]
         if problems:
@@ -160,6 +170,7 @@ def run_schema(policy: Policy) -> Schema:
             "timeout": Integer("milliseconds", least=1, most=policy.max_timeout),
             "stepTimeout": Integer("milliseconds", least=1, most=policy.step_timeout),
             "network": Text(_network_check(policy), most=100, schema=_NETWORK_NAME),
+            "networks": TextList(Text(_network_check(policy), most=100, schema=_NETWORK_NAME), most=20),
             "workdir": Text(_absolute, most=200, schema=_ABSOLUTE),
             "env": Env(),
             "extract": TextList(Text(_no_parent, most=1024, schema={"not": _PARENT}), most=20),
@@ -198,6 +209,7 @@ def load(schema: Schema, body: bytes, optional: Sequence[str] = ()) -> dict[str,
 
 def run_spec(loaded: Mapping[str, Any], policy: Policy, owner: str = "") -> RunSpec:
     """The run that the fields `loaded` ask for, as `owner`'s."""
+    networks = tuple(dict.fromkeys(loaded.get("networks", ())))
     return RunSpec(
         image=loaded["image"],
         files=loaded.get("files", {}),
@@ -206,7 +218,8 @@ def run_spec(loaded: Mapping[str, Any], policy: Policy, owner: str = "") -> RunS
         stdin=loaded.get("stdin", loaded.get("input")),
         timeout=loaded.get("timeout", policy.timeout) / 1000,
         step_timeout=loaded.get("stepTimeout", policy.step_timeout) / 1000,
-        network=loaded.get("network"),
+        network=networks[0] if networks else loaded.get("network"),
+        networks=networks[1:],
         workdir=loaded.get("workdir", "/app"),
         env=loaded.get("env", {}),
         extract=tuple(loaded.get("extract", ())),
@@ -256,8 +269,10 @@ def _network_check(policy: Policy) -> Any:
                 f"is {shown(network)}; it must be none, bridge or the name of a network that exists",
             )
         if not policy.allows_network(network):
-            allowed = ", ".join(policy.networks or ())
-            raise wrong("not_allowed", f"is {shown(network)}; this server allows {allowed}")
+            allowed = ", ".join(policy.allowed_networks or ())
+            raise wrong(
+                "not_allowed", f"is {shown(network)}; this server allows {allowed} (LIGHT_RUN_NETWORKS)"
+            )
 
     return check
 

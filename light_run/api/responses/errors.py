@@ -26,6 +26,10 @@ _WORDS = {
 _ANSWERS: dict[type[errors.LightRunError], tuple[int, str]] = {
     errors.RunNotFound: (404, "not_found"),
     errors.RunNotStarted: (409, "not_started"),
+    errors.NetworkExists: (409, "network_exists"),
+    errors.NetworkConflict: (409, "network_conflict"),
+    errors.NetworkInUse: (409, "network_in_use"),
+    errors.NetworkNotFound: (404, "network_not_found"),
     errors.Overloaded: (503, "overloaded"),
     errors.IdempotencyConflict: (409, "idempotency_conflict"),
     errors.PayloadTooLarge: (413, "payload_too_large"),

@@ -369,12 +369,36 @@ class Engine:
             found = [each for each in found if each["Name"] == name]
         return sorted(found, key=lambda each: (each["Created"], each["Id"]))
 
-    def create_network(self, name: str, options: Mapping[str, str], labels: Mapping[str, str]) -> None:
-        """Create a bridge network; 409 where the name is taken."""
+    def create_network(
+        self,
+        name: str,
+        options: Mapping[str, str],
+        labels: Mapping[str, str],
+        ipam: Mapping[str, str] | None = None,
+    ) -> None:
+        """Create a bridge network; 409 if the name is taken.
+
+        `ipam` has ``Subnet``, ``Gateway`` and ``IPRange``, each of them optional.
+        """
         with translated_errors():
             self.api.create_network(
-                name, driver="bridge", options=dict(options), labels=dict(labels), check_duplicate=True
+                name,
+                driver="bridge",
+                options=dict(options),
+                labels=dict(labels),
+                ipam={"Driver": "default", "Config": [dict(ipam)]} if ipam else None,
+                check_duplicate=True,
             )
+
+    def connect(self, network: str, container: str) -> None:
+        """Connect a container to another network."""
+        with translated_errors():
+            self.api.connect_container_to_network(container, network)
+
+    def networks_with(self, label: str) -> list[dict[str, Any]]:
+        """Return the networks that have `label`."""
+        with translated_errors():
+            return list(self.api.networks(filters={"label": label}))
 
     def remove_network(self, network: str) -> None:
         """Remove the network with that id; 403 where a container is on it."""

@@ -118,6 +118,14 @@ class Pool:
             for key, count in pins.items():
                 self._kinds.setdefault(key, ParkedSet()).pinned = count
 
+    def release(self, network: str) -> None:
+        """Remove the parked containers on `network`."""
+        with self._lock:
+            keys = [key for key in self._kinds if key.network == network]
+            released = [parked for key in keys for parked in self._kinds.pop(key).ready]
+        for parked in released:
+            self._discard(parked)
+
     @property
     def size(self) -> int:
         """How many containers are parked."""

@@ -190,7 +190,8 @@ class Launch:
 
     def _take_parked(self, image: Image, network: str, placement: Placement) -> bytes | None:
         command = self._command()
-        if command is None or not passes_through_shell(_environment_names(image)):
+        # A parked container is on one network.
+        if self._spec.networks or command is None or not passes_through_shell(_environment_names(image)):
             return None
         spec, own = self._spec, self._own
         if launch_script(command, spec.env, "") is None:
@@ -235,6 +236,8 @@ class Launch:
             if mounted is None:
                 self._put_files(image, own.container, hosts=network == "none" and placement.takes_hosts)
             container = own.container
+            for name in spec.networks:
+                self._engine.connect(self._context.networks.ensure(name), container)
             self._context.networks.start_on(network, lambda: self._listen_and_start(container))
         except EngineRefused as error:
             raise StartFailed(f"image {spec.image!r} cannot be started: {error}") from error

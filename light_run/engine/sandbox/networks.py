@@ -38,7 +38,8 @@ _POLL_SECONDS = 0.1
 
 # One bridge for all runs, and none of them can reach another over it.
 _BRIDGE_NAME = "com.docker.network.bridge.name"
-_LABEL = "light-run.network"
+# Networks with this label are ours.
+LABEL = "light-run.network"
 _OPTIONS = {"com.docker.network.bridge.enable_icc": "false"}
 
 
@@ -144,7 +145,7 @@ class Networks:
         return found[0] if found else None
 
     def _removed(self, network: dict[str, Any]) -> bool:
-        if (network.get("Labels") or {}).get(_LABEL) is None:
+        if (network.get("Labels") or {}).get(LABEL) is None:
             return False
         try:
             self._engine.remove_network(network["Id"])
@@ -155,7 +156,7 @@ class Networks:
 
     def _create(self) -> dict[str, Any]:
         try:
-            self._engine.create_network(self._isolated, _OPTIONS, {_LABEL: "isolated"})
+            self._engine.create_network(self._isolated, _OPTIONS, {LABEL: "isolated"})
         except EngineRefused as error:
             if not error.conflict:
                 raise StartFailed(
@@ -172,7 +173,7 @@ class Networks:
             if self._bridge not in (None, bridge):
                 unprotect(self._bridge)
             self._bridge = bridge
-        if not self._is_guarded(network["Name"]):
+        if not self._is_guarded(network["Name"]) and LABEL not in (network.get("Labels") or {}):
             return
         state = self._look(network)
         if state is Firewall.ABSENT and network["Id"] not in self._warned:

@@ -95,6 +95,7 @@ def encode_spec(spec: RunSpec) -> str:
             "runtime": spec.runtime,
             "pull": spec.pull,
             "owner": spec.owner,
+            "networks": spec.networks,
         }
     )
 
@@ -108,8 +109,9 @@ def decode_spec(text: str, stdin: bytes | None, run: str) -> RunSpec:
     if limits is not None:
         memory, cpus, pids = limits
         limits = Limits(memory=memory, cpus=cpus, pids=pids)
+    networks = tuple(kept.pop("networks", ()))
     steps, extract = tuple(kept.pop("steps")), tuple(kept.pop("extract"))
-    return RunSpec(stdin=stdin, limits=limits, steps=steps, extract=extract, **kept)
+    return RunSpec(stdin=stdin, limits=limits, steps=steps, extract=extract, networks=networks, **kept)
 
 
 def _dump(kept: Any) -> str:

@@ -31,6 +31,9 @@ class RunTable:
     def __len__(self) -> int:
         return len(self._runs)
 
+    def __contains__(self, run_id: object) -> bool:
+        return run_id in self._runs
+
     def add(self, run: RunRecord) -> None:
         """Take in a new run."""
         with self._lock:

@@ -44,7 +44,13 @@ class Switchboard(Engine):
         self.asked.append(name)
         return [each for each in self.there if each["Name"] == name]
 
-    def create_network(self, name: str, options: Mapping[str, str], labels: Mapping[str, str]) -> None:
+    def create_network(
+        self,
+        name: str,
+        options: Mapping[str, str],
+        labels: Mapping[str, str],
+        ipam: Mapping[str, str] | None = None,
+    ) -> None:
         if self.refusal is not None:
             raise self.refusal
         self.made.append((name, dict(options), dict(labels)))
@@ -86,7 +92,13 @@ def test_the_isolated_one_that_is_there_is_taken() -> None:
 
 def test_two_servers_that_make_it_at_once() -> None:
     class Raced(Switchboard):
-        def create_network(self, name: str, options: Mapping[str, str], labels: Mapping[str, str]) -> None:
+        def create_network(
+            self,
+            name: str,
+            options: Mapping[str, str],
+            labels: Mapping[str, str],
+            ipam: Mapping[str, str] | None = None,
+        ) -> None:
             super().create_network(name, options, labels)
             raise EngineRefused(409, "network with name isolated already exists")
 
@@ -121,7 +133,13 @@ def test_of_several_that_are_in_use_or_somebody_s_none_goes() -> None:
 
 def test_the_one_that_another_server_makes_at_the_same_moment() -> None:
     class Raced(Switchboard):
-        def create_network(self, name: str, options: Mapping[str, str], labels: Mapping[str, str]) -> None:
+        def create_network(
+            self,
+            name: str,
+            options: Mapping[str, str],
+            labels: Mapping[str, str],
+            ipam: Mapping[str, str] | None = None,
+        ) -> None:
             super().create_network(name, options, labels)
             super().create_network(name, options, labels)
 
@@ -146,7 +164,13 @@ def test_a_start_that_finds_two() -> None:
 
 def test_two_threads_make_one() -> None:
     class Slow(Switchboard):
-        def create_network(self, name: str, options: Mapping[str, str], labels: Mapping[str, str]) -> None:
+        def create_network(
+            self,
+            name: str,
+            options: Mapping[str, str],
+            labels: Mapping[str, str],
+            ipam: Mapping[str, str] | None = None,
+        ) -> None:
             time.sleep(0.1)
             super().create_network(name, options, labels)
 
