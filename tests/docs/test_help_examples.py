@@ -17,10 +17,11 @@ ORDER = (
     *("token", "token list", "token remove", "token new"),
     *("run", "ps", "logs", "artifacts", "cp", "wait", "doctor", "pause", "resume", "cancel", "stop", "rm"),
 )
-# One never ends, and starts the server of these; the other's are for three shells, which are asked elsewhere.
 # The run that each of these needs; the others take one that has ended.
 RUNS = {**dict.fromkeys(("pause", "resume", "cancel"), "$at_work"), "stop": "$stopping"}
-ELSEWHERE = {"serve", "completion"}
+# One never ends, and starts the server of these; another's are for three shells, which are asked elsewhere; and one
+# would set rules of this machine's packet filter, in place of those of an engine of the tests' own.
+ELSEWHERE = {"serve", "completion", "firewall"}
 
 BEFORE = """
 . .venv/bin/activate

@@ -83,6 +83,16 @@ main(sys.argv[1:])
 """
 
 
+# All that the systemd unit and the compose file leave to it.
+COMMAND_RIGHTS = (
+    "setpriv",
+    "--bounding-set=-all,+net_admin,+net_raw",
+    "--inh-caps=-all",
+    "--no-new-privs",
+    "--",
+)
+
+
 @dataclass(frozen=True)
 class Place:
     """An engine in a network namespace of its own, where metadata services are within reach."""
@@ -132,7 +142,7 @@ class Place:
     def command(self, report: Path) -> Iterator[subprocess.Popen[str]]:
         """``light-run firewall`` under way, with its report at `report`."""
         process = subprocess.Popen(
-            [*self.inside, sys.executable, "-c", COMMAND, str(report), "firewall"],
+            [*self.inside, *COMMAND_RIGHTS, sys.executable, "-c", COMMAND, str(report), "firewall"],
             env=self.environment,
             stderr=subprocess.PIPE,
             text=True,
@@ -285,7 +295,7 @@ def test_the_command_makes_the_network_and_ends(place: Place, tmp_path: Path) ->
         for each in api.networks(names=[f"^{NETWORK}$"]):
             api.remove_network(each["Id"])
         report = tmp_path / "networks"
-        place.execute(sys.executable, "-c", COMMAND, str(report), "firewall", "--once")
+        place.execute(*COMMAND_RIGHTS, sys.executable, "-c", COMMAND, str(report), "firewall", "--once")
         assert report.read_text().split() == [api.inspect_network(NETWORK)["Id"]]
     assert report.stat().st_mode & 0o777 == 0o644
 
