@@ -39,6 +39,8 @@ def say_end(run: Run) -> None:
     """Say on stderr why a run ended, where it did not simply exit, and what could not be extracted."""
     if run.error:
         complain(tables.printable(run.error))
+    elif killed := run.usage.get("oomKills"):
+        complain(f"killed at the memory limit: {killed} of its processes, while the command went on")
     for entry in run.extracted:
         if entry.status != "ok":
             complain(f"{tables.printable(entry.path)}: {tables.printable(entry.error or entry.status)}")
