@@ -158,6 +158,7 @@ def _service(settings: Settings, metrics: RunMetrics, identity: state_dir.Identi
         callback_private=settings.callback_private,
         metrics=metrics,
         copied=identity.copied,
+        max_pause=settings.max_pause,
     )
 
 
@@ -186,6 +187,7 @@ def runner_config(settings: Settings, server_id: str) -> RunnerConfig:
         allow_unlimited=settings.allow_unlimited,
         registries=settings.registries,
         default_network=settings.network,
+        guarded=settings.guarded_networks,
         step_timeout=settings.step_timeout,
         pull_timeout=settings.pull_timeout,
         log_cap=settings.log_limit,

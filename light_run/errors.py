@@ -6,6 +6,7 @@ LightRunError
 ├── RunError                   a request about a run that cannot be met
 │   ├── RunNotFound
 │   ├── RunNotActive           cancelling what has ended
+│   ├── RunNotStarted          pausing what has not begun
 │   ├── RunActive              deleting what still runs
 │   ├── Overloaded             no room for another run now
 │   ├── IdempotencyConflict    the key was used with another body
@@ -81,6 +82,10 @@ class RunNotFound(RunError):
 
 class RunNotActive(RunError):
     """The run has ended already."""
+
+
+class RunNotStarted(RunError):
+    """The run has no container at work yet."""
 
 
 class RunActive(RunError):

@@ -1,1 +1,1 @@
-"""One folder a run: what came out of its container, kept until it is deleted or evicted."""
+"""The artifacts of runs: one folder for each run, kept until it is deleted or evicted."""

@@ -1,4 +1,4 @@
-"""The one guard for paths that clients name, and how names that are not UTF-8 are written."""
+"""Validates the artifact paths that clients give, and encodes names that are not UTF-8."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _SEGMENTS = re.compile(r"[/\\]")
 _DRIVE = re.compile(r"[A-Za-z]:[/\\]")
 _UNDECODABLE = re.compile("[\udc80-\udcff]+")
 
-# A path that still changes after so many decodings was made to get past somebody.
+# A path that needs more decodings is an attempt to bypass a check.
 _MOST_DECODINGS = 4
 
 
 def segments(path: str) -> tuple[str, ...]:
-    """The segments of `path`, relative to a run's folder; none of them leads out of it, ``()`` is the folder.
+    """Split `path` into segments relative to a run's folder, none of which leads outside; ``()`` is the folder.
 
-    Raises `InvalidPath` for an absolute path, a NUL, and ``..`` in any spelling: behind backslashes, and
-    percent-encoded once more than HTTP did.
+    Raises `InvalidPath` for an absolute path, a NUL, and ``..`` in any spelling: with backslashes, or
+    percent-encoded more than once.
     """
     spelling = path
     for _ in range(_MOST_DECODINGS):
@@ -33,15 +33,15 @@ def segments(path: str) -> tuple[str, ...]:
 
 def _refuse(path: str) -> None:
     if "\0" in path:
-        raise InvalidPath("the path has a NUL in it")
+        raise InvalidPath("the path contains a NUL character")
     if path.startswith(("/", "\\")) or _DRIVE.match(path):
         raise InvalidPath("the path is absolute; it must be relative to the run's artifacts")
     if ".." in _SEGMENTS.split(path):
-        raise InvalidPath("the path has a '..' segment")
+        raise InvalidPath("the path contains a '..' segment")
 
 
 def printable(name: str) -> str:
-    """`name` fit for JSON: bytes that are not UTF-8 become ``%FF``, as they are asked for in a URL."""
+    """Encode `name` for JSON: bytes that are not UTF-8 become ``%FF``, as in the URL of the artifact."""
     if name.isascii():
         return name
     return _UNDECODABLE.sub(lambda match: quote_from_bytes(match[0].encode("utf-8", "surrogateescape")), name)

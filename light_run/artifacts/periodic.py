@@ -1,4 +1,4 @@
-"""Work that is done now and then: a step that takes the time as a parameter, and a thread that calls it."""
+"""Periodic work: calls a function with the current time, in a thread."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _log = logging.getLogger(__name__)
 
 
 class Periodic:
-    """Calls `step(now)` every `interval` seconds and when woken; `now` is what `clock` says, in seconds."""
+    """Calls `step(now)` every `interval` seconds and after `wake`; `now` is `clock()`, in seconds."""
 
     def __init__(
         self,
@@ -30,20 +30,20 @@ class Periodic:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread; its first step comes at once."""
+        """Start the thread and run the first step at once."""
         self._thread = threading.Thread(target=self._loop, name=self._name, daemon=True)
         self._thread.start()
 
     def wake(self) -> None:
-        """Have the next step now."""
+        """Run the next step now."""
         self._wake.set()
 
     def wake_in(self, seconds: float) -> None:
-        """From within a step: have the next one after so many seconds, if it would not come before anyway."""
+        """Run the next step after `seconds`, if `interval` is longer. Call this only within a step."""
         self._due = seconds
 
     def close(self) -> None:
-        """Wait for a step under way, then stop the thread."""
+        """Wait for the current step, then stop the thread."""
         self._stop.set()
         self._wake.set()
         if self._thread is not None:
@@ -56,6 +56,6 @@ class Periodic:
             try:
                 self._step(self._clock())
             except Exception:  # noqa: BLE001
-                # One bad step (a full disk, say) must not end all that would follow.
+                # A failed step, for example because of a full disk, must not stop the thread.
                 _log.exception("%s: a step failed", self._name)
             self._wake.wait(self._interval if self._due is None else min(self._due, self._interval))

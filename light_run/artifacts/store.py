@@ -1,4 +1,4 @@
-"""The folders that runs leave: listed, opened and removed without ever following a link."""
+"""Stores the artifacts of runs on disk; lists, opens and removes them without following links."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from light_run.errors import ArtifactNotFound, InvalidPath
 from light_run.system.removal import remove_tree
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# A pipe swapped in between the look and the open must not hold the thread.
+# Opening a pipe that replaced the file after the check must not block.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
-# How the file system says that a path names nothing that may be given.
+# Errors of the file system for a path that names no accessible artifact.
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES}
 
-# Beside the runs' folders, on the same file system, so that taking a folder away is one rename.
+# On the same file system as the runs' folders, so that a folder can be moved here by a rename.
 TRASH = ".trash"
 
 
 @dataclass(frozen=True, slots=True)
 class ArtifactEntry:
-    """A file or directory of a run: `path` below its folder, `bytes` 0 for a directory."""
+    """A file or directory of a run: `path` is relative to its folder, `bytes` is 0 for a directory."""
 
     path: str
     bytes: int
@@ -41,10 +41,10 @@ class ArtifactEntry:
 
 @dataclass(frozen=True, slots=True)
 class OpenFile:
-    """An artifact's bytes, to be closed by the caller.
+    """An open artifact; the caller closes `handle`.
 
-    `name` is its last segment and `location` its path below the store's root, both as the file system
-    has them. `modified` is in nanoseconds since the epoch; `etag` changes with the bytes.
+    `name` is the last segment of its path and `location` the path relative to the store's root, both as in the
+    file system. `modified` is in nanoseconds since the epoch.
     """
 
     handle: BinaryIO
@@ -55,28 +55,28 @@ class OpenFile:
 
     @property
     def etag(self) -> str:
-        """An opaque word without quotes: artifacts are written once, so size and time say enough."""
+        """An entity tag without quotes. Artifacts are written once, so their size and time identify the content."""
         return f"{self.modified:x}-{self.bytes:x}"
 
 
 class ArtifactStore:
-    """The folders below `root`, one a run; made where it is missing, closed to other users."""
+    """The artifact folders in `root`, one for each run. `root` is created with mode 0700 if it is missing."""
 
     def __init__(self, root: Path) -> None:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.root = root
         self._lock = threading.Lock()
-        # What somebody removes from the trash right now.
-        self._going: set[str] = set()
+        # Names in the trash that a thread is removing.
+        self._being_removed: set[str] = set()
 
     def folder(self, run_id: str) -> Path:
-        """Where `run_id`'s artifacts go; it need not exist. Raises `InvalidPath` for what is no run id."""
+        """Return the folder of `run_id`, which may not exist. Raises `InvalidPath` if that is not a run id."""
         if not run_id or run_id.startswith(".") or "/" in run_id or "\0" in run_id:
-            raise InvalidPath("that is no run id")
+            raise InvalidPath("the run id is not valid")
         return self.root / run_id
 
     def list(self, run_id: str) -> tuple[ArtifactEntry, ...]:
-        """Every file and directory of `run_id`, sorted by path; none where it left nothing."""
+        """Return all files and directories of `run_id`, sorted by path; empty if it has no folder."""
         found: list[ArtifactEntry] = []
         ahead: list[tuple[str, ...]] = [()]
         while ahead:
@@ -89,11 +89,10 @@ class ArtifactStore:
         return _sorted(found)
 
     def open(self, run_id: str, path: str) -> OpenFile | tuple[ArtifactEntry, ...]:
-        """The file at `path` of `run_id`, or a directory's own entries with their names as paths.
+        """Open the file at `path` of `run_id`; for a directory, return its entries, with their names as paths.
 
-        Raises `InvalidPath` where the path leads out of the folder, `ArtifactNotFound` where it names
-        neither a regular file nor a directory. A name that is not UTF-8 may be given as ``os.fsdecode``
-        makes it, or as `list` writes it.
+        Raises `InvalidPath` if the path leads out of the folder, `ArtifactNotFound` if it is neither a regular
+        file nor a directory. Names that are not UTF-8 can be decoded by ``os.fsdecode`` or encoded as in `list`.
         """
         names = segments(path)
         try:
@@ -105,14 +104,14 @@ class ArtifactStore:
             return self._open(run_id, decoded)
 
     def remove(self, run_id: str) -> None:
-        """Remove `run_id`'s folder, whatever modes are in it; one that is not there is fine.
+        """Remove the folder of `run_id`, if it exists, whatever the modes of the files in it.
 
-        It is out of sight at once; an OSError means that some of it still takes room.
+        The folder disappears at once. An OSError means that some of its files still use disk space.
         """
         self.empty_trash(self.discard(run_id))
 
     def discard(self, run_id: str) -> str | None:
-        """Take the folder out of sight in one step; its name in the trash, None where there was none."""
+        """Move the folder to the trash and return its name there, or None if there is no folder."""
         trash = self.root / TRASH
         name = secrets.token_hex(16)
         try:
@@ -123,7 +122,7 @@ class ArtifactStore:
         return name
 
     def empty_trash(self, name: str | None = "") -> None:
-        """Remove `name` from the trash, or everything in it; None is nothing. Raises OSError."""
+        """Remove `name` from the trash, or everything if it is ""; None does nothing. Raises OSError."""
         if name is None:
             return
         trash = self.root / TRASH
@@ -135,35 +134,35 @@ class ArtifactStore:
             self._remove_trash(trash, each)
 
     def _remove_trash(self, trash: Path, name: str) -> None:
-        # Two that remove one tree disturb each other.
+        # Two threads must not remove the same tree.
         with self._lock:
-            if name in self._going:
+            if name in self._being_removed:
                 return
-            self._going.add(name)
+            self._being_removed.add(name)
         try:
             remove_tree(trash / name)
         finally:
             with self._lock:
-                self._going.discard(name)
+                self._being_removed.discard(name)
 
     def run_ids(self) -> dict[str, float]:
-        """Every folder there is, also one an earlier server left, and when it was made."""
+        """Return the ids of all folders, including those of earlier servers, with their modification times."""
         found = {}
         with os.scandir(self.root) as entries:
             for entry in entries:
                 if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
-                    # Its run may be deleted meanwhile.
+                    # The run can be deleted in the meantime.
                     with suppress(FileNotFoundError):
                         found[entry.name] = entry.stat(follow_symlinks=False).st_mtime
         return found
 
     def room(self) -> tuple[int, int]:
-        """How many bytes are free on the disk of the artifacts, and how many it has."""
+        """Return the free and the total bytes of the disk of the artifacts."""
         found = shutil.disk_usage(self.root)
         return found.free, found.total
 
     def size(self, run_id: str) -> int:
-        """Bytes of all files of `run_id`."""
+        """Return the bytes of all files of `run_id`."""
         return sum(entry.bytes for entry in self.list(run_id))
 
     def _open(self, run_id: str, names: tuple[str, ...]) -> OpenFile | tuple[ArtifactEntry, ...]:
@@ -183,7 +182,7 @@ class ArtifactStore:
         return _sorted(_entry(*child) for child in self._scan(run_id, names))
 
     def _scan(self, run_id: str, names: tuple[str, ...]) -> Iterator[tuple[str, bool, int]]:
-        # (name, is it a directory, bytes) of what is there now; what vanishes meanwhile is left out.
+        # Yields (name, is directory, bytes) for each entry; entries removed in the meantime are skipped.
         try:
             with self._directory(run_id, names) as descriptor, os.scandir(descriptor) as entries:
                 for entry in entries:
@@ -196,7 +195,7 @@ class ArtifactStore:
 
     @contextmanager
     def _directory(self, run_id: str, names: tuple[str, ...]) -> Iterator[int]:
-        # Segment by segment, each from its parent's descriptor: no link is followed anywhere on the way.
+        # Opens each segment relative to the descriptor of its parent, so that no link in the path is followed.
         with _missing_as_not_found():
             current = os.open(self.folder(run_id), _DIRECTORY)
         try:
@@ -215,7 +214,7 @@ def _missing_as_not_found() -> Iterator[None]:
     try:
         yield
     except UnicodeEncodeError:
-        # A lone surrogate that stands for no byte: no file has such a name.
+        # The name has a surrogate that represents no byte, so no file can have it.
         raise ArtifactNotFound("there is no such artifact") from None
     except OSError as error:
         if error.errno not in _NOT_THERE:

@@ -1,4 +1,4 @@
-"""Keeps the artifact folders under their cap: the oldest go first."""
+"""Keeps the total size of all artifacts under a limit by evicting the oldest folders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INTERVAL = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A run's folder: `created` in seconds since the epoch, `bytes` of all files in it."""
+    """The folder of a run: `created` is in seconds since the epoch, `bytes` is the size of all its files."""
 
     run_id: str
     created: float
@@ -22,9 +22,9 @@ class Folder:
 
 
 def choose(folders: Iterable[Folder], cap: int, protected: Collection[str]) -> list[Folder]:
-    """Which of `folders` must go, oldest first, for the rest to be at most `cap` bytes.
+    """Return the `folders` to evict, oldest first, so that the rest has at most `cap` bytes.
 
-    A protected one counts but never goes, so the rest may stay above.
+    Protected folders count but are never evicted, so the rest can still exceed `cap`.
     """
     by_age = sorted(folders, key=lambda folder: (folder.created, folder.run_id))
     excess = sum(folder.bytes for folder in by_age) - cap
@@ -39,11 +39,11 @@ def choose(folders: Iterable[Folder], cap: int, protected: Collection[str]) -> l
 
 
 class Sweeper:
-    """Evicts folders of `store` until they are at most `cap` bytes in all.
+    """Evicts folders of `store` so that their total size is at most `cap` bytes.
 
-    `protected` gives the ids that must stay (runs that have not ended); `evicted` is told each id before
-    its folder goes. `created` knows when a run's folder was made, in seconds since the epoch; None for one
-    of an earlier server, whose own time counts. A folder that has settled is looked into once.
+    `protected` returns the ids of runs that must stay because they have not ended; `evicted` is called with each
+    id before its folder is removed. `created` returns when a run's folder was created, in seconds since the epoch,
+    or None if unknown; then the folder's own time counts. The folder of an ended run is measured once.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class Sweeper:
         self._created = created or _unknown
         self._lock = threading.Lock()
         self._folders: dict[str, Folder] = {}
-        # When each folder was last changed, as far as it was looked at.
+        # The modification time of each measured folder.
         self._changed: dict[str, float] = {}
         self._total = 0
-        # The run that just ended stays, however much it left, until the next one has ended.
+        # The run that ended last is kept, whatever its size, until the next one ends.
         self._last = ""
         self._periodic = Periodic("light-run-sweeper", self.step, interval)
 
@@ -79,40 +79,40 @@ class Sweeper:
         self._periodic.close()
 
     def step(self, now: float) -> list[str]:
-        """Look at every folder, evict what must go, empty the trash; the ids evicted."""
+        """Measure new folders, evict the oldest if needed, empty the trash; return the evicted ids."""
         with self._lock:
             known = self._folders.copy()
             changed = self._changed.copy()
         there = self._store.run_ids()
-        # Asked for after the folders: a run that begins in between has none among them.
+        # Queried after the folders were listed: a run that starts in between has no folder in the list.
         protected = frozenset(self._protected())
-        # A folder whose run has not ended still grows: its size now would be wrong soon.
+        # The folder of a run that has not ended can still grow, so it is not measured yet.
         new = [
-            self._look(run_id, known.get(run_id), min(now, there[run_id]))
+            self._measure(run_id, known.get(run_id), min(now, there[run_id]))
             for run_id in there.keys() - protected
             if changed.get(run_id) != there[run_id]
         ]
         with self._lock:
             for gone in known.keys() - there.keys():
-                self._drop(gone)
+                self._uncount(gone)
             for folder in new:
-                self._keep(folder)
+                self._count(folder)
                 self._changed[folder.run_id] = there[folder.run_id]
         evicted = self._evict(protected)
         self._store.empty_trash()
         return evicted
 
     def ended(self, run_id: str, size: int, now: float) -> list[str]:
-        """Count the folder of a run that has just ended, `size` bytes; evict others where it takes that.
+        """Count the folder of a run that has just ended, with `size` bytes, and evict others if needed.
 
-        Quick where nothing must go: no folder is looked at. What goes is out of sight when this returns,
-        its room is freed by the thread.
+        This is fast, because no folder is measured. Evicted folders are moved to the trash before this returns;
+        the thread removes them.
         """
         with self._lock:
             self._last = run_id
-            # A run that left nothing has no folder: to forget it would make no room.
+            # A run without artifacts has no folder, so evicting it would free no space.
             if size:
-                self._keep(Folder(run_id, now, size))
+                self._count(Folder(run_id, now, size))
             if self._total <= self._cap:
                 return []
         evicted = self._evict(self._protected())
@@ -121,17 +121,17 @@ class Sweeper:
         return evicted
 
     def removed(self, run_id: str) -> None:
-        """Stop counting a folder that somebody else removed."""
+        """Stop counting a folder that was removed elsewhere."""
         with self._lock:
-            self._drop(run_id)
+            self._uncount(run_id)
 
     @property
     def total(self) -> int:
-        """Bytes of all folders counted so far."""
+        """The bytes of all folders counted so far."""
         with self._lock:
             return self._total
 
-    def _look(self, run_id: str, known: Folder | None, changed: float) -> Folder:
+    def _measure(self, run_id: str, known: Folder | None, changed: float) -> Folder:
         created = known.created if known is not None else self._created(run_id)
         return Folder(run_id, changed if created is None else created, self._store.size(run_id))
 
@@ -141,20 +141,20 @@ class Sweeper:
                 return []
             protected = frozenset({self._last, *protected})
             chosen = [folder.run_id for folder in choose(self._folders.values(), self._cap, protected)]
-            # Out of the count under the lock: two threads never choose the same folder.
+            # Still under the lock, so that two threads never choose the same folder.
             for run_id in chosen:
-                self._drop(run_id)
+                self._uncount(run_id)
         for run_id in chosen:
             self._evicted(run_id)
             self._store.discard(run_id)
         return chosen
 
-    def _keep(self, folder: Folder) -> None:
-        self._drop(folder.run_id)
+    def _count(self, folder: Folder) -> None:
+        self._uncount(folder.run_id)
         self._folders[folder.run_id] = folder
         self._total += folder.bytes
 
-    def _drop(self, run_id: str) -> None:
+    def _uncount(self, run_id: str) -> None:
         self._changed.pop(run_id, None)
         folder = self._folders.pop(run_id, None)
         if folder is not None:

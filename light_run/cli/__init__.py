@@ -12,8 +12,9 @@ import click
 from light_run.cli.artifacts import artifacts, cp
 from light_run.cli.completion import completion
 from light_run.cli.doctor import doctor
+from light_run.cli.firewall import firewall
 from light_run.cli.run import run
-from light_run.cli.runs import cancel, logs, ps, rm, wait
+from light_run.cli.runs import cancel, logs, pause, ps, resume, rm, stop, wait
 from light_run.cli.serve import serve
 from light_run.cli.server import INTERRUPTED, fail, sentence
 from light_run.cli.token import token
@@ -21,16 +22,16 @@ from light_run.version import __version__
 
 __all__ = ["main"]
 
-_SERVER = (serve, token)
-_CLIENT = (run, ps, logs, wait, cancel, rm, artifacts, cp, doctor, completion)
+_SERVER = (serve, token, firewall)
+_CLIENT = (run, ps, logs, wait, cancel, stop, pause, resume, rm, artifacts, cp, doctor, completion)
 
 
 class _Group(click.Group):
-    # What no command has taken care of by itself still ends without a traceback.
+    # Exceptions that no command handles still end the process without a traceback.
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         for name in ("stdout", "stderr"):
-            # Python has none where the shell has closed it (`>&-`).
+            # Python sets the stream to None if the shell has closed it (`>&-`).
             if getattr(sys, name) is None:
                 setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
         return super().main(*args, **kwargs)
@@ -42,19 +43,19 @@ class _Group(click.Group):
             sys.exit(INTERRUPTED)
         except OSError as error:
             if error.errno == errno.EPIPE:
-                # Whoever read the output has gone: click ends quietly.
+                # The reader of the output has closed the pipe: click exits quietly.
                 raise
             fail(sentence(error))
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="light-run", message="%(prog)s %(version)s")
+@click.version_option(__version__, "-v", "--version", prog_name="light-run", message="%(prog)s %(version)s")
 @click.pass_context
 def main(ctx: click.Context) -> None:
     """Run Docker containers from HTTP requests.
 
-    serve and token are for the machine with the Docker engine. The other commands ask a server, on whatever
-    machine: LIGHT_RUN_URL says where it is (default: http://127.0.0.1:3000), LIGHT_RUN_TOKEN is its token.
+    serve, token and firewall are for the machine with the Docker engine. The other commands talk to a server on any
+    machine: set LIGHT_RUN_URL to its address (default: http://127.0.0.1:3000) and LIGHT_RUN_TOKEN to its token.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Where the words of a container's command begin, on a line that has options of ours as well."""
+"""Separates the command of the container from the options of ``light-run run``."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import click
 
 
 class ImageAndCommand(click.Command):
-    """A command with the arguments IMAGE and COMMAND..., whose options come before and behind IMAGE.
+    """A command with the arguments IMAGE and COMMAND..., which takes options before and after IMAGE.
 
-    As with docker, what follows the first word of COMMAND is its own, also where it looks like an option of ours.
+    As with docker, everything after the first word of COMMAND belongs to it, even if it looks like an option.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse `args`. Raises `click.UsageError`."""
-        before, words = self._up_to_a_word(ctx, args)
-        image, behind = words[:1], words[1:]
-        # Behind a `--` there are no options: IMAGE itself came after one.
-        between, command = ([], behind) if before[-1:] == ["--"] else self._up_to_a_word(ctx, behind)
+        before, words = self._split_at_first_word(ctx, args)
+        image, rest = words[:1], words[1:]
+        # If IMAGE came after a `--`, no options follow it.
+        between, command = ([], rest) if before[-1:] == ["--"] else self._split_at_first_word(ctx, rest)
         options = [*before, *between]
         dashes = [] if options[-1:] == ["--"] else ["--"]
         return super().parse_args(ctx, [*options, *dashes, *image, *command])
 
-    def _up_to_a_word(self, ctx: click.Context, args: list[str]) -> tuple[list[str], list[str]]:
+    def _split_at_first_word(self, ctx: click.Context, args: list[str]) -> tuple[list[str], list[str]]:
         parser = self.make_parser(ctx)
         parser.allow_interspersed_args = False
         found, _, _ = parser.parse_args(list(args))
-        # Every word there is has become one of the two arguments; what has got none is neither of these types.
+        # The parser has assigned every word to one of the two arguments. An argument without a word has neither type.
         image, command = found.get("image"), found.get("command")
         count = isinstance(image, str) + (len(command) if isinstance(command, tuple) else 0)
         return args[: len(args) - count], args[len(args) - count :]

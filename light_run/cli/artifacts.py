@@ -1,4 +1,4 @@
-"""What runs left: ``light-run artifacts`` and ``light-run cp``."""
+"""The artifacts of runs: ``light-run artifacts`` and ``light-run cp``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from light_run.cli import tables
-from light_run.cli.server import RUN, connected, whole_id, with_url
+from light_run.cli.server import RUN, connected, resolve_id, with_url
 from light_run.errors import ArtifactNotFound
 
 if TYPE_CHECKING:
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run", type=RUN)
-@click.option("--json", "as_json", is_flag=True, help="as JSON")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
 @with_url
 def artifacts(url: str | None, run: str, as_json: bool) -> None:
-    """List the files and folders that RUN left.
+    """List the artifacts of RUN.
 
     \b
     Example:
       light-run artifacts 3f2a
     """
     with connected(url) as client:
-        found = client.artifacts(whole_id(client, run))
+        found = client.artifacts(resolve_id(client, run))
     if as_json:
         entries = [{"path": each.path, "bytes": each.bytes, "type": each.type} for each in found]
         click.echo(json.dumps(entries, indent=2))
@@ -46,11 +46,11 @@ def artifacts(url: str | None, run: str, as_json: bool) -> None:
 @click.argument("dest", type=click.Path(path_type=Path))
 @with_url
 def cp(url: str | None, source: str, dest: Path) -> None:
-    """Copy an artifact of a run to DEST: a file, or a folder with all that is in it.
+    """Copy an artifact of a run to DEST: a file, or a folder with its contents.
 
-    A folder that is there gets a file or a folder inside, by its name; otherwise DEST is what is written. RUN:
-    alone, with no path, puts all that the run left into the folder DEST. With - as DEST, a file goes to stdout,
-    and a folder as a tar.
+    If DEST is an existing folder, the artifact is copied into it under its own name; otherwise it is written to
+    DEST. RUN: without a path copies all artifacts into the folder DEST. With - as DEST, a file is written to
+    stdout, and a folder is written to stdout as a tar archive.
 
     \b
     Examples:
@@ -60,10 +60,12 @@ def cp(url: str | None, source: str, dest: Path) -> None:
     """
     run, colon, path = source.partition(":")
     if not colon or not run:
-        raise click.UsageError("give what is to be copied as RUN:PATH, such as 3f2a:report.pdf")
+        raise click.UsageError(
+            f"{source!r} is not RUN:PATH: give the run and the path, such as 3f2a:report.pdf"
+        )
     path = path.strip("/") if path.strip("/") != "." else ""
     with connected(url) as client:
-        run_id = whole_id(client, run)
+        run_id = resolve_id(client, run)
         entries = client.artifacts(run_id)
         below = [
             each for each in entries if not path or each.path == path or each.path.startswith(f"{path}/")
@@ -85,7 +87,7 @@ def cp(url: str | None, source: str, dest: Path) -> None:
 
 
 def _print(fetch: Callable[[Path], None]) -> None:
-    # By way of the disk, so that what reads it gets all of it or nothing.
+    # Download to disk first, so that the reader of stdout gets the whole artifact or nothing.
     with tempfile.TemporaryDirectory(prefix="light-run-") as folder:
         fetched = Path(folder, "artifact")
         fetch(fetched)
@@ -103,7 +105,7 @@ def _type(entries: tuple[Artifact, ...], path: str) -> str:
         return "all"
     found = next((each.type for each in entries if each.path == path), None)
     if found is None:
-        raise ArtifactNotFound(f"the run left no {path}")
+        raise ArtifactNotFound(f"the run has no artifact {path}: `light-run artifacts` lists them")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Looking after a run: its image on the way, its output as it comes, its files, its exit code."""
+"""Attaches to a run: shows image progress and output, downloads its files, and returns its exit code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from light_run.cli import tables
-from light_run.cli.server import FAILED, complain
+from light_run.cli.server import FAILED, print_error
 
 if TYPE_CHECKING:
     from light_run.client import Client, LogLine, Run
@@ -19,13 +19,13 @@ TIMED_OUT = 124
 CANCELLED = 130
 OUT_OF_MEMORY = 137
 
-_LOOK = 0.2
-_GLANCE = 0.05
+_POLL_INTERVAL = 0.2
+_FIRST_POLL_INTERVAL = 0.05
 _PREPARING = frozenset({"pulling", "building"})
 
 
 def exit_code(run: Run) -> int:
-    """The exit code that stands for a run that has ended: the container's own, where that says enough."""
+    """Return the exit code of this command for `run`, which has ended: usually the container's own."""
     if run.succeeded:
         return 0
     if run.reason == "timeout":
@@ -35,48 +35,48 @@ def exit_code(run: Run) -> int:
     return run.exit_code or (OUT_OF_MEMORY if run.reason == "out_of_memory" else FAILED)
 
 
-def say_end(run: Run) -> None:
-    """Say on stderr why a run ended, where it did not simply exit, and what could not be extracted."""
+def report_end(run: Run) -> None:
+    """Print to stderr the error of `run`, if it has one, and each path that could not be extracted."""
     if run.error:
-        complain(tables.printable(run.error))
+        print_error(tables.printable(run.error))
     elif killed := run.usage.get("oomKills"):
-        complain(f"killed at the memory limit: {killed} of its processes, while the command went on")
+        print_error(f"killed at the memory limit: {killed} of its processes, while the command went on")
     for entry in run.extracted:
         if entry.status != "ok":
-            complain(f"{tables.printable(entry.path)}: {tables.printable(entry.error or entry.status)}")
+            print_error(f"{tables.printable(entry.path)}: {tables.printable(entry.error or entry.status)}")
 
 
-def say(line: LogLine) -> None:
-    """Write a line of output to where it belongs, at once."""
+def write_line(line: LogLine) -> None:
+    """Write a line of output to stdout or stderr, without buffering."""
     stream = (sys.stderr if line.stream == "stderr" else sys.stdout).buffer
     stream.write(line.text.encode("utf-8", "replace") + b"\n")
     stream.flush()
 
 
 def follow(client: Client, run_id: str) -> Run:
-    """Show all of a run to its end."""
+    """Print the output of a run until it ends, and return its final state."""
     if sys.stderr.isatty():
         show_preparation(client, run_id)
     for line in client.logs(run_id, follow=True):
-        say(line)
+        write_line(line)
     return client.wait(run_id)
 
 
 def show_preparation(client: Client, run_id: str) -> None:
-    """Show a bar for as long as a run's image is pulled or built."""
-    run, pause = client.get(run_id), _GLANCE
+    """Show a progress bar while the image of a run is pulled or built."""
+    run, pause = client.get(run_id), _FIRST_POLL_INTERVAL
     # A run that has just left the queue has no phase yet.
     while not run.ended and (run.phase is None or run.phase in _PREPARING):
         if run.phase in _PREPARING:
             run = _show_phase(client, run)
         else:
             time.sleep(pause)
-            pause = min(2 * pause, _LOOK)
+            pause = min(2 * pause, _POLL_INTERVAL)
             run = client.get(run_id)
 
 
 def download(client: Client, run: Run, folder: Path) -> None:
-    """Fetch all that a run left into `folder`."""
+    """Download all artifacts of `run` into `folder`."""
     total = sum(artifact.bytes for artifact in run.artifacts)
     with tables.bar("downloading", total) as bar:
         client.download_all(run.id, folder, progress=bar.update)
@@ -86,18 +86,18 @@ def _show_phase(client: Client, run: Run) -> Run:
     phase = run.phase
     with click.progressbar(length=1, label=phase, file=sys.stderr, show_eta=False) as bar:
         while run.phase == phase:
-            # The engine learns how much there is while it comes.
-            bar.label, bar.length, bar.pos = _how_far(run)
+            # The total can grow while the image is pulled.
+            bar.label, bar.length, bar.pos = _pull_progress(run)
             bar.finished = False
             bar.render_progress()
-            time.sleep(_LOOK)
+            time.sleep(_POLL_INTERVAL)
             run = client.get(run.id)
         bar.pos = bar.length or 1
         bar.render_progress()
     return run
 
 
-def _how_far(run: Run) -> tuple[str, int, int]:
+def _pull_progress(run: Run) -> tuple[str, int, int]:
     found = run.progress if isinstance(run.progress, dict) else {}
     done = int(found.get("done", 0))
     if found.get("totalBytes"):

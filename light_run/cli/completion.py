@@ -13,7 +13,7 @@ _KINDS: dict[str, type[ShellComplete]] = {"bash": BashComplete, "zsh": ZshComple
 @click.argument("shell", type=click.Choice(list(_KINDS)))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print what makes SHELL complete commands, options and the ids of runs.
+    """Print the completion script for SHELL: it completes commands, options and run ids.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""What a look at a server or a machine comes to."""
+"""The result of one check of ``light-run doctor``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ OK, WARN, FAIL = "ok", "warn", "fail"
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at: how it is, in a word and in a sentence, and how to mend it."""
+    """The result of one check: its level, a one-line summary, and how to fix the problem, if there is one."""
 
     level: str
-    what: str
-    mend: str = ""
+    summary: str
+    fix: str = ""

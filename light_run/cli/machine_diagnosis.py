@@ -1,4 +1,4 @@
-"""What this machine would need for a server of its own: an engine, and a folder to keep things in."""
+"""Checks whether this machine can run a server: the container engine, the settings and the state directory."""
 
 from __future__ import annotations
 
@@ -15,53 +15,57 @@ from light_run.config.settings import Settings
 from light_run.errors import SettingsError
 
 _SOCKET = "unix:///var/run/docker.sock"
-_PATIENCE = 3.0
+_CONNECT_TIMEOUT = 3.0
 
 
 def findings() -> Iterator[Finding]:
-    """How this machine is."""
+    """Check this machine and return a finding for each check."""
     yield _engine(os.environ.get("DOCKER_HOST") or _SOCKET)
     try:
         settings = Settings.from_env()
     except SettingsError as error:
-        yield Finding(FAIL, f"settings: {error}", "`light-run serve` would refuse it: set another value")
+        yield Finding(
+            FAIL, f"settings: {error}", "change this setting: `light-run serve` does not start with it"
+        )
         return
-    yield Finding(OK, "settings: `light-run serve` would take them")
+    yield Finding(OK, "settings: valid")
     yield _folder(settings.state_dir)
 
 
 def _engine(address: str) -> Finding:
-    # Only whether somebody is there: what it is, the server finds out, which has the library for it.
+    # Only checks that something accepts connections. Querying it needs docker-py, which only the server imports.
     what = f"engine: {address}"
     try:
         _connect(address)
     except FileNotFoundError:
-        return Finding(FAIL, f"{what} is not there", "install Docker, start it, or set DOCKER_HOST")
+        return Finding(FAIL, f"{what} does not exist", "install Docker, start it, or set DOCKER_HOST")
     except PermissionError:
         return Finding(
-            FAIL, f"{what} is closed to this user", "sudo usermod -aG docker $USER, and log in again"
+            FAIL, f"{what}: permission denied", "run `sudo usermod -aG docker $USER`, then log in again"
         )
     except OSError as error:
-        mend = "start Docker: sudo systemctl start docker"
-        return Finding(FAIL, f"{what} does not answer ({error.strerror or error})", mend)
-    return Finding(OK, f"{what} answers")
+        fix = "start Docker with `sudo systemctl start docker`"
+        return Finding(FAIL, f"{what} does not respond ({error.strerror or error})", fix)
+    return Finding(OK, f"{what} accepts connections")
 
 
 def _connect(address: str) -> None:
     parts = urlsplit(address)
     if parts.scheme == "unix":
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(_PATIENCE)
+            connection.settimeout(_CONNECT_TIMEOUT)
             connection.connect(parts.path)
     elif parts.hostname:
-        socket.create_connection((parts.hostname, parts.port or 2375), _PATIENCE).close()
+        socket.create_connection((parts.hostname, parts.port or 2375), _CONNECT_TIMEOUT).close()
 
 
 def _folder(path: Path) -> Finding:
-    there = next(each for each in (path, *path.parents) if each.exists())
-    what = f"state: {path}, {tables.size(shutil.disk_usage(there).free)} free"
-    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+    existing = next(each for each in (path, *path.parents) if each.exists())
+    what = f"state: {path}, {tables.size(shutil.disk_usage(existing).free)} free"
+    if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
         return Finding(OK, what)
     return Finding(
-        FAIL, f"state: {there} is not for this user to write", "set LIGHT_RUN_STATE_DIR to a folder that is"
+        FAIL,
+        f"state: {existing} is not a folder this user can write to",
+        "set LIGHT_RUN_STATE_DIR to a writable folder",
     )

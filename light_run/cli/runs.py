@@ -1,4 +1,4 @@
-"""Runs that are there: ``light-run ps``, ``logs``, ``wait``, ``cancel`` and ``rm``."""
+"""Commands for existing runs, such as ``light-run ps``, ``logs``, ``wait``, ``stop`` and ``rm``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from light_run.cli import attach, tables
-from light_run.cli.server import FAILED, RUN, complain, connected, sentence, whole_id, with_url
+from light_run.cli.server import FAILED, RUN, connected, print_error, resolve_id, sentence, with_url
 from light_run.errors import LightRunError, RunNotActive, ServerUnavailable
 
 if TYPE_CHECKING:
@@ -20,16 +20,16 @@ _STATUSES = ("queued", "running", "succeeded", "failed", "cancelled")
 
 
 @click.command()
-@click.option("-a", "--all", "everything", is_flag=True, help="also those that have ended")
-@click.option("--status", type=click.Choice(_STATUSES), help="those of one status")
-@click.option("--last", type=click.IntRange(min=1), metavar="N", help="the newest N, whatever their status")
-@click.option("--json", "as_json", is_flag=True, help="as JSON, as the server has them")
+@click.option("-a", "--all", "everything", is_flag=True, help="include runs that have ended")
+@click.option("--status", type=click.Choice(_STATUSES), help="only runs with this status")
+@click.option("--last", type=click.IntRange(min=1), metavar="N", help="the newest N runs of any status")
+@click.option("--json", "as_json", is_flag=True, help="print the server's JSON")
 @with_url
 def ps(url: str | None, everything: bool, status: str | None, last: int | None, as_json: bool) -> None:
-    """List runs, the newest first; those that have not ended, unless told otherwise.
+    """List runs, newest first. By default, only queued and running ones.
 
-    On a terminal a table, elsewhere a line each, split by tabs: id, status, exit code, start, time taken, and
-    why it ended.
+    Prints a table on a terminal, and tab-separated lines otherwise: id, status, exit code, start time, duration,
+    and why the run ended.
 
     \b
     Examples:
@@ -48,7 +48,7 @@ def _listed(client: Client, everything: bool, status: str | None, last: int | No
     if everything or status is not None:
         return list(client.runs(status=status, limit=last))  # type: ignore[arg-type]
     active = [*client.runs(status="queued"), *client.runs(status="running")]
-    # A run may have left the queue in between.
+    # A run can start between the two requests and be in both lists.
     return list({run.id: run for run in active}.values())
 
 
@@ -61,10 +61,10 @@ def _row(run: Run) -> tuple[str, ...]:
 
 @click.command()
 @click.argument("run", type=RUN)
-@click.option("-f", "--follow", is_flag=True, help="go on until the run has ended")
-@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="begin with the last N lines")
-@click.option("--stream", type=click.Choice(["stdout", "stderr"]), help="only one of the two")
-@click.option("-t", "--timestamps", is_flag=True, help="begin each line with its time")
+@click.option("-f", "--follow", is_flag=True, help="follow the output until the run ends")
+@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="start with the last N lines")
+@click.option("--stream", type=click.Choice(["stdout", "stderr"]), help="only this stream")
+@click.option("-t", "--timestamps", is_flag=True, help="prefix each line with its time")
 @with_url
 def logs(
     *,
@@ -77,7 +77,7 @@ def logs(
 ) -> None:
     """Print the output of RUN: its stdout to stdout, its stderr to stderr.
 
-    RUN is the id of a run, or the beginning of one, here and elsewhere.
+    In this and the other commands, RUN is the id of a run or a unique prefix of it.
 
     \b
     Examples:
@@ -85,31 +85,31 @@ def logs(
       light-run logs --follow --tail 20 3f2a
     """
     with connected(url) as client:
-        for line in client.logs(whole_id(client, run), follow=follow, tail=tail, stream=stream):
+        for line in client.logs(resolve_id(client, run), follow=follow, tail=tail, stream=stream):
             if timestamps:
                 target = sys.stderr if line.stream == "stderr" else sys.stdout
                 target.write(f"{tables.moment(line.time)} ")
                 target.flush()
-            attach.say(line)
+            attach.write_line(line)
 
 
 @click.command()
 @click.argument("run", type=RUN)
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="how long to wait at most")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="maximum time to wait")
 @with_url
 def wait(url: str | None, run: str, timeout: float | None) -> None:
-    """Wait for the end of RUN, print its exit code, and exit with it.
+    """Wait until RUN ends, print its exit code, and exit with it.
 
-    As with run, that is 124 after a timeout of the run and 130 after a cancel; 125 where the server failed, or
-    where the time to wait was over.
+    As with light-run run, the exit code is 124 after a timeout of the run and 130 after a cancel. It is 125 if
+    the server failed or --timeout passed.
 
     \b
     Example:
       light-run wait "$(light-run run --detach alpine:3.19 -- sleep 5)"
     """
     with connected(url) as client:
-        found = client.wait(whole_id(client, run), timeout)
-    attach.say_end(found)
+        found = client.wait(resolve_id(client, run), timeout)
+    attach.report_end(found)
     click.echo(attach.exit_code(found))
     sys.exit(attach.exit_code(found))
 
@@ -118,7 +118,7 @@ def wait(url: str | None, run: str, timeout: float | None) -> None:
 @click.argument("runs", type=RUN, nargs=-1, required=True, metavar="RUN...")
 @with_url
 def cancel(url: str | None, runs: tuple[str, ...]) -> None:
-    """Cancel runs, and print the id of each that was.
+    """Cancel runs, and print the id of each cancelled run.
 
     \b
     Example:
@@ -130,10 +130,65 @@ def cancel(url: str | None, runs: tuple[str, ...]) -> None:
 
 @click.command()
 @click.argument("runs", type=RUN, nargs=-1, required=True, metavar="RUN...")
-@click.option("-f", "--force", is_flag=True, help="cancel those first that have not ended")
+@click.option("-s", "--signal", "name", default="SIGTERM", show_default=True, help="signal to send")
+@click.option(
+    "-t",
+    "--time",
+    "grace",
+    type=click.FloatRange(0, 300),
+    default=10,
+    show_default=True,
+    metavar="SECONDS",
+    help="time until SIGKILL",
+)
+@with_url
+def stop(url: str | None, runs: tuple[str, ...], name: str, grace: float) -> None:
+    """Stop runs with a signal, and print the id of each that was stopped.
+
+    The run gets SIGKILL if it has not ended after --time. Its files are kept, unlike those of a cancelled run.
+
+    \b
+    Example:
+      light-run stop --signal INT --time 2 3f2a
+    """
+    with connected(url) as client:
+        sys.exit(_each(client, runs, lambda run_id: client.stop(run_id, signal=name, grace=grace)))
+
+
+@click.command()
+@click.argument("runs", type=RUN, nargs=-1, required=True, metavar="RUN...")
+@with_url
+def pause(url: str | None, runs: tuple[str, ...]) -> None:
+    """Pause runs, and print the id of each that was paused. A paused run's timeout does not count.
+
+    \b
+    Example:
+      light-run pause 3f2a
+    """
+    with connected(url) as client:
+        sys.exit(_each(client, runs, client.pause))
+
+
+@click.command()
+@click.argument("runs", type=RUN, nargs=-1, required=True, metavar="RUN...")
+@with_url
+def resume(url: str | None, runs: tuple[str, ...]) -> None:
+    """Resume paused runs, and print the id of each that was resumed.
+
+    \b
+    Example:
+      light-run resume 3f2a
+    """
+    with connected(url) as client:
+        sys.exit(_each(client, runs, client.resume))
+
+
+@click.command()
+@click.argument("runs", type=RUN, nargs=-1, required=True, metavar="RUN...")
+@click.option("-f", "--force", is_flag=True, help="first cancel runs that have not ended")
 @with_url
 def rm(url: str | None, runs: tuple[str, ...], force: bool) -> None:
-    """Remove runs that have ended, with their artifacts, and print the id of each that was.
+    """Remove ended runs with their artifacts, and print the id of each removed run.
 
     \b
     Examples:
@@ -155,16 +210,16 @@ def rm(url: str | None, runs: tuple[str, ...], force: bool) -> None:
 
 
 def _each(client: Client, runs: tuple[str, ...], act: Callable[[str], None]) -> int:
-    # What goes wrong with one is no reason to leave the others.
+    # An error with one run must not keep the others from being processed.
     code = 0
     for given in runs:
         try:
-            run_id = whole_id(client, given)
+            run_id = resolve_id(client, given)
             act(run_id)
         except ServerUnavailable:
             raise
         except LightRunError as error:
-            complain(f"{given}: {sentence(error)}")
+            print_error(f"{given}: {sentence(error)}")
             code = FAILED
         else:
             click.echo(run_id)

@@ -15,7 +15,7 @@ BAD_SETTING = 2
 
 
 def _with_options(command: click.Command) -> click.Command:
-    # Read as text: what is wrong with a value is said in the same words as of the environment's.
+    # Options are read as text, so that a bad value gets the same message as in the environment.
     for variable in table():
         if variable.option:
             words = f"{variable.help} [{variable.name}; default: {variable.default}]"
@@ -32,7 +32,7 @@ def _serve(**options: Any) -> None:
     Example:
       LIGHT_RUN_TOKEN=... light-run serve --port 3000
 
-    Every setting is an environment variable, see the README; an option comes before its variable.
+    Every setting is an environment variable; see the README. An option overrides its variable.
     """
     try:
         given = {name: value for name, value in options.items() if value is not None}
@@ -40,7 +40,7 @@ def _serve(**options: Any) -> None:
         state_dir.prepare(settings.state_dir, settings.artifacts_dir)
         state_dir.lock(settings.state_dir)
         state_dir.unlock(settings.state_dir)
-        # After what is quick to check: this imports gunicorn.
+        # Importing gunicorn is slow, so the quick checks come first.
         from light_run.server import gunicorn
 
         listener = gunicorn.listen(settings.host, settings.port)

@@ -1,4 +1,4 @@
-"""What all client commands share: the server, the run that is meant, and what is said when it goes wrong."""
+"""Shared by all client commands: the connection to the server, the RUN argument, and error messages."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ FAILED = 125
 BAD_SETTING = 2
 INTERRUPTED = 130
 
-_WHOLE = 36  # characters of an id
-_COMPLETED = 50
+_ID_LENGTH = 36
+_MAX_COMPLETIONS = 50
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class RunArgument(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """A run: its id, or as much of its beginning as no other run has."""
+    """The id of a run, or a unique prefix of it."""
 
     name = "run"
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """The ids of the newest runs, if the server is quick to say them."""
+        """Return the ids of the newest runs, or none if the server does not respond quickly."""
         found: list[CompletionItem] = []
         with suppress(LightRunError), _client(ctx.params.get("url"), timeout=2.0, retry_for=0) as client:
-            newest = client.runs(limit=_COMPLETED)
+            newest = client.runs(limit=_MAX_COMPLETIONS)
             found += [
                 CompletionItem(run.id, help=run.status) for run in newest if run.id.startswith(incomplete)
             ]
@@ -48,19 +48,19 @@ RUN = RunArgument()
 
 
 def with_url(command: F) -> F:
-    """Give `command` the option that says which server is meant."""
+    """Add the option ``--url``, the address of the server, to `command`."""
     option = click.option(
         "--url",
         envvar="LIGHT_RUN_URL",
         metavar="URL",
-        help="the server [LIGHT_RUN_URL; default: http://127.0.0.1:3000]",
+        help="address of the server [LIGHT_RUN_URL; default: http://127.0.0.1:3000]",
     )
     return option(command)
 
 
 @contextmanager
 def connected(url: str | None, **options: Any) -> Iterator[Client]:
-    """A client of the server at `url`; what goes wrong ends the process with a line on stderr."""
+    """Yield a client of the server at `url`. An error in the block is printed to stderr and ends the process."""
     try:
         with _client(url, **options) as client:
             yield client
@@ -73,7 +73,7 @@ def connected(url: str | None, **options: Any) -> Iterator[Client]:
 
 
 def sentence(error: Exception) -> str:
-    """What to say of `error`, a line each fault."""
+    """Return the message for `error`, with one line for each fault."""
     if isinstance(error, InvalidSpec):
         return "\n".join(fault.message for fault in error.faults)
     if isinstance(error, OSError) and error.strerror:
@@ -83,35 +83,35 @@ def sentence(error: Exception) -> str:
     return str(error)
 
 
-def complain(message: str) -> None:
-    """Say on stderr what is not as it should be."""
+def print_error(message: str) -> None:
+    """Print an error message to stderr."""
     for line in message.splitlines():
         click.echo(f"{click.style('light-run:', fg='red')} {line}", err=True)
 
 
 def fail(message: str, code: int = FAILED) -> NoReturn:
-    """Say what is wrong and end with `code`."""
-    complain(message)
+    """Print an error message and exit with `code`."""
+    print_error(message)
     sys.exit(code)
 
 
-def whole_id(client: Client, given: str) -> str:
-    """The id of the run that `given` is the beginning of. Raises `RunNotFound`, also where several are."""
-    if len(given) >= _WHOLE or not given:
+def resolve_id(client: Client, given: str) -> str:
+    """Return the id of the run whose id starts with `given`. Raises `RunNotFound` unless exactly one does."""
+    if len(given) >= _ID_LENGTH or not given:
         return given
     found = [run.id for run in client.runs() if run.id.startswith(given)]
     if len(found) == 1:
         return found[0]
     what = (
-        f"{len(found)} runs begin with {given}: give more of the id"
+        f"{len(found)} run ids start with {given}: give more of the id"
         if found
-        else f"no run begins with {given}"
+        else f"no run id starts with {given}: `light-run ps --all` lists all runs"
     )
     raise RunNotFound(what)
 
 
 def _client(url: str | None, **options: Any) -> Client:
-    # Here, so that `light-run --version` does not wait for requests to be imported.
+    # Imported here, because importing requests would slow down `light-run --version`.
     from light_run.client import Client
 
     return Client(url, **options)

@@ -1,4 +1,4 @@
-"""Signals, while a run is looked after: the first ends the run, the second the command."""
+"""Signal handling while attached to a run: the first signal cancels the run, the second ends the command."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_LOOK = 0.1
+_POLL_INTERVAL = 0.1
 
 
 class SignalHandler:
-    """Within its block, SIGINT, SIGTERM and SIGHUP are KeyboardInterrupts; `signal` is the one that came."""
+    """In its block, SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt; `signal` is the last one received."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self._held = False
+        self._deferred = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        self._before = {each: signal.signal(each, self._heed) for each in _SIGNALS}
+        self._before = {each: signal.signal(each, self._on_signal) for each in _SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -34,32 +34,32 @@ class SignalHandler:
 
     @property
     def exit_code(self) -> int:
-        """What shells expect of a command that a signal ended."""
+        """The exit code that shells use for a command ended by a signal."""
         return 128 + (self.signal or signal.SIGINT)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the first signal back in the block, until `check`; a second one is a KeyboardInterrupt at once."""
-        self._held = True
+    def deferred(self) -> Iterator[None]:
+        """Defer the first signal in the block until `check`; a second one raises KeyboardInterrupt at once."""
+        self._deferred = True
         try:
             yield
         finally:
-            self._held = False
+            self._deferred = False
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt where a signal has come."""
+        """Raise KeyboardInterrupt if a signal was received."""
         if self.signal is not None:
             raise KeyboardInterrupt
 
     def sleep(self, seconds: float) -> None:
-        """Sleep as `time.sleep` does, but not on after a signal."""
+        """Sleep like `time.sleep`, but raise KeyboardInterrupt after a deferred signal."""
         end = time.monotonic() + seconds
         self.check()
         while (left := end - time.monotonic()) > 0:
-            time.sleep(min(_LOOK, left))
+            time.sleep(min(_POLL_INTERVAL, left))
             self.check()
 
-    def _heed(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         again, self.signal = self.signal is not None, number
-        if again or not self._held:
+        if again or not self._deferred:
             raise KeyboardInterrupt

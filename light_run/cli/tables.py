@@ -1,4 +1,4 @@
-"""Tables, times and sizes: for people on a terminal, and tab-separated for programs elsewhere."""
+"""Formats tables, times and sizes: readable on a terminal, tab-separated otherwise."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _SHORT = 12
 
 
 class Bar(Protocol):
-    """What can be told how far something is."""
+    """A progress bar."""
 
     def update(self, n_steps: int, /) -> None:
-        """It is so much further."""
+        """Advance by `n_steps`."""
 
 
 class _NoBar:
     def update(self, n_steps: int, /) -> None:
-        """Nobody looks."""
+        """Do nothing."""
 
 
 def on_terminal() -> bool:
-    """True where stdout is a terminal."""
+    """Return True if stdout is a terminal."""
     return sys.stdout.isatty()
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print `rows` under `head`, in columns; elsewhere than on a terminal without head, split by tabs."""
+    """Print `rows` in columns under `head`; if stdout is no terminal, tab-separated and without `head`."""
     if not on_terminal():
         for row in rows:
             click.echo("\t".join(printable(cell) for cell in row))
@@ -51,22 +51,22 @@ def _coloured(cell: str) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` without what would move a terminal's cursor, or end a line: a container may have made it up."""
+    """Escape control characters and line breaks in `text`, which may come from a container."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def short(run_id: str) -> str:
-    """As much of an id as is shown: on a terminal enough to tell runs apart, elsewhere all."""
+    """Return the id to print: shortened on a terminal, the whole id otherwise."""
     return run_id[:_SHORT] if on_terminal() else run_id
 
 
 def moment(time: datetime) -> str:
-    """`time` as the server writes it: RFC 3339, UTC, milliseconds."""
+    """Format `time` as the server does: RFC 3339, UTC, milliseconds."""
     return time.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def age(time: datetime | None, now: datetime | None = None) -> str:
-    """How long ago `time` was; elsewhere than on a terminal, when."""
+    """Format how long ago `time` was; if stdout is no terminal, format the time itself."""
     if time is None:
         return ""
     if not on_terminal():
@@ -75,7 +75,7 @@ def age(time: datetime | None, now: datetime | None = None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """So many seconds in the unit that fits them: ``0.5 s``, ``3 min``, ``2 h``, ``4 d``."""
+    """Format seconds in the largest fitting unit: ``0.5 s``, ``3 min``, ``2 h``, ``4 d``."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{int(seconds / size)} {unit}"
@@ -83,7 +83,7 @@ def duration(seconds: float) -> str:
 
 
 def size(number: float) -> str:
-    """So many bytes in the unit that fits them, such as ``1.5 MB``."""
+    """Format bytes in the largest fitting unit, such as ``1.5 MB``."""
     for unit in ("B", "kB", "MB", "GB"):
         if number < 1000:
             return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
@@ -93,7 +93,7 @@ def size(number: float) -> str:
 
 @contextmanager
 def bar(label: str, length: int) -> Iterator[Bar]:
-    """A bar on stderr for `length` bytes, where that is a terminal; otherwise one that nobody sees."""
+    """Yield a progress bar for `length` bytes on stderr; if stderr is no terminal, one that prints nothing."""
     if not sys.stderr.isatty() or not length:
         yield _NoBar()
         return
@@ -107,5 +107,5 @@ def bar(label: str, length: int) -> Iterator[Bar]:
     )
     with found as made:
         yield made
-        # click before 8.5 keeps the last few steps to itself.
+        # click before 8.5 does not show the last few steps.
         made.update(length)

@@ -1,4 +1,4 @@
-"""``light-run token``: the tokens in LIGHT_RUN_TOKENS_FILE."""
+"""``light-run token``: manages the tokens in LIGHT_RUN_TOKENS_FILE."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BAD_SETTING = 2
 
 @click.group()
 def token() -> None:
-    """Make, list and remove the tokens of LIGHT_RUN_TOKENS_FILE.
+    """Create, list and remove tokens in LIGHT_RUN_TOKENS_FILE.
 
     \b
     Example:
@@ -33,31 +33,31 @@ def token() -> None:
     "scopes",
     multiple=True,
     type=click.Choice(tokens.SCOPES),
-    help="what it may do; may be given several times [default: read and run]",
+    help="scope of the token; can be repeated [default: read and run]",
 )
-@click.option("--max-runs", type=click.IntRange(1, tokens.MOST_RUNS), help="most runs at the same time")
+@click.option("--max-runs", type=click.IntRange(1, tokens.MOST_RUNS), help="limit of runs at the same time")
 def new(name: str, scopes: tuple[str, ...], max_runs: int | None) -> None:
-    """Make a token called NAME, print it, and keep its hash alone.
+    """Create a token called NAME and print it. Only its hash is stored.
 
-    A server that is running knows it a second later.
+    A running server accepts it after a second.
 
     \b
     Example:
       light-run token new ci --scope read --scope run --max-runs 4
     """
-    with _one_line():
+    with _errors_in_one_line():
         click.echo(tokens.create(_file(), name, scopes or tokens.USUAL, max_runs))
 
 
 @token.command("list")
 def list_() -> None:
-    """Print a line for each token: its name, its scopes and its cap. What they are is kept nowhere.
+    """List each token's name, scopes and limit of runs. The tokens themselves are not stored.
 
     \b
     Example:
       light-run token list
     """
-    with _one_line():
+    with _errors_in_one_line():
         for each in tokens.read(_file()):
             scopes = ",".join(scope for scope in tokens.SCOPES if scope in each.scopes)
             cap = "" if each.max_runs is None else f" max-runs={each.max_runs}"
@@ -67,20 +67,20 @@ def list_() -> None:
 @token.command("remove")
 @click.argument("name")
 def remove(name: str) -> None:
-    """Take the token called NAME out; its runs stay.
+    """Remove the token called NAME. Its runs are kept.
 
-    A server that is running refuses it a second later.
+    A running server rejects it after a second.
 
     \b
     Example:
       light-run token remove ci
     """
-    with _one_line():
+    with _errors_in_one_line():
         tokens.remove(_file(), name)
 
 
 @contextmanager
-def _one_line() -> Iterator[None]:
+def _errors_in_one_line() -> Iterator[None]:
     try:
         yield
     except SettingsError as error:
@@ -91,5 +91,5 @@ def _one_line() -> Iterator[None]:
 def _file() -> Path:
     path = Settings.from_env().tokens_file
     if path is None:
-        raise SettingsError("LIGHT_RUN_TOKENS_FILE is not set: it says where the tokens are")
+        raise SettingsError("LIGHT_RUN_TOKENS_FILE is not set: set it to the path of the tokens file")
     return path

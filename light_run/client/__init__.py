@@ -1,4 +1,4 @@
-"""A light-run server from Python, over HTTP: `Client`, and the values it gives."""
+"""The Python client of a light-run server: `Client`, and the values it returns."""
 
 from light_run.client.client import Client
 from light_run.client.download import local_path

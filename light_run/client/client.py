@@ -1,7 +1,8 @@
-"""`Client`: a light-run server, as Python has it."""
+"""`Client`: the Python client of a light-run server."""
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import uuid
@@ -38,27 +39,28 @@ URL = "http://127.0.0.1:3000"
 URL_VARIABLE = "LIGHT_RUN_URL"
 TOKEN_VARIABLE = "LIGHT_RUN_TOKEN"  # noqa: S105
 
-# How long one request waits for the end of a run: below what proxies take for a server that hangs.
-WAIT = 25.0
-# A server without room for waiting answers at once; it is not asked again at once.
-GLANCE = 0.5
+# Seconds that one request waits for the end of a run. Shorter than the usual timeouts of proxies.
+LONG_POLL = 25.0
+# Seconds between two requests to a server that has no thread for a long poll and responds at once.
+MIN_POLL_PAUSE = 0.5
 
-# The most runs that one answer has.
+# The maximum number of runs in one response.
 PAGE = 1000
 
 
-def _silent(count: int) -> None:
-    """Be told of progress, and say nothing of it."""
+def _ignore_progress(count: int) -> None:
+    """Ignore the progress of a transfer."""
 
 
 class Client:
-    """A light-run server.
+    """A client of a light-run server.
 
-    `url` and `token` are by default those of LIGHT_RUN_URL (``http://127.0.0.1:3000``) and LIGHT_RUN_TOKEN.
-    An answer has to begin within `timeout` seconds. A request that finds the server away or full is sent
-    again for `retry_for` seconds; that never makes a second run of one. Methods raise `RunNotFound` where
-    there is no such run, `ServerUnavailable` where nothing answers, `Unauthorized` where the token is not
-    the right one, and `Refused` for what else a server may say; all of them are `LightRunError`.
+    `url` and `token` default to LIGHT_RUN_URL (``http://127.0.0.1:3000`` if that is not set) and
+    LIGHT_RUN_TOKEN. The server must start to respond within `timeout` seconds. If the server is unavailable or
+    overloaded, the client retries for `retry_for` seconds; a retry never starts a second run. Methods raise
+    `RunNotFound` if the run does not exist, `ServerUnavailable` if the server does not respond, `Unauthorized`
+    if the token is missing or wrong, and `Refused` for other error responses. All are subclasses of
+    `LightRunError`.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class Client:
 
     @property
     def url(self) -> str:
-        """Where the server is."""
+        """The address of the server."""
         return self._connection.url
 
     def __enter__(self) -> Self:
@@ -89,21 +91,21 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections to the server; runs go on."""
+        """Close the connections to the server. Runs continue."""
         self._connection.close()
 
     def submit(
         self, image: str, command: Sequence[str] | str | None = None, **options: Unpack[Options]
     ) -> Run:
-        """Ask for a run and return as soon as it is accepted, with its `id`.
+        """Submit a run and return it, with its `id`, as soon as the server has accepted it.
 
-        `command` is words, each passed on as it is, or a line for the shell; without it the image's own is
-        used. See `Options` for what else there is. Raises `InvalidSpec` for what cannot be run, `Overloaded`
-        where there is no room for it.
+        `command` is a sequence of words, each passed on unchanged, or a line for the shell; None runs the
+        image's own command. `Options` describes the other arguments. Raises `InvalidSpec` if the request is not
+        valid, `Overloaded` if the server's queue is full.
         """
-        progress = options.get("progress", _silent)
+        progress = options.get("progress", _ignore_progress)
         message = MultipartMessage(request(image, command, options), uploads(options.get("files")))
-        # One key for all the times that this may be sent: however many arrive, one run comes of it.
+        # All retries use one key, so the server starts one run even if it receives several of them.
         headers = {"Content-Type": message.content_type, "Idempotency-Key": str(uuid.uuid4())}
         return model.run(
             self._connection.json("POST", "/run", headers=headers, body=lambda: message.sent(progress))
@@ -117,10 +119,10 @@ class Client:
         on_line: Callable[[LogLine], object] | None = None,
         **options: Unpack[Options],
     ) -> Run:
-        """Run to the end and return what became of it; `options` are those of `submit`.
+        """Submit a run, wait until it ends, and return it. `options` are the same as for `submit`.
 
-        `on_line` is called with each line of output as it comes. What a program does is no exception: look
-        at `succeeded`, `exit_code` and `reason`. A KeyboardInterrupt cancels the run.
+        `on_line` is called with each line of output as it arrives. A failed program does not raise an exception:
+        check `succeeded`, `exit_code` and `reason`. A KeyboardInterrupt cancels the run.
         """
         run_id = self.submit(image, command, **options).id
         try:
@@ -134,31 +136,31 @@ class Client:
             raise
 
     def get(self, run_id: str) -> Run:
-        """The run as it is now."""
+        """Return the current state of a run."""
         return model.run(self._connection.json("GET", _path(run_id)))
 
     def wait(self, run_id: str, timeout: float | None = None) -> Run:
-        """The run once it has ended. Raises `StillRunning` where that takes more than `timeout` seconds."""
+        """Wait until a run ends and return it. Raises `StillRunning` if it does not end in `timeout` seconds."""
         retries = self._connection.retries
         deadline = None if timeout is None else retries.clock() + timeout
         while True:
             asked = retries.clock()
-            seconds = WAIT if deadline is None else max(0.0, min(WAIT, deadline - asked))
+            seconds = LONG_POLL if deadline is None else max(0.0, min(LONG_POLL, deadline - asked))
             found = model.run(
                 self._connection.json(
-                    "GET", _path(run_id), params={"wait": f"{seconds:.3f}"}, timeout=seconds + WAIT
+                    "GET", _path(run_id), params={"wait": f"{seconds:.3f}"}, timeout=seconds + LONG_POLL
                 )
             )
             if found.ended:
                 return found
             now = retries.clock()
             if deadline is not None and now >= deadline:
-                raise StillRunning(f"the run {run_id} has not ended within {timeout:g} s")
-            if now - asked < min(GLANCE, seconds):
-                retries.sleep(GLANCE)
+                raise StillRunning(f"the run {run_id} did not end within {timeout:g} s")
+            if now - asked < min(MIN_POLL_PAUSE, seconds):
+                retries.sleep(MIN_POLL_PAUSE)
 
     def runs(self, *, status: Status | None = None, limit: int | None = None) -> Iterator[Run]:
-        """Runs, the newest first and without their logs; those of `status` alone, `limit` at most."""
+        """Yield runs, newest first and without their logs: at most `limit`, and only those with `status`."""
         params: dict[str, str] = {} if status is None else {"status": status}
         left = float("inf") if limit is None else limit
         page, more = self._page(params, left)
@@ -166,20 +168,22 @@ class Client:
             left -= len(page)
             following: list[Run] = []
             if more:
-                # Before the page is given out: whoever gets it may delete the run that the next one follows.
-                following, more = self._behind(page, params, left)
+                # Fetched before this page is yielded: the caller may delete the run that the next page follows.
+                following, more = self._next_page(page, params, left)
             yield from page
             page = following
 
-    def _behind(self, page: Sequence[Run], params: Mapping[str, str], left: float) -> tuple[list[Run], bool]:
-        # The runs that follow the page's last one; or the last one that the server has not forgotten since.
+    def _next_page(
+        self, page: Sequence[Run], params: Mapping[str, str], left: float
+    ) -> tuple[list[Run], bool]:
+        # The runs after the last run of the page that the server still has.
         for run in reversed(page[1:]):
             with suppress(InvalidSpec):
                 return self._page({**params, "before": run.id}, left)
         return self._page({**params, "before": page[0].id}, left)
 
     def _page(self, params: Mapping[str, str], left: float) -> tuple[list[Run], bool]:
-        # At most `left` runs, and whether there are more.
+        # Returns at most `left` runs, and whether there are more.
         if left <= 0:
             return [], False
         limited = params if left == float("inf") else {**params, "limit": str(int(min(left, PAGE)))}
@@ -196,32 +200,59 @@ class Client:
         stream: Stream | None = None,
         tail: int | None = None,
     ) -> Iterator[LogLine]:
-        """The lines of output so far, or with `follow` all of them as they come, until the run has ended.
+        """Yield the lines of output so far, or with `follow` every line until the run ends.
 
-        `since` is the `seq` of a line that is known already; `stream` leaves the other one out; `tail` is
-        how many lines at most of those that are there. A broken connection is taken up where it broke.
+        With `since`, the first line is the one after that `seq`. `stream` selects stdout or stderr. `tail` limits
+        how many of the existing lines are returned. A broken connection is resumed where it broke.
         """
         log = Log(self._connection, f"{_path(run_id)}/logs", since=since, stream=stream, tail=tail)
         return log.lines(follow=follow)
 
     def cancel(self, run_id: str) -> None:
-        """Cancel a run. Raises `RunNotActive` where it has ended, or is not there."""
-        self._once("POST", f"{_path(run_id)}/cancel", RunNotActive, lambda: self._has_ended(run_id) is True)
+        """Cancel a run. Raises `RunNotActive` if it has ended or does not exist."""
+        self._send_unrepeatable(
+            "POST", f"{_path(run_id)}/cancel", RunNotActive, lambda: self._has_ended(run_id) is True
+        )
+
+    def stop(self, run_id: str, *, signal: str = "SIGTERM", grace: float = 10.0) -> None:
+        """Send a run `signal`, and SIGKILL after `grace` seconds; returns once the run has ended.
+
+        Raises `RunNotActive` if it has ended before, or does not exist, and `InvalidSpec` for an unknown signal.
+        """
+        body = {"signal": signal, "grace": round(grace * 1000)}
+        self._send_unrepeatable(
+            "POST",
+            f"{_path(run_id)}/stop",
+            RunNotActive,
+            lambda: self._has_ended(run_id) is True,
+            content=json.dumps(body).encode(),
+            longer=grace,
+        )
+
+    def pause(self, run_id: str) -> None:
+        """Freeze a run; its timeout does not count until `resume`. Raises `RunNotActive`, `RunNotStarted`."""
+        self._send_unrepeatable("POST", f"{_path(run_id)}/pause", RunNotActive, lambda: False)
+
+    def resume(self, run_id: str) -> None:
+        """Let a paused run go on. Raises `RunNotActive`, `RunNotStarted`."""
+        self._send_unrepeatable("POST", f"{_path(run_id)}/resume", RunNotActive, lambda: False)
 
     def delete(self, run_id: str) -> None:
-        """Forget a run and its artifacts. Raises `RunActive` where it has not ended, or is not there."""
-        self._once("DELETE", _path(run_id), RunActive, lambda: self._has_ended(run_id) is None)
+        """Delete a run and its artifacts. Raises `RunActive` if it has not ended or does not exist."""
+        self._send_unrepeatable("DELETE", _path(run_id), RunActive, lambda: self._has_ended(run_id) is None)
 
     def artifacts(self, run_id: str) -> tuple[Artifact, ...]:
-        """The files and directories that a run has left, sorted by path."""
+        """Return the artifacts of a run, files and directories, sorted by path."""
         with self._connection.send("GET", f"{_path(run_id)}/artifacts") as response:
             return tuple(model.artifact(entry) for entry in model.array(responses.value(response)))
 
-    def download(self, run_id: str, path: str, to: str | Path = ".", *, progress: Progress = _silent) -> Path:
-        """Fetch the artifact `path`, a file, and return where it is now.
+    def download(
+        self, run_id: str, path: str, to: str | Path = ".", *, progress: Progress = _ignore_progress
+    ) -> Path:
+        """Download the artifact `path`, a file, and return the path of the local file.
 
-        `to` is the file to write, or a directory that is there. `progress` is called with the size of each
-        piece in bytes. A file is there whole or not at all. Raises `ArtifactNotFound`, `InvalidPath`,
+        `to` is the file to write, or an existing directory. `progress` is called with the size of each chunk in
+        bytes. The file is created only after a complete download. Raises `ArtifactNotFound`, `InvalidPath`,
         `DownloadFailed`, and OSError.
         """
         target = Path(to)
@@ -232,19 +263,19 @@ class Client:
         return target
 
     def download_all(
-        self, run_id: str, folder: str | Path, *, below: str = "", progress: Progress = _silent
+        self, run_id: str, folder: str | Path, *, below: str = "", progress: Progress = _ignore_progress
     ) -> tuple[Path, ...]:
-        """Fetch everything that the run left, or what lies in its directory `below`, into `folder`.
+        """Download all artifacts of a run, or those in its directory `below`, into `folder`.
 
-        Returns the files that were written. Nothing is written outside of `folder`. An artifact that cannot be
-        had, or has no place there by its name, keeps nothing else from being fetched: `DownloadFailed` names
-        it at the end. Raises what `download` raises.
+        Returns the files that were written. Nothing is written outside of `folder`. If an artifact cannot be
+        downloaded, or its name is not safe, the others are downloaded first; then `DownloadFailed` names the
+        artifacts that failed. Raises the same exceptions as `download`.
         """
         folder = Path(folder)
         prefix = f"{below.strip('/')}/" if below.strip("/") else ""
         entries = [entry for entry in self.artifacts(run_id) if entry.path.startswith(prefix)]
         if prefix and not entries and not self._is_directory(run_id, prefix[:-1]):
-            raise ArtifactNotFound(f"the run left no directory {below}")
+            raise ArtifactNotFound(f"the run has no artifact directory {below}")
         folder.mkdir(parents=True, exist_ok=True)
         written: list[Path] = []
         failed: list[str] = []
@@ -258,34 +289,45 @@ class Client:
                 failed.append(f"{entry.path!r} ({error})")
         if failed:
             raise DownloadFailed(
-                f"{len(failed)} of {len(entries)} artifacts were not fetched: {', '.join(failed)}"
+                f"{len(failed)} of {len(entries)} artifacts were not downloaded: {', '.join(failed)}"
             )
         return tuple(written)
 
     def info(self) -> Info:
-        """What the server is like: its version, its engine, the room it has, what this token may do."""
+        """Return the server's version, engine and free disk space, and the scopes of this token."""
         return model.info(self._connection.json("GET", "/info"))
 
     def _is_directory(self, run_id: str, path: str) -> bool:
         return any(entry.path == path and entry.type == "directory" for entry in self.artifacts(run_id))
 
     def _has_ended(self, run_id: str) -> bool | None:
-        # None where it is not there.
+        # None if the run does not exist.
         try:
             return self.get(run_id).ended
         except RunNotFound:
             return None
 
-    def _once(self, method: str, path: str, gone: type[LightRunError], done: Callable[[], bool]) -> None:
-        # Sent again after a break, it may find that the first one has done it: `done` knows.
+    def _send_unrepeatable(
+        self,
+        method: str,
+        path: str,
+        gone: type[LightRunError],
+        done: Callable[[], bool],
+        *,
+        content: bytes | None = None,
+        longer: float = 0.0,
+    ) -> None:
+        # A retry fails if an earlier attempt succeeded but its response was lost. `done` detects that.
         sent = 0
 
-        def body() -> None:
+        def body() -> bytes | None:
             nonlocal sent
             sent += 1
+            return content
 
+        timeout = self._connection.timeout + longer
         try:
-            with self._connection.send(method, path, body=body):
+            with self._connection.send(method, path, body=body, timeout=timeout):
                 pass
         except gone:
             if sent < 2 or not done():
@@ -294,6 +336,6 @@ class Client:
 
 def _path(run_id: str) -> str:
     if run_id in {"", ".", ".."}:
-        # Those would make another URL.
-        raise RunNotFound(f"no run is called {run_id!r}")
+        # These would change the URL.
+        raise RunNotFound(f"{run_id!r} is not a run id")
     return f"/runs/{quote(run_id, safe='')}"

@@ -1,4 +1,4 @@
-"""Requests to one server: authorized, bounded in time, and sent again where that is safe."""
+"""Sends requests to a server, with authorization, timeouts and retries."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ CONNECT_TIMEOUT = 10.0
 
 _BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
-# What makes the body of a request, anew for each try.
+# Returns the body of a request; called once for each attempt.
 Body = Callable[[], Any]
 
 
 class _Failure(NamedTuple):
-    # A try that brought no success, whether it may pass, and the seconds a server asks for before the next one.
+    # A failed attempt, whether a retry may succeed, and the seconds of the server's Retry-After.
     error: LightRunError
-    passing: bool
+    temporary: bool
     pause: int
 
 
 class Connection:
-    """A server at `url`, asked with `token` (None is without).
+    """Connections to the server at `url`, with the bearer token `token` unless it is None.
 
-    An answer has to begin within `timeout` seconds, and each further piece of it to follow as soon.
-    Every request of the HTTP API may be sent again, as a run is asked for with an Idempotency-Key;
-    `retries` says for how long. Raises `SettingsError` for what is no URL.
+    The server must start to respond within `timeout` seconds, and each further chunk must arrive in that time.
+    Every request of the HTTP API can be retried, because runs are submitted with an Idempotency-Key; `retries`
+    limits how long. Raises `SettingsError` if `url` is not an HTTP address.
     """
 
     def __init__(self, url: str, token: str | None, *, timeout: float, retries: Retries) -> None:
         self.url = _base(url)
         self.retries = retries
-        self._timeout = timeout
+        self.timeout = timeout
         self._answered = False
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"light-run/{__version__}"
         self._session.auth = _authorization(token)
 
     def close(self) -> None:
-        """Close the connections that are kept open."""
+        """Close all connections."""
         self._session.close()
 
     def json(self, method: str, path: str, **options: Any) -> Any:
-        """The JSON that is answered; `options` are those of `send`."""
+        """Send a request and return the JSON of the response; `options` are those of `send`."""
         with self.send(method, path, **options) as response:
             return responses.value(response)
 
@@ -71,22 +71,22 @@ class Connection:
         stream: bool = False,
         retry: bool = True,
     ) -> Iterator[requests.Response]:
-        """The answer to a request, if it is a success; `stream` leaves its body to be read.
+        """Send a request and yield the response if it is a success; `stream` leaves the body unread.
 
-        Raises `ServerUnavailable` where none comes, what `answers.failure` says for one that is no success.
+        Raises `ServerUnavailable` without a response, and the exception of `responses.failure` for an error.
         """
         known = self._answered
         tries = self.retries.begin(known=known)
         options = {
             "params": params,
             "headers": headers,
-            "timeout": (CONNECT_TIMEOUT, timeout or self._timeout),
+            "timeout": (CONNECT_TIMEOUT, timeout or self.timeout),
         }
         while isinstance(found := self._try(method, path, body, stream=stream, **options), _Failure):
             if self._answered and not known:
-                # It is there: what it has answered now counts, too.
+                # The server responded for the first time: from now on, the longer retry time applies.
                 known, tries = True, self.retries.begin()
-            if not (retry and found.passing and tries.again(found.pause)):
+            if not (retry and found.temporary and tries.again(found.pause)):
                 raise found.error
             _log.info("%s; trying again", found.error)
         with found:
@@ -95,22 +95,22 @@ class Connection:
     def _try(self, method: str, path: str, body: Body | None, **options: Any) -> requests.Response | _Failure:
         data = None if body is None else body()
         try:
-            # A redirect would make a GET of a POST.
+            # Following a redirect would turn a POST into a GET.
             response = self._session.request(
                 method, self.url + path, data=data, allow_redirects=False, **options
             )
         except requests.RequestException as error:
-            passing = isinstance(error, _BROKEN) and not isinstance(error, requests.exceptions.SSLError)
-            return _Failure(self.broken(error), passing, 0)
+            temporary = isinstance(error, _BROKEN) and not isinstance(error, requests.exceptions.SSLError)
+            return _Failure(self.broken(error), temporary, 0)
         self._answered = True
         if response.ok and not response.is_redirect:
             return response
         with response:
-            passing = response.status_code in responses.AWAY
-            return _Failure(responses.failure(response), passing, responses.retry_after(response))
+            temporary = response.status_code in responses.UNAVAILABLE_STATUSES
+            return _Failure(responses.failure(response), temporary, responses.retry_after(response))
 
     def broken(self, error: requests.RequestException) -> ServerUnavailable:
-        """The exception for an answer that did not come, or broke off while it was read."""
+        """Return the exception for a response that is missing or incomplete."""
         return responses.unavailable(self.url, error)
 
 
@@ -121,12 +121,12 @@ def _base(url: str) -> str:
     except ValueError:
         right = False
     if not right or parts.query or parts.fragment:
-        raise SettingsError(f"{url!r} is no address of a server; one looks like http://127.0.0.1:3000")
+        raise SettingsError(f"{url!r} is not a server address: give one such as http://127.0.0.1:3000")
     return url.rstrip("/")
 
 
 def _authorization(token: str | None) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
-    # Set also where there is no token: otherwise requests puts in what it finds in ~/.netrc.
+    # Set even without a token: otherwise requests would send credentials from ~/.netrc.
     def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
         if token:
             request.headers["Authorization"] = f"Bearer {token}".encode()  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Artifacts onto this machine's disk: whole or not at all, and nowhere but where they belong."""
+"""Downloads artifacts: atomically, and never outside of the target folder."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ import requests
 from light_run.client.connection import Connection
 from light_run.errors import ArtifactNotFound, DownloadFailed, InvalidPath, LightRunError, ServerUnavailable
 
-# Told of every piece that has been written, by its bytes; less than 0 where some have to come again.
+# Called with the bytes of every chunk written; negative if bytes must be downloaded again.
 Progress = Callable[[int], object]
 
 _BLOCK = 1 << 16
-# Also on a file system of another kind, where these would name a drive or a folder above.
+# All separators are refused, because artifact names come from Linux and this may be Windows.
 _SEPARATORS = frozenset(filter(None, ["/", os.sep, os.altsep]))
 
 
 def local_path(folder: Path, path: str) -> Path:
-    """Where the artifact `path` goes below `folder`. Raises `InvalidPath` for one that would leave it."""
+    """Return the local path of the artifact `path` in `folder`. Raises `InvalidPath` if it would be outside."""
     names = path.split("/")
     for name in names:
         if name in ("", ".", "..") or "\0" in name or _SEPARATORS & set(name) or _drive(name):
-            raise InvalidPath(f"the artifact {path!r} has no place below {folder}")
+            raise InvalidPath(f"the artifact {path!r} cannot be stored in {folder}: its name is not allowed")
     found = folder.joinpath(*names)
-    # A link that lies in the folder already may lead elsewhere.
+    # An existing link in the folder may point outside.
     if not found.parent.resolve().is_relative_to(folder.resolve()):
-        raise InvalidPath(f"the artifact {path!r} would land outside of {folder}: there is a link on its way")
+        raise InvalidPath(f"the artifact {path!r} would be written outside of {folder}: a link leads there")
     return found
 
 
 def fetch(connection: Connection, path: str, to: Path, progress: Progress = lambda _: None) -> None:
-    """Write the artifact at the URL `path` to the file `to`, which is there only once it is whole.
+    """Download the artifact at the URL `path` to the file `to`, which is created only when it is complete.
 
-    A connection that breaks is taken up where it broke. Raises `DownloadFailed`, `ServerUnavailable`, what
-    the server's answer says, and OSError.
+    A broken connection is resumed where it broke. Raises `DownloadFailed`, `ServerUnavailable`, the exception of
+    the server's error response, and OSError.
     """
     part = to.with_name(f".light-run-{secrets.token_hex(8)}.part")
     try:
@@ -51,20 +51,20 @@ def fetch(connection: Connection, path: str, to: Path, progress: Progress = lamb
         with suppress(OSError):
             part.unlink()
         if isinstance(error, OSError) and error.filename == os.fspath(part):
-            # The name that was asked for, not the one on the way to it.
+            # Report the target, not the temporary file.
             error.filename = os.fspath(to)
         raise
 
 
 def url_path(path: str) -> str:
-    """`path` of an artifact as a part of a URL. Raises `InvalidPath` for one that would become another URL."""
+    """Quote the path of an artifact for a URL. Raises `InvalidPath` for dot segments, which change the URL."""
     if {".", ".."} & set(path.split("/")):
-        raise InvalidPath(f"no artifact is called {path!r}: it has a segment of dots")
+        raise InvalidPath(f"{path!r} is not the path of an artifact: remove its '.' and '..' segments")
     return quote(path, safe="/")
 
 
 class _Download:
-    # One file, over as many requests as it takes.
+    # Downloads one file, with as many requests as needed.
     def __init__(self, connection: Connection, path: str, file: BinaryIO, progress: Progress) -> None:
         self._connection = connection
         self._path = path
@@ -105,9 +105,9 @@ class _Download:
 
     def _restart(self, response: requests.Response) -> None:
         if "Content-Disposition" not in response.headers:
-            # As every file has one, in whichever way it comes.
-            raise ArtifactNotFound(f"{self._path} is a directory, and no file")
-        # Not the rest of what was begun, but all of it: it has changed, or no part of it can be had.
+            # The server sends this header with every file.
+            raise ArtifactNotFound(f"{self._path} is a directory, not a file")
+        # The server sent the whole file instead of the rest: it changed, or the server does not support ranges.
         self._progress(-self._have)
         self._file.seek(0)
         self._file.truncate()

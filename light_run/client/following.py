@@ -1,4 +1,4 @@
-"""A run's log, line by line; where the connection breaks, from the line on where it broke."""
+"""Reads or follows the log of a run, and resumes after a broken connection."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from light_run.client.connection import Connection
 from light_run.client.model import LogLine, Stream
 from light_run.errors import ClientError, LightRunError, Overloaded, ServerUnavailable
 
-# A server that has nothing to send says so every 15 seconds: silence for longer is a connection that is gone.
-SILENCE = 40.0
-# Seconds between two looks at a log that there is no place to follow.
-GLANCE = 1.0
+# An idle server sends a comment every 15 seconds. Without any data for longer, the connection is lost.
+IDLE_TIMEOUT = 40.0
+# Seconds between two requests if the server has no thread left to follow the log.
+OVERLOADED_PAUSE = 1.0
 
 _BLOCK = 1 << 16
 _END = "end"
 
 
 class Log:
-    """The log of one run behind the line `since`: `stream` alone, of what is there the `tail` last lines."""
+    """The log of one run after the line `since`: only `stream`, and at most the last `tail` existing lines."""
 
     def __init__(
         self,
@@ -41,18 +41,18 @@ class Log:
         self._ended = False
 
     def lines(self, *, follow: bool) -> Iterator[LogLine]:
-        """The lines so far; with `follow`, every line until the run has ended.
+        """Yield the lines so far; with `follow`, every line until the run ends.
 
-        Raises `ServerUnavailable` where the connection is broken and does not come back.
+        Raises `ServerUnavailable` if the connection breaks and the retries fail.
         """
         if follow and self._tail is not None:
-            yield from self._last(self._tail)
+            yield from self._tail_lines(self._tail)
         tries = self._connection.retries.begin()
         while True:
-            failed: LightRunError = ServerUnavailable("the server keeps ending its answer too early")
+            failed: LightRunError = ServerUnavailable("the server ended the log stream too early")
             try:
-                for line in self._answer(follow=follow):
-                    # What comes after a break is what follows, not what is last by then.
+                for line in self._request(follow=follow):
+                    # After a break, continue with the next line. A tail would skip lines.
                     self._since, self._tail = line.seq, None
                     tries.reset()
                     yield line
@@ -65,25 +65,25 @@ class Log:
             except Overloaded as error:
                 failed = error
                 yield from self.lines(follow=False)
-                # Not to look too often is what the pause is for; a server that answers is not given up.
+                # The server responds, so retry without a limit. The pause below keeps this from being too often.
                 tries.reset()
-            if not tries.again(GLANCE if isinstance(failed, Overloaded) else 0.0):
+            if not tries.again(OVERLOADED_PAUSE if isinstance(failed, Overloaded) else 0.0):
                 raise failed
 
-    def _last(self, count: int) -> Iterator[LogLine]:
-        # The last lines of those that are there now, and where what follows begins, whatever breaks then.
+    def _tail_lines(self, count: int) -> Iterator[LogLine]:
+        # Yields the last lines that exist now, and remembers where to continue after them.
         self._tail = max(1, count)
         found = list(self.lines(follow=False))
         self._tail, self._ended = None, False
         yield from found[len(found) - min(count, len(found)) :]
 
-    def _answer(self, *, follow: bool) -> Iterator[LogLine]:
+    def _request(self, *, follow: bool) -> Iterator[LogLine]:
         params = {"follow": "true" if follow else "false", "format": "sse"}
         for name, given in (("since", self._since), ("tail", self._tail), ("stream", self._stream)):
             if given is not None:
                 params[name] = str(given)
         with self._connection.send(
-            "GET", self._path, params=params, stream=True, timeout=SILENCE, retry=not follow
+            "GET", self._path, params=params, stream=True, timeout=IDLE_TIMEOUT, retry=not follow
         ) as response:
             for event, text in events(response):
                 if event == _END:
@@ -93,7 +93,7 @@ class Log:
 
 
 def events(response: requests.Response) -> Iterator[tuple[str, str]]:
-    """The server-sent events of `response`, each as its name and its data; comments are left out."""
+    """Yield the name and the data of each server-sent event of `response`, without comments."""
     event = ""
     data: list[str] = []
     for line in _lines(response):
@@ -122,4 +122,4 @@ def _json(text: str) -> object:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise ClientError(f"the server's answer is no line of a log: {error}") from None
+        raise ClientError(f"the server's response is not a log line: {error}") from None

@@ -1,4 +1,4 @@
-"""What a server says, as typed values; the words are those of the HTTP contract."""
+"""The server's responses as typed values. Names and words are those of the HTTP API."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file or directory that a run left; `bytes` is 0 for a directory."""
+    """An artifact of a run, a file or directory; `bytes` is 0 for a directory."""
 
     path: str
     bytes: int
@@ -28,7 +28,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """What became of one path that was to be extracted: `status` is ``ok``, ``missing`` or ``error``."""
+    """The result for one path of `extract`: `status` is ``ok``, ``missing`` or ``error``."""
 
     path: str
     status: Literal["ok", "missing", "error"]
@@ -38,7 +38,7 @@ class Extracted:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """A line of output without its newline; `seq` is its place among the run's lines."""
+    """A line of output without its newline; `seq` is its number among the run's lines."""
 
     seq: int
     time: datetime
@@ -48,13 +48,15 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Info:
-    """What a server is like.
+    """The description of a server.
 
-    `docker` is True where its engine answers, `engine` what that calls itself. `workspace` is ``bind`` or
-    ``archive``, None until it is known. `runtimes` are those that a run may ask for,
-    `missing_limits` what the engine cannot hold runs to, for which it starts none, `disk_free` and
-    `disk_total` bytes where it keeps what it keeps, `scopes` what the token at hand may do;
-    `open` says that everybody may do everything, without one.
+    `docker` is True if the container engine responds, and `engine` is the engine's name. `workspace` is ``bind``
+    or ``archive``, or None until it is known. `runtimes` are the runtimes that a run can use. `missing_limits`
+    are limits that the engine cannot enforce; if there are any, the server starts no runs unless it is configured
+    to. `firewall` is ``active`` if the rules were seen that keep runs on the default network from the engine's host,
+    else ``absent`` or ``not_needed``, or None if it is not known. `disk_free` and `disk_total` are bytes on the disk of
+    the artifacts. `token` and `scopes` are the name and the scopes of the token in use. `open` is True if the server
+    requires no token.
     """
 
     version: str
@@ -63,6 +65,7 @@ class Info:
     workspace: str | None = None
     runtimes: tuple[str, ...] = ()
     missing_limits: tuple[str, ...] = ()
+    firewall: str | None = None
     disk_free: int = 0
     disk_total: int = 0
     token: str | None = None
@@ -72,11 +75,13 @@ class Info:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run at one moment. Times are UTC, `timings` milliseconds by step, `usage` counts such as ``oomKills``.
+    """The state of a run at one moment. Times are UTC, `timings` are milliseconds for each step.
 
-    `exit_code` is None where the command has not ended by itself; `error` is one sentence where it did not
-    simply exit. `logs` are the lines so far, of a run that was asked for by its id; lists leave them out.
-    `phase` and `progress` say what a run that has not ended is doing. `state` is what the server sent.
+    `usage` has counts such as ``oomKills``.
+
+    `exit_code` is None if the command did not exit by itself, and `error` is a sentence that says why. `logs` are
+    the lines so far; lists of runs omit them. `phase` and `progress` describe what a run is doing before it ends.
+    `state` is the JSON that the server sent.
     """
 
     id: str
@@ -99,53 +104,53 @@ class Run:
 
     @property
     def ended(self) -> bool:
-        """True once it has succeeded, failed or been cancelled."""
+        """True if the run has succeeded, failed or been cancelled."""
         return self.status in ENDED
 
     @property
     def succeeded(self) -> bool:
-        """True for exit code 0 within the time."""
+        """True if the command exited with code 0 before its timeout."""
         return self.status == "succeeded"
 
 
 def run(state: Any) -> Run:
-    """The run that `state`, a run state of the HTTP contract, is about. Raises `ClientError`."""
-    return _read(_run, state, "run state")
+    """Parse a run state of the HTTP API. Raises `ClientError`."""
+    return _parse(_run, state, "run state")
 
 
 def artifact(entry: Any) -> Artifact:
-    """The artifact that `entry` is about. Raises `ClientError`."""
-    return _read(
+    """Parse an entry of a list of artifacts. Raises `ClientError`."""
+    return _parse(
         lambda each: Artifact(str(each["path"]), int(each["bytes"]), each["type"]), entry, "artifact"
     )
 
 
 def array(found: Any) -> list[Any]:
-    """`found`, if it is an array. Raises `ClientError`."""
+    """Return `found` if it is a JSON array. Raises `ClientError`."""
     if not isinstance(found, list):
-        raise ClientError("the server's answer is no array")
+        raise ClientError("the server's response is not a JSON array")
     return found
 
 
 def log_line(found: Any) -> LogLine:
-    """The line that `found` is about. Raises `ClientError`."""
-    return _read(
+    """Parse a log line. Raises `ClientError`."""
+    return _parse(
         lambda each: LogLine(int(each["seq"]), _moment(each["time"]), each["stream"], str(each["text"])),
         found,
-        "line of a log",
+        "log line",
     )
 
 
 def info(found: Any) -> Info:
-    """What `found`, the answer of ``GET /info``, says. Raises `ClientError`."""
-    return _read(_info, found, "description of a server")
+    """Parse the response of ``GET /info``. Raises `ClientError`."""
+    return _parse(_info, found, "server description")
 
 
-def _read(make: Callable[[Any], T], found: Any, what: str) -> T:
+def _parse(make: Callable[[Any], T], found: Any, what: str) -> T:
     try:
         return make(found)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ClientError(f"the server's answer is no {what}: {error!r}") from error
+        raise ClientError(f"the server's response is not a valid {what}: {error!r}") from error
 
 
 def _run(state: Mapping[str, Any]) -> Run:
@@ -179,6 +184,7 @@ def _info(found: Mapping[str, Any]) -> Info:
         workspace=found.get("workspace"),
         runtimes=tuple(engine.get("runtimes", ())),
         missing_limits=tuple(engine.get("missingLimits", ())),
+        firewall=found.get("firewall"),
         disk_free=int(disk["freeBytes"]),
         disk_total=int(disk["totalBytes"]),
         token=token.get("name"),
@@ -192,5 +198,5 @@ def _extracted(entry: Mapping[str, Any]) -> Extracted:
 
 
 def _moment(text: str) -> datetime:
-    # Python 3.10 does not know the Z.
+    # Python 3.10 does not parse the suffix Z.
     return datetime.fromisoformat(text.replace("Z", "+00:00"))

@@ -1,4 +1,4 @@
-"""What may be asked of a run, in Python's words, and the same in those of the HTTP API."""
+"""The options of a run, and their translation to the fields of ``POST /run``."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from light_run.errors import Fault, InvalidSpec
 
 
 class Options(TypedDict, total=False):
-    """What a run is asked for with, beside its image and its command; all of it may be left out.
+    """The options of a run besides its image and command. All are optional.
 
-    `files` are a mapping of paths in the workdir to text, bytes or `Path`, pairs of these, or a folder whose
-    contents are sent. `stdin` is written to the program as it is, `input` as JSON. `env` are environment variables.
-    `extract` names what of the container's files is kept, `steps` are commands that are baked into the image first.
-    `timeout` is in seconds, and so is `step_timeout`, for all `steps` together. `network` is ``none``, ``bridge``
-    or a network's name. `limits` are ``memory``, ``cpus`` and ``pids``. The final state is POSTed to
-    `callback_url`, signed with `callback_secret`. `progress` is called with the size of each piece in bytes before
-    it is sent; what that raises keeps the run from being.
+    `files` is a mapping from paths in the workdir to text, bytes or `Path`, a sequence of such pairs, or a folder
+    whose contents are sent. `stdin` is written to the program's standard input unchanged, `input` as JSON. `env` are
+    environment variables. `extract` are paths in the container to keep as artifacts. `steps` are shell commands
+    that are built into the image first. `timeout` is in seconds, and so is `step_timeout`, for all `steps` together.
+    `network` is ``none``, ``bridge`` or the name of a network. `limits` has the keys ``memory``, ``cpus`` and
+    ``pids``. The final state is POSTed to `callback_url` and signed with `callback_secret`. `progress` is called with
+    the size of each chunk in bytes before it is sent; an exception it raises aborts the request.
     """
 
     files: Files | None
@@ -44,9 +44,9 @@ class Options(TypedDict, total=False):
 
 
 def text(content: str | bytes) -> str | dict[str, str]:
-    """`content` as JSON has it: text where that is the shorter way, otherwise in base64."""
+    """Encode `content` for JSON: as text if that is shorter, otherwise in base64."""
     raw = content.encode() if isinstance(content, str) else content
-    # What is not ASCII, and a NUL, has six characters in JSON.
+    # JSON escapes a NUL, or a character beyond ASCII, with six characters.
     if raw.isascii() and b"\0" not in raw:
         return raw.decode()
     return {"content": base64.b64encode(raw).decode(), "encoding": "base64"}
@@ -54,14 +54,14 @@ def text(content: str | bytes) -> str | dict[str, str]:
 
 def _milliseconds(name: str, seconds: float) -> int:
     if not math.isfinite(seconds):
-        fault = f"{name} is {seconds}; it must be a number of seconds"
+        fault = f"{name} is {seconds}: give a finite number of seconds"
         raise InvalidSpec([Fault((name,), "out_of_range", fault)])
     whole = round(seconds * 1000)
-    # Less than there is a unit for is little; none and less are the caller's mistake, for the server to name.
+    # A fraction of a millisecond becomes one. Zero and less are errors that the server reports.
     return 1 if whole == 0 < seconds else whole
 
 
-# Ours, theirs, and how one becomes the other.
+# The name of an option, the name of its field in the HTTP API, and the conversion of its value.
 _FIELDS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("env", "env", dict),
     ("extract", "extract", list),
@@ -80,16 +80,16 @@ _FIELDS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
 
 
 def request(image: str, command: Sequence[str] | str | None, options: Options) -> dict[str, Any]:
-    """The fields of ``POST /run`` for a detached run, its files left out. Raises TypeError for an unknown option."""
+    """Return the fields of ``POST /run`` for a detached run, without files. Raises TypeError for unknown options."""
     unknown = options.keys() - Options.__annotations__.keys()
     if unknown:
-        raise TypeError(f"a run has no option {', '.join(sorted(unknown))}")
+        raise TypeError(f"unknown options of a run: {', '.join(sorted(unknown))}")
     given: Mapping[str, Any] = {name: value for name, value in options.items() if value is not None}
     fields: dict[str, Any] = {"image": image, "detached": True}
     if command is not None:
-        # Words reach the program as they are; a line is for the shell to take apart.
+        # Quoted words reach the program unchanged; a string is a line that the shell parses.
         fields["entrypoint"] = command if isinstance(command, str) else shlex.join(command)
-    fields |= {theirs: become(given[ours]) for ours, theirs, become in _FIELDS if ours in given}
+    fields |= {field: convert(given[option]) for option, field, convert in _FIELDS if option in given}
     if "input" in options:
         fields["input"] = options["input"]
     return fields

@@ -1,4 +1,4 @@
-"""How often and how long a request is sent again."""
+"""When and how long requests are retried: with exponential backoff, up to a deadline."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# Seconds. The first pause is about this long, each further one twice as long, up to the most.
-FIRST = 0.2
-MOST = 10.0
-# A server that has never answered is more likely not there than busy with a restart.
-UNKNOWN = 3.0
+# Seconds. Each pause is about twice as long as the one before, up to the maximum.
+FIRST_PAUSE = 0.2
+MAX_PAUSE = 10.0
+# Seconds of retries for a server that has never responded: the address is probably wrong.
+FIRST_CONTACT_WITHIN = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """`within` is how many seconds after a failure further tries are made; 0 is none.
+    """Retries for `within` seconds after the first failure; 0 disables them.
 
-    `sleep` and `clock` are those of `time`, or a test's.
+    `sleep` and `clock` are `time.sleep` and `time.monotonic`; tests replace them.
     """
 
     within: float = 60.0
@@ -26,12 +26,12 @@ class Retries:
     clock: Callable[[], float] = time.monotonic
 
     def begin(self, *, known: bool = True) -> RetryAttempts:
-        """The tries of one request; `known` says that the server has answered before."""
-        return RetryAttempts(self, self.within if known else min(self.within, UNKNOWN))
+        """Return the attempts of one request; `known` is True if the server has responded before."""
+        return RetryAttempts(self, self.within if known else min(self.within, FIRST_CONTACT_WITHIN))
 
 
 class RetryAttempts:
-    """One request's tries, bounded by a deadline that runs from the first failure."""
+    """The attempts of one request, with a deadline that starts at the first failure."""
 
     def __init__(self, retries: Retries, within: float) -> None:
         self._retries = retries
@@ -40,12 +40,12 @@ class RetryAttempts:
         self.failed = 0
 
     def again(self, at_least: float = 0.0) -> bool:
-        """Pause after a failure, `at_least` seconds; False, at once, where there is no time for that."""
+        """Sleep after a failure, for `at_least` seconds or more; return False at once if the deadline is too near."""
         now = self._retries.clock()
         if self._deadline is None:
             self._deadline = now + self._within
-        longest = min(MOST, FIRST * 2 ** min(self.failed, 20))
-        # Many clients that lost one server do not come back to it in step.
+        longest = min(MAX_PAUSE, FIRST_PAUSE * 2 ** min(self.failed, 20))
+        # Random, so that the clients of a restarted server do not all retry at the same time.
         pause = max(at_least, longest * random.uniform(0.5, 1))  # noqa: S311
         if now + pause > self._deadline:
             return False
@@ -54,5 +54,5 @@ class RetryAttempts:
         return True
 
     def reset(self) -> None:
-        """Begin anew: something has come through."""
+        """Restart the deadline and the pauses after some progress."""
         self._deadline, self.failed = None, 0

@@ -1,4 +1,4 @@
-"""What a run is asked for with: its fields, and the files that go with it."""
+"""Encodes the request for a run: its fields and files as one multipart message."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from light_run.errors import Fault, InvalidSpec
 
 Content = str | bytes | Path
 Files = Mapping[str, Content] | Sequence[tuple[str, Content]] | Path
-# Told of each piece that is about to be sent, by its bytes.
+# Called with the bytes of each chunk before it is sent.
 Progress = Callable[[int], object]
 
 _BLOCK = 1 << 16
@@ -25,27 +25,27 @@ _BLOCK = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file to be sent: its bytes, or where they are; or an empty `folder`."""
+    """A file to send, as bytes or as the path of a local file; or an empty `folder`."""
 
     content: bytes | Path
     executable: bool = False
     folder: bool = False
 
     def open(self) -> BinaryIO:
-        """Its bytes, to be read. Raises OSError."""
+        """Open the content for reading. Raises OSError."""
         return self.content.open("rb") if isinstance(self.content, Path) else io.BytesIO(self.content)
 
 
 def uploads(files: Files | None) -> dict[str, Upload]:
-    """What `files` come to, by path in the workdir: a folder's contents, or each entry of a mapping.
+    """Return the uploads for `files` by their path in the workdir.
 
-    A `Path` in a mapping is a file, or a folder whose contents are put below its key, "" for the workdir
-    itself. Raises `InvalidSpec` for what cannot be sent, such as a link that leads out of its folder, and
-    OSError.
+    A `Path` in a mapping is a file, or a folder whose contents are put into the folder named by its key; "" is the
+    workdir itself. Raises `InvalidSpec` if a file cannot be sent, such as a link that leads out of its folder,
+    and OSError.
     """
     found: dict[str, Upload] = {}
-    for target, upload in _all(files or {}):
-        # Said here: the server's answer to the same comes after all of them have been sent.
+    for target, upload in _each_upload(files or {}):
+        # Checked here, because the server would report it only after the whole upload.
         if target in found:
             raise _fault(target, "is given twice")
         if (
@@ -54,30 +54,30 @@ def uploads(files: Files | None) -> dict[str, Upload]:
             or target.endswith("/")
             or not target.strip(".")
         ):
-            raise _fault(target, "is no path of a file below the workdir")
+            raise _fault(target, "is not a relative path in the workdir: remove '..' and slashes at the ends")
         found[target] = upload
     return found
 
 
-def _all(files: Files) -> Iterator[tuple[str, Upload]]:
+def _each_upload(files: Files) -> Iterator[tuple[str, Upload]]:
     if isinstance(files, Path):
-        yield from _tree(files, "")
+        yield from _folder_uploads(files, "")
         return
     for target, content in files.items() if isinstance(files, Mapping) else files:
         if isinstance(content, Path) and content.is_dir():
-            yield from _tree(content, f"{target.rstrip('/')}/" if target else "")
+            yield from _folder_uploads(content, f"{target.rstrip('/')}/" if target else "")
         elif isinstance(content, Path):
-            yield target, _file(content)
+            yield target, _file_upload(content)
         elif isinstance(content, (str, bytes)):
             yield target, Upload(content.encode() if isinstance(content, str) else content)
         else:
-            raise _fault(target, f"is {type(content).__name__}; it must be str, bytes or a Path")
+            raise _fault(target, f"is {type(content).__name__}: give str, bytes or a Path")
 
 
 class MultipartMessage:
-    """A request as multipart/form-data: its `fields`, and a tar of its files that is made while it is sent.
+    """A multipart/form-data request: its `fields`, and a tar archive of its files, created while it is sent.
 
-    The same files give the same bytes, however often they are sent: that is what an Idempotency-Key is for.
+    The bytes are the same for every retry, as an Idempotency-Key requires.
     """
 
     def __init__(self, fields: Mapping[str, Any], files: Mapping[str, Upload]) -> None:
@@ -87,34 +87,34 @@ class MultipartMessage:
 
     @property
     def content_type(self) -> str:
-        """The value of its Content-Type header."""
+        """The value of the Content-Type header."""
         return f"multipart/form-data; boundary={self._boundary}"
 
     def sent(self, progress: Progress) -> Iterator[bytes]:
-        """Its bytes, a bounded piece at a time; `progress` is told of each before it goes. Raises OSError."""
+        """Yield the message in chunks of limited size; `progress` is called before each. Raises `InvalidSpec`."""
         for piece in self._pieces():
             progress(len(piece))
             yield piece
 
     def _pieces(self) -> Iterator[bytes]:
-        yield self._head("request") + self._request + self._head("archive", "files.tar")
+        yield self._part_head("request") + self._request + self._part_head("archive", "files.tar")
         for target, upload in self._files.items():
             try:
-                yield from _member(target, upload)
+                yield from _tar_member(target, upload)
             except OSError as error:
-                # To what sends this, an OSError is a connection that broke.
+                # requests would treat an OSError as a broken connection.
                 raise _fault(target, f"cannot be sent: {error.strerror or error}") from error
         yield bytes(2 * tarfile.BLOCKSIZE)
         yield f"\r\n--{self._boundary}--\r\n".encode()
 
-    def _head(self, name: str, filename: str = "") -> bytes:
+    def _part_head(self, name: str, filename: str = "") -> bytes:
         after = f'; filename="{filename}"' if filename else ""
         return (
             f'\r\n--{self._boundary}\r\nContent-Disposition: form-data; name="{name}"{after}\r\n\r\n'.encode()
         )
 
 
-def _member(target: str, upload: Upload) -> Iterator[bytes]:
+def _tar_member(target: str, upload: Upload) -> Iterator[bytes]:
     info = tarfile.TarInfo(target)
     info.mode = 0o755 if upload.executable or upload.folder else 0o644
     info.type = tarfile.DIRTYPE if upload.folder else tarfile.REGTYPE
@@ -126,31 +126,33 @@ def _member(target: str, upload: Upload) -> Iterator[bytes]:
             left -= len(block)
             yield block
     if left:
-        raise OSError(f"{upload.content!s} became shorter while it was sent")
+        raise OSError(f"{upload.content!s} became shorter while it was being sent")
     yield bytes(-info.size % tarfile.BLOCKSIZE)
 
 
-def _tree(folder: Path, below: str) -> Iterator[tuple[str, Upload]]:
-    # Links are followed as far as they stay inside: what lies elsewhere was not asked to be sent.
+def _folder_uploads(folder: Path, below: str) -> Iterator[tuple[str, Upload]]:
+    # Only links to files inside the folder are followed: the caller did not ask to send other files.
     root = folder.resolve(strict=True)
     for parent, names, files in os.walk(folder, onerror=_raise):
         names.sort()
         for name in names:
             if (link := Path(parent, name)).is_symlink():
-                raise _fault(link, "is a link to a folder, which is not followed: send that folder by itself")
+                raise _fault(
+                    link, "is a link to a folder, which is not followed: send that folder separately"
+                )
         if not names and not files and (empty := Path(below, Path(parent).relative_to(folder))).name:
             yield empty.as_posix(), Upload(b"", folder=True)
         for name in sorted(files):
             path = Path(parent, name)
             if path.is_symlink() and not path.resolve().is_relative_to(root):
                 raise _fault(path, "is a link that leads out of its folder")
-            yield below + path.relative_to(folder).as_posix(), _file(path)
+            yield below + path.relative_to(folder).as_posix(), _file_upload(path)
 
 
-def _file(path: Path) -> Upload:
+def _file_upload(path: Path) -> Upload:
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
-        raise _fault(path, "is no regular file")
+        raise _fault(path, "is not a regular file")
     return Upload(path, executable=bool(mode & stat.S_IXUSR))
 
 

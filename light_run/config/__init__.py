@@ -1,4 +1,4 @@
-"""Settings: what the operator chooses, read from the environment once.
+"""The settings of the server, read from the environment once, and the tokens file.
 
-Everything here may be imported by the application, the server and the command line. Imports ``errors`` only.
+The application, the server and the command line may import this package. It imports ``errors`` only.
 """

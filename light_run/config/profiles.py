@@ -1,11 +1,11 @@
-"""Profiles: several settings at once, by one name."""
+"""Profiles: named sets of settings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-# Nothing that a run does not ask for by name, and nothing that it can ask for beyond its own workspace.
+# No capabilities, no root user, no network unless the request names one, and a read-only root file system.
 STRICT: Mapping[str, Any] = {
     "cap_drop": ("ALL",),
     "read_only": True,
@@ -14,5 +14,5 @@ STRICT: Mapping[str, Any] = {
 }
 PROFILES: Mapping[str, Mapping[str, Any]] = {"strict": STRICT}
 
-# The runtime that runs get which name none, where the engine has it.
+# The runtime for runs that do not name one, if the engine has it.
 PREFERRED_RUNTIMES: Mapping[str, str] = {"strict": "runsc"}

@@ -1,6 +1,6 @@
-"""How settings are read from text; each reader takes a string or the value itself.
+"""Parsers for the values of settings. Each takes a string or an already parsed value.
 
-A ValueError's words say what would be right: the caller knows which setting it is about.
+They raise ValueError with the allowed values as the message; the caller adds the name of the setting.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", 
 
 
 def integer(least: int, most: int) -> Callable[[object], int]:
-    """A whole number in decimal digits."""
+    """Parse a whole number in decimal digits."""
 
     def read(value: object) -> int:
         text = str(value).strip()
@@ -39,7 +39,7 @@ def integer(least: int, most: int) -> Callable[[object], int]:
 
 
 def number(least: float, most: float) -> Callable[[object], float]:
-    """A number, fractions too."""
+    """Parse a number, which may have a fraction."""
 
     def read(value: object) -> float:
         try:
@@ -54,25 +54,25 @@ def number(least: float, most: float) -> Callable[[object], float]:
 
 
 def size(least: int) -> Callable[[object], int]:
-    """Bytes, or a number with k, m, g or t for the powers of 1024."""
+    """Parse a number of bytes, with an optional unit k, m, g or t (powers of 1024)."""
 
     def read(value: object) -> int:
         found = bytes_of(str(value)) if not isinstance(value, bool) else None
         if found is None or found < least:
-            raise ValueError(f"give a number of bytes, at least {least}, or one such as 512m or 1g")
+            raise ValueError(f"give a number of bytes, at least {least}, or a size such as 512m or 1g")
         return found
 
     return read
 
 
 def bytes_of(text: str) -> int | None:
-    """The bytes that `text` (``1048576``, ``512m``, ``1g``) stands for, None where it stands for none."""
+    """Return the bytes of a size such as ``1048576``, ``512m`` or ``1g``, or None if `text` is not a size."""
     match = _SIZE.fullmatch(text.strip())
     return None if match is None else int(match[1]) * _FACTORS[match[2].lower()]
 
 
 def seconds(least: float, most: float) -> Callable[[object], float]:
-    """Seconds, or a number with ms, s, m, h or d."""
+    """Parse seconds, or a number with the unit ms, s, m, h or d."""
 
     def read(value: object) -> float:
         match = _TIME.fullmatch(str(value).strip())
@@ -85,11 +85,11 @@ def seconds(least: float, most: float) -> Callable[[object], float]:
 
 
 def milliseconds(least: int, most: int) -> Callable[[object], int]:
-    """Whole milliseconds, or a number with ms, s, m, h or d."""
+    """Parse whole milliseconds, or a number with the unit ms, s, m, h or d."""
 
     def read(value: object) -> int:
         match = _TIME.fullmatch(str(value).strip())
-        # Exact: 700 * 0.001 * 1000 is not 700 in floating point.
+        # Fractions are exact: in floating point, 700 * 0.001 * 1000 is not 700.
         found = Fraction(match[1]) * _SECONDS[match[2] or "ms"] * 1000 if match else Fraction(-1)
         if least <= found <= most and found.denominator == 1:
             return int(found)
@@ -99,7 +99,7 @@ def milliseconds(least: int, most: int) -> Callable[[object], int]:
 
 
 def boolean(value: object) -> bool:
-    """1, true, yes, on or 0, false, no, off."""
+    """Parse 1, true, yes, on or 0, false, no, off."""
     text = str(value).strip().lower()
     if text in _TRUE | _FALSE:
         return text in _TRUE
@@ -107,7 +107,7 @@ def boolean(value: object) -> bool:
 
 
 def choice(*words: str) -> Callable[[object], str]:
-    """One of `words`."""
+    """Accept one of `words`."""
 
     def read(value: object) -> str:
         if (text := str(value).strip()) in words:
@@ -118,129 +118,129 @@ def choice(*words: str) -> Callable[[object], str]:
 
 
 def word(value: object) -> str:
-    """Text without blanks."""
+    """Accept a word of printable ASCII characters."""
     if _PRINTABLE.fullmatch(text := str(value).strip()):
         return text
-    raise ValueError("give a word without blanks")
+    raise ValueError("give one word of ASCII characters, without spaces")
 
 
 def token(value: object) -> str:
-    """What may stand after ``Bearer`` in a header."""
+    """Accept a bearer token: printable ASCII characters that fit into an Authorization header."""
     if _PRINTABLE.fullmatch(text := str(value)):
         return text
-    raise ValueError("a token is made of letters, digits and signs without blanks")
+    raise ValueError("give a token of ASCII letters, digits and punctuation, without spaces")
 
 
 def name(value: object) -> str:
-    """A name as the engine allows them for runtimes and networks."""
+    """Accept a name that the engine allows for runtimes and networks."""
     if _NAME.fullmatch(text := str(value).strip()):
         return text
     raise ValueError("give a name of letters, digits, '_', '.' and '-'")
 
 
 def user(value: object) -> str:
-    """``name``, ``uid`` or ``uid:gid``."""
+    """Accept ``name``, ``uid`` or ``uid:gid``."""
     if _USER.fullmatch(text := str(value).strip()):
         return text
     raise ValueError("give a name, a uid or uid:gid, such as 65534:65534")
 
 
 def patterns(value: object) -> tuple[str, ...]:
-    """Words with commas or blanks between them."""
+    """Parse a list of words, separated by commas or spaces."""
     items = re.split(r"[,\s]+", value) if isinstance(value, str) else _strings(value)
     found = tuple(item for item in items if item)
     if not found:
-        raise ValueError("give one or more, with commas between them")
+        raise ValueError("give one or more values, separated by commas")
     return found
 
 
 def names(value: object) -> tuple[str, ...]:
-    """Names with commas or blanks between them."""
+    """Parse a list of names, separated by commas or spaces."""
     return tuple(name(item) for item in patterns(value))
 
 
 def capabilities(value: object) -> tuple[str, ...]:
-    """Capabilities, ``CAP_`` before them or not; none at all is fine."""
+    """Parse a list of capabilities, with or without the prefix ``CAP_``. The list can be empty."""
     if not isinstance(value, str) and not _strings(value):
         return ()
     found = tuple(item.upper().removeprefix("CAP_") for item in patterns(value))
     if not all(re.fullmatch(r"[A-Z][A-Z_0-9]*", item) for item in found):
-        raise ValueError("give capabilities with commas between them, such as CHOWN,SETUID, or ALL")
+        raise ValueError("give capabilities separated by commas, such as CHOWN,SETUID, or ALL")
     return found
 
 
 def networks(value: object) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
-    """Addresses and networks with commas between them; none at all is fine."""
+    """Parse a list of IP addresses and networks. The list can be empty."""
     if not isinstance(value, str) and not _strings(value):
         return ()
     try:
         return tuple(ipaddress.ip_network(item) for item in patterns(value))
     except ValueError:
-        raise ValueError("give addresses or networks, such as 127.0.0.1,10.0.0.0/8") from None
+        raise ValueError("give IP addresses or networks, such as 127.0.0.1,10.0.0.0/8") from None
 
 
 def origins(value: object) -> tuple[str, ...]:
-    """Patterns of web origins with commas between them; none at all is fine."""
+    """Parse a list of patterns of web origins. The list can be empty."""
     if not isinstance(value, str) and not _strings(value):
         return ()
     found = tuple(item.lower() for item in patterns(value))
     for item in found:
         if item not in {"*", "null"} and not _ORIGIN.fullmatch(item):
             raise ValueError(
-                f"{item} is no origin: give scheme, name and port, without a path, such as https://app.example.com"
+                f"{item} is not an origin: give scheme, host and port, without a path, such as https://app.example.com"
             )
     return found
 
 
 def hosts(value: object) -> tuple[str, ...]:
-    """Patterns of host names with commas between them; none at all is fine."""
+    """Parse a list of patterns of host names. The list can be empty."""
     if not isinstance(value, str) and not _strings(value):
         return ()
     found = tuple(item.lower() for item in patterns(value))
     for item in found:
         if not _HOST.fullmatch(item):
             raise ValueError(
-                f"{item} is no host name: give names without a port, such as light-run.example.com"
+                f"{item} is not a host name: give names without a port, such as light-run.example.com"
             )
     return found
 
 
 def pins(value: object) -> tuple[tuple[str, int], ...]:
-    """``image=count`` pairs with commas between them, or a mapping."""
+    """Parse ``image=count`` pairs separated by commas, or a mapping."""
     if isinstance(value, Mapping):
         value = [f"{image}={count}" for image, count in value.items()]
     pairs = [item.rpartition("=") for item in patterns(value)]
     if not all(image and re.fullmatch(r"[0-9]{1,3}", count) for image, _, count in pairs):
-        raise ValueError("give images and how many, such as alpine:3.19=2,python:3.12-alpine=4")
+        raise ValueError("give images and counts, such as alpine:3.19=2,python:3.12-alpine=4")
     return tuple((image, int(count)) for image, _, count in pairs)
 
 
 def prefix(value: object) -> str:
-    """The path of a location, without a slash at its end."""
+    """Accept the path of an nginx location; a trailing slash is removed."""
     text = str(value).strip().rstrip("/")
     if re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)+", text):
         return text
-    raise ValueError("give the path of a location, such as /internal-artifacts")
+    raise ValueError("give the path of an nginx location, such as /internal-artifacts")
 
 
 def path(value: object) -> Path:
-    """A path; ``~`` is the home folder."""
+    """Accept the path of a file or folder; `expanded` replaces ``~``."""
     text = str(value)
     if not text.strip() or "\0" in text:
-        raise ValueError("give the path of a folder")
+        raise ValueError("give a path")
     return Path(text)
 
 
 def expanded(value: Path) -> Path:
-    """`value` made absolute. Raises `SettingsError` where ``~`` means nothing."""
+    """Return `value` as an absolute path, with ``~`` replaced. Raises `SettingsError` without a home folder."""
     try:
         return value.expanduser().absolute()
     except RuntimeError:
-        raise SettingsError(f"{value}: there is no home folder here; give an absolute path") from None
+        raise SettingsError(f"{value}: this user has no home folder; give an absolute path") from None
 
 
 def show(value: object) -> str:
-    """`value` as it would be written in the environment."""
+    """Format `value` as in an environment variable."""
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -249,4 +249,4 @@ def show(value: object) -> str:
 def _strings(value: object) -> list[str]:
     if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
         return list(value)
-    raise ValueError("give text, or a list of it")
+    raise ValueError("give a string or a list of strings")

@@ -1,8 +1,8 @@
-"""What an operator may choose, read from the environment once.
+"""The settings of the server, read from the environment once.
 
-`Settings` is the one table: every field has its variable, its default, how it is read and a sentence of
-help. The environment, the options of ``light-run serve``, the arguments of `create_app` and the
-documentation's table all follow from it.
+`Settings` is the single source: each field has its variable, its default, its parser and its help text. The
+environment variables, the options of ``light-run serve``, the arguments of `create_app` and the table in the
+documentation are derived from it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from light_run.errors import SettingsError
 PREFIX = "LIGHT_RUN_"
 MIB = 1024 * 1024
 
-# Read by the client commands, and so not unknown here.
+# Variables of the client commands, which the server must not report as unknown.
 _CLIENT_VARIABLES = frozenset({"LIGHT_RUN_URL"})
 
 _NOTHING: tuple[str, ...] = ()
@@ -32,11 +32,11 @@ _NO_PINS: tuple[tuple[str, int], ...] = ()
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Every setting. Sizes are in bytes, `timeout` and `max_timeout` in milliseconds, other times in seconds.
+    """All settings. Sizes are in bytes, `timeout` and `max_timeout` in milliseconds, other times in seconds.
 
-    `max_memory`, `max_cpus` and `max_pids` are what a request may ask for; None is as much as the default.
-    `images` and `networks` are patterns, None allows all; `network` None is the server's own bridge.
-    `warnings` has a sentence for each value that could not be used and each variable nobody knows.
+    `max_memory`, `max_cpus` and `max_pids` limit what a request can set; None is the same as `memory` and so on.
+    `images` and `networks` are patterns; None allows all. If `network` is None, runs use the server's own bridge.
+    `warnings` has a sentence for each invalid value that was replaced and each unknown variable.
     """
 
     port: int = setting(3000, readers.integer(1, 65535), "TCP port to listen on", option="--port")
@@ -44,58 +44,58 @@ class Settings:
     token: str | None = setting(
         None,
         readers.token,
-        "bearer token that every route but GET /health asks for",
-        shown="unset: open, with a warning",
+        "bearer token that every route except GET /health requires",
+        shown="unset: no authentication, with a warning",
         option="--token",
         secret=True,
     )
     tokens_file: Path | None = setting(
         None,
         readers.path,
-        "file of named tokens, see light-run token; read again when it changes",
-        shown="unset: LIGHT_RUN_TOKEN alone",
+        "file of named tokens, see light-run token; reloaded when it changes",
+        shown="unset: only LIGHT_RUN_TOKEN",
     )
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = setting(
         _NO_NETWORKS,
         readers.networks,
-        "addresses of proxies whose X-Forwarded-For says who guesses tokens, such as 127.0.0.1",
+        "addresses of proxies whose X-Forwarded-For is trusted for counting failed logins, such as 127.0.0.1",
         shown="none",
     )
     origins: tuple[str, ...] = setting(
         _NOTHING,
         readers.origins,
         "origins whose web pages may use the server, such as https://*.example.com, or * for all",
-        shown="none but the server's own",
+        shown="only the server's own",
     )
     hosts: tuple[str, ...] = setting(
         _NOTHING,
         readers.hosts,
-        "patterns of names that clients may use for a server without a token, beside localhost and addresses",
+        "patterns of host names allowed for a server without a token, besides localhost and IP addresses",
         shown="none",
     )
     body_limit: int = setting(
-        10 * MIB, readers.size(1), "most bytes of a request body", option="--body-limit"
+        10 * MIB, readers.size(1), "maximum bytes of a request body", option="--body-limit"
     )
     upload_limit: int = setting(
         1024 * MIB,
         readers.size(1),
-        "most bytes of a multipart body, and of its files, unpacked",
+        "maximum bytes of a multipart body, and of its unpacked files",
         option="--upload-limit",
     )
     body_timeout: float = setting(
         60.0,
         readers.seconds(0.1, 3600),
-        "seconds in which a request body has to arrive; a multipart body gets one more for each 32 KiB",
+        "seconds within which a request body must arrive; multipart bodies get one more for each 32 KiB",
         shown="60",
     )
     send_timeout: float = setting(
         60.0,
         readers.seconds(0.1, 3600),
-        "seconds in which a client has to take the next 64 KiB of an answer",
+        "seconds within which a client must read the next 64 KiB of a response",
         shown="60",
     )
     state_dir: Path = setting(
-        Path("~/.light-run"), readers.path, "folder of all that the server keeps", option="--state-dir"
+        Path("~/.light-run"), readers.path, "folder of the server's data", option="--state-dir"
     )
     artifacts_dir: Path = setting(
         None,
@@ -107,29 +107,33 @@ class Settings:
     max_artifacts_bytes: int = setting(
         20 * 1024 * MIB,
         readers.size(0),
-        "most bytes of all artifacts; the oldest go first",
+        "maximum bytes of all artifacts; the oldest are deleted first",
         lenient=True,
     )
     max_concurrency: int = setting(
-        8, readers.integer(1, 10_000), "runs at work at the same time", option="--max-concurrency"
+        8, readers.integer(1, 10_000), "maximum number of runs at the same time", option="--max-concurrency"
     )
     threads: int = setting(
         64,
         readers.integer(4, 1000),
-        "request threads; sync runs hold three quarters at most",
+        "request threads; sync runs use at most three quarters of them",
         option="--threads",
     )
     max_followers: int = setting(
-        100, readers.integer(0, 10_000), "clients that follow a run's log at once, beside the request threads"
+        100,
+        readers.integer(0, 10_000),
+        "maximum number of clients that follow a log, besides the request threads",
     )
-    max_queue: int = setting(1000, readers.integer(0, 1_000_000), "runs waiting for a slot; beyond: 503")
-    memory: int = setting(512 * MIB, readers.size(6 * MIB), "memory of a run that asks for none")
+    max_queue: int = setting(
+        1000, readers.integer(0, 1_000_000), "maximum number of queued runs; more get 503"
+    )
+    memory: int = setting(512 * MIB, readers.size(6 * MIB), "memory of a run that sets none")
     max_memory: int | None = setting(
-        None, readers.size(6 * MIB), "most memory a run may ask for", shown="as LIGHT_RUN_MEMORY"
+        None, readers.size(6 * MIB), "maximum memory a run can set", shown="as LIGHT_RUN_MEMORY"
     )
-    cpus: float = setting(1.0, readers.number(0.01, 1024), "CPUs of a run that asks for none")
+    cpus: float = setting(1.0, readers.number(0.01, 1024), "CPUs of a run that sets none")
     max_cpus: float | None = setting(
-        None, readers.number(0.01, 1024), "most CPUs a run may ask for", shown="as LIGHT_RUN_CPUS"
+        None, readers.number(0.01, 1024), "maximum CPUs a run can set", shown="as LIGHT_RUN_CPUS"
     )
     allow_unlimited: bool = setting(
         False,
@@ -137,16 +141,25 @@ class Settings:
         "start runs on an engine that cannot limit memory, CPUs, processes or system calls",
     )
     pids: int = setting(
-        100, readers.integer(1, 4_194_304), "processes and threads of a run that asks for none"
+        100, readers.integer(1, 4_194_304), "processes and threads of a run that sets no limit"
     )
     max_pids: int | None = setting(
-        None, readers.integer(1, 4_194_304), "most processes a run may ask for", shown="as LIGHT_RUN_PIDS"
+        None,
+        readers.integer(1, 4_194_304),
+        "maximum processes and threads a run can set",
+        shown="as LIGHT_RUN_PIDS",
     )
     timeout: int = setting(
-        1_200_000, readers.milliseconds(1, 86_400_000), "time of a run that asks for none, in ms"
+        1_200_000, readers.milliseconds(1, 86_400_000), "timeout of a run that sets none, in ms"
     )
     max_timeout: int = setting(
-        3_600_000, readers.milliseconds(1, 86_400_000), "most time a run may ask for, in ms"
+        3_600_000, readers.milliseconds(1, 86_400_000), "maximum timeout a run can set, in ms"
+    )
+    max_pause: float = setting(
+        3600.0,
+        readers.seconds(1, 604_800),
+        "seconds after which a paused run is resumed",
+        shown="3600",
     )
     step_timeout: float = setting(
         1200.0,
@@ -160,12 +173,12 @@ class Settings:
     profile: str = setting(
         "default",
         readers.choice("default", *profiles.PROFILES),
-        "how tight runs are kept: default or strict; settings that are given come before it",
+        "sandbox profile: default or strict; other settings override it",
     )
     cap_drop: tuple[str, ...] = setting(
         _NOTHING,
         readers.capabilities,
-        "capabilities to drop beside the usual ones; ALL for every one",
+        "capabilities to drop in addition to the usual ones; ALL drops every one",
         shown="none",
     )
     read_only: bool = setting(False, readers.boolean, "give runs a read-only root file system")
@@ -173,66 +186,77 @@ class Settings:
         None, readers.user, "user of every run: name, uid or uid:gid", shown="the image's own"
     )
     runtime: str | None = setting(
-        None, readers.name, "runtime of a run that asks for none", shown="the engine's own"
+        None, readers.name, "runtime of a run that names none", shown="the engine's default"
     )
     runtimes: tuple[str, ...] | None = setting(
         None,
         readers.names,
-        "runtimes a run may ask for",
-        shown="runc,runsc; the one of LIGHT_RUN_RUNTIME alone where that is set",
+        "runtimes a run can name",
+        shown="runc,runsc; only LIGHT_RUN_RUNTIME if that is set",
     )
     images: tuple[str, ...] | None = setting(
         None,
         readers.patterns,
-        "image patterns that are allowed, such as python:3.*,ghcr.io/acme/**",
+        "patterns of allowed images, such as python:3.*,ghcr.io/acme/**",
         shown="all",
     )
     pull: Literal["missing", "always", "never"] = setting(
         "missing",
         readers.choice("missing", "always", "never"),
-        "when to pull the image of a run that does not say: missing or always; never also forbids requests to pull",
+        "when to pull the image of a run by default: missing or always; never also forbids it to requests",
     )
     registries: tuple[str, ...] = setting(
         _NOTHING,
         readers.patterns,
-        "patterns of registries at private addresses that named tokens may pull from, such as *.internal:5000",
+        "patterns of registries at private addresses that named tokens can pull from, such as *.internal:5000",
         shown="none",
     )
     networks: tuple[str, ...] | None = setting(
-        None, readers.patterns, "patterns of networks a run may name, such as none,team-*", shown="all"
+        None, readers.patterns, "patterns of networks a run can name, such as none,team-*", shown="all"
     )
     network: str | None = setting(
-        None, readers.name, "network of a run that names none", shown="the server's own, isolated"
+        None, readers.name, "network of a run that names none", shown="the server's own isolated network"
     )
-    extract_limit: int = setting(1024 * MIB, readers.size(0), "most bytes of one `extract` entry")
+    extract_limit: int = setting(1024 * MIB, readers.size(0), "maximum bytes of one `extract` entry")
     extract_entries: int = setting(
-        100_000, readers.integer(1, 10_000_000), "most files and folders of one run's artifacts"
+        100_000, readers.integer(1, 10_000_000), "maximum number of files and folders in a run's artifacts"
     )
     max_workspace_bytes: int = setting(
-        10 * 1024 * MIB, readers.size(0), "most bytes of a run's files and all it writes; 0 is no cap"
+        10 * 1024 * MIB,
+        readers.size(0),
+        "maximum bytes of a run's files and everything it writes; 0 is no limit",
     )
-    log_limit: int = setting(10 * MIB, readers.size(0), "most bytes of output kept of one run")
+    log_limit: int = setting(10 * MIB, readers.size(0), "maximum bytes of output kept for each run")
     workspace: str = setting(
-        "auto", readers.choice("auto", "bind", "archive"), "how files get in and out: auto, bind or archive"
+        "auto",
+        readers.choice("auto", "bind", "archive"),
+        "how files are passed to containers and back: auto, bind or archive",
     )
     parked: tuple[tuple[str, int], ...] = setting(
-        _NO_PINS, readers.pins, "images to keep parked containers of, such as alpine:3.19=2", shown="none"
+        _NO_PINS, readers.pins, "images to keep parked containers for, such as alpine:3.19=2", shown="none"
     )
-    parked_max: int = setting(4, readers.integer(0, 1000), "most parked containers; 0 turns parking off")
+    parked_max: int = setting(
+        4, readers.integer(0, 1000), "maximum number of parked containers; 0 disables parking"
+    )
     parked_idle: float = setting(
-        300.0, readers.seconds(1, 604_800), "how long an unused parked container stays", shown="300"
+        300.0,
+        readers.seconds(1, 604_800),
+        "seconds before an unused parked container is removed",
+        shown="300",
     )
     accel: str | None = setting(
         None,
         readers.prefix,
-        "prefix of nginx's internal location for the artifacts (X-Accel-Redirect)",
-        shown="unset: files are sent by the server itself",
+        "path of nginx's internal location for artifacts (X-Accel-Redirect)",
+        shown="unset: the server sends files itself",
     )
     retention: float = setting(
-        604_800.0, readers.seconds(0, 315_360_000), "seconds that finished runs are kept", shown="604800"
+        604_800.0, readers.seconds(0, 315_360_000), "seconds that ended runs are kept", shown="604800"
     )
     max_runs: int = setting(
-        10_000, readers.integer(1, 1_000_000), "most finished runs kept; the oldest go first"
+        10_000,
+        readers.integer(1, 1_000_000),
+        "maximum number of ended runs kept; the oldest are deleted first",
     )
     callback_private: bool = setting(
         True, readers.boolean, "allow callbacks to loopback and private addresses"
@@ -240,20 +264,20 @@ class Settings:
     callback_pause: float = setting(
         2.0,
         readers.seconds(0.01, 3600),
-        "seconds before a callback's second try; later pauses grow",
+        "seconds before the first retry of a callback, with exponential backoff",
         shown="2",
     )
     callback_lifetime: float = setting(
         86_400.0,
         readers.seconds(0, 604_800),
-        "seconds after a run's end in which its callback is tried",
+        "seconds after the end of a run during which its callback is retried",
         shown="86400",
     )
     sweep_interval: float = setting(
-        60.0, readers.seconds(0.1, 86_400), "seconds between two looks of the sweeper", shown="60"
+        60.0, readers.seconds(0.1, 86_400), "seconds between two checks of the artifacts' size", shown="60"
     )
     grace: float = setting(
-        5.0, readers.seconds(0, 3600), "seconds that sync runs get to end in when the server stops", shown="5"
+        5.0, readers.seconds(0, 3600), "seconds that sync runs get to finish when the server stops", shown="5"
     )
     warnings: tuple[str, ...] = field(default=(), compare=False)
 
@@ -271,9 +295,9 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
-        """Read `environ` (default: the process's); `overrides`, by field name, come first.
+        """Read the settings from `environ` (default: `os.environ`); `overrides`, by field name, take precedence.
 
-        An empty variable is an unset one. Raises `SettingsError` for the first value that cannot be used.
+        An empty variable counts as unset. Raises `SettingsError` for the first invalid value.
         """
         environ = os.environ if environ is None else environ
         warnings = list(_unknown_variables(environ))
@@ -285,21 +309,27 @@ class Settings:
             elif environ.get(variable.name, "").strip():
                 _read_lenient(variable, environ[variable.name], values, warnings)
             elif variable.lenient:
-                warnings.append(f"{variable.name} is not set; it is {variable.default}")
+                warnings.append(f"{variable.name} is not set; the default is {variable.default}")
         if overrides:
-            raise SettingsError(f"there is no setting {', '.join(sorted(overrides))}")
+            raise SettingsError(f"there is no setting {', '.join(sorted(overrides))}: check the spelling")
         given = _without_none(values)
         profile = profiles.PROFILES.get(given.get("profile", ""), {})
         return cls(**{**profile, **given}, warnings=tuple(warnings))
 
     @property
+    def guarded_networks(self) -> tuple[str, ...]:
+        """Patterns of existing networks that the operator has given to runs, and that get the packet filter's rules."""
+        # Not all of them where all are allowed for want of a setting: what else is on them would lose the host.
+        return (*(self.networks or ()), *((self.network,) if self.network else ()))
+
+    @property
     def prefer_runtime(self) -> str | None:
-        """The runtime of a run that asks for none where the engine has it; None where another is set."""
+        """The runtime for runs that name none, if the engine has it; None if `runtime` is set."""
         return profiles.PREFERRED_RUNTIMES.get(self.profile) if self.runtime is None else None
 
 
 def table() -> tuple[Variable, ...]:
-    """Every setting there is, in the order of the documentation."""
+    """Return all settings in the order of the documentation."""
     return tuple(
         Variable(
             field=each.name,
@@ -322,11 +352,11 @@ def _read_lenient(variable: Variable, raw: str, values: dict[str, Any], warnings
     except SettingsError as error:
         if not variable.lenient:
             raise
-        warnings.append(f"{error}; it is {variable.default}")
+        warnings.append(f"{error}; using the default, {variable.default}")
 
 
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:
-    # None given by a caller means "unset", also where the default is something else.
+    # A caller's None means unset, even if the default is not None.
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -335,13 +365,13 @@ def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in known and name not in _CLIENT_VARIABLES:
             close = difflib.get_close_matches(name, known, n=1)
-            meant = f"; {close[0]} is probably meant" if close else ""
+            meant = f": did you mean {close[0]}?" if close else ": check the spelling"
             yield f"there is no setting {name}{meant}"
 
 
 def _check_most(name: str, default: float, most: float | None) -> None:
     if most is not None and default > most:
         raise SettingsError(
-            f"{PREFIX}MAX_{name.upper()} is {most}, less than the {default} of {PREFIX}{name.upper()}: "
-            "give the same or more, or lower the latter"
+            f"{PREFIX}MAX_{name.upper()} ({most}) is less than {PREFIX}{name.upper()} ({default}): "
+            "raise the former or lower the latter"
         )

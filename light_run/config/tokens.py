@@ -1,9 +1,10 @@
-"""Named tokens: who may do what, kept in one JSON file as SHA-256, so that nobody reads a token there.
+"""Named tokens, stored in a JSON file as SHA-256 hashes, so that the file does not reveal them.
 
 {"tokens": [{"name": "ci", "sha256": "<64 hex digits>", "scopes": ["read", "run"], "maxRuns": 4}]}
 
-`scopes` are of read (look at runs), run (start, cancel and delete them), metrics (what is measured of all of
-them) and admin (all that, of everybody); `maxRuns` caps the runs of a token that have not ended, and may be left out.
+The scopes are read (see runs), run (start, cancel and delete runs), metrics (read the metrics of the server) and
+admin (all of these, for the runs of every token). `maxRuns` is optional; it limits the token's runs that have not
+ended.
 """
 
 from __future__ import annotations
@@ -34,19 +35,19 @@ READ, RUN, METRICS, ADMIN = "read", "run", "metrics", "admin"
 SCOPES = (READ, RUN, METRICS, ADMIN)
 USUAL = (READ, RUN)
 MOST_RUNS = 1_000_000
-# A changed file is noticed after so many seconds.
-LOOK_EVERY = 1.0
+# Seconds between two checks whether the file has changed.
+CHECK_INTERVAL = 1.0
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-# Marks what it is to people and to programs that look for secrets where none should be.
+# Makes tokens recognizable to people and to secret scanners.
 _PREFIX = "lr_"
 _FIELDS = {"name", "sha256", "scopes", "maxRuns"}
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What the holder of one token may do; `name` None is the one of LIGHT_RUN_TOKEN, `max_runs` None no cap."""
+    """A token and its permissions. `name` is None for LIGHT_RUN_TOKEN; `max_runs` None means no limit."""
 
     name: str | None
     digest: str
@@ -54,40 +55,39 @@ class Token:
     max_runs: int | None = None
 
     def may(self, scope: str) -> bool:
-        """True where the token has `scope`, or is an admin's."""
+        """Return True if the token has `scope` or the scope admin."""
         return scope in self.scopes or ADMIN in self.scopes
 
     def sees(self, owner: str | None) -> bool:
-        """True where the runs of `owner` are there for this token."""
+        """Return True if this token can access the runs of `owner`."""
         return ADMIN in self.scopes or (self.name is not None and self.name == owner)
 
 
 def digest(token: bytes) -> str:
-    """What is kept of `token`: its SHA-256 in lower-case hex digits."""
+    """Return the stored form of `token`: its SHA-256 in lower-case hex digits."""
     return sha256(token).hexdigest()
 
 
 def only(token: str) -> Token:
-    """The one token of LIGHT_RUN_TOKEN, which may do everything."""
+    """Return the token of LIGHT_RUN_TOKEN, which has the scope admin."""
     return Token(None, digest(token.encode()), frozenset({ADMIN}))
 
 
 def find(tokens: Sequence[Token], given: bytes) -> Token | None:
-    """The token that `given` is; how long this takes says nothing of any of them."""
+    """Find the token `given` in constant time, so that the time reveals nothing about the tokens."""
     mine = digest(given)
     found = None
     for token in tokens:
-        # Digests have one length, and all are compared, also after the right one.
+        # All digests have the same length, and all are compared, even after a match.
         if hmac.compare_digest(token.digest, mine):
             found = token
     return found
 
 
 class TokenFile:
-    """The tokens of the file `path`, read again when it has changed. Raises `SettingsError`.
+    """The tokens of the file `path`, which is reloaded when it changes. Raises `SettingsError`.
 
-    A file that is broken later on changes nothing: the tokens stay as they were, and the log says so.
-    One that is gone has no tokens.
+    If a reload fails, the old tokens stay valid and an error is logged. A deleted file has no tokens.
     """
 
     def __init__(self, path: Path) -> None:
@@ -95,22 +95,22 @@ class TokenFile:
         self._lock = threading.Lock()
         self._seen = _state_of(path)
         self._tokens = read(path)
-        self._looked = time.monotonic()
+        self._checked = time.monotonic()
         self._stale = False
 
     def now(self) -> tuple[Token, ...]:
-        """The tokens as they are now."""
+        """Return the current tokens."""
         with self._lock:
-            if self._stale or time.monotonic() - self._looked >= LOOK_EVERY:
-                self._look()
+            if self._stale or time.monotonic() - self._checked >= CHECK_INTERVAL:
+                self._reload_if_changed()
             return self._tokens
 
     def mark_stale(self) -> None:
-        """Have the file read again by the next request; all that a signal's handler may do."""
+        """Reload the file at the next request. Safe to call in a signal handler."""
         self._stale = True
 
-    def _look(self) -> None:
-        forced, self._stale, self._looked = self._stale, False, time.monotonic()
+    def _reload_if_changed(self) -> None:
+        forced, self._stale, self._checked = self._stale, False, time.monotonic()
         seen = _state_of(self._path)
         if seen == self._seen and not forced:
             return
@@ -118,23 +118,23 @@ class TokenFile:
         try:
             self._tokens = read(self._path) if seen is not None else ()
         except SettingsError as error:
-            _log.error("the tokens stay as they were: %s", error)
+            _log.error("cannot reload the tokens, the old ones stay valid: %s", error)
         else:
-            _log.info("tokens read", extra={"count": len(self._tokens)})
+            _log.info("tokens reloaded", extra={"count": len(self._tokens)})
 
 
 def read(path: Path) -> tuple[Token, ...]:
-    """The tokens in the file `path`. Raises `SettingsError` naming what is wrong with it."""
+    """Read the tokens in the file `path`. Raises `SettingsError` with what is wrong with the file."""
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise SettingsError(f"{path}: there is no such file; `light-run token new NAME` makes it") from None
+        raise SettingsError(f"{path}: no such file; `light-run token new NAME` creates it") from None
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}") from None
     except (ValueError, RecursionError):
-        raise SettingsError(f"{path}: this is not JSON") from None
+        raise SettingsError(f"{path}: the file is not valid JSON") from None
     if not isinstance(found, dict) or found.keys() != {"tokens"} or not isinstance(found["tokens"], list):
-        raise SettingsError(f'{path}: give {{"tokens": [...]}} and nothing else')
+        raise SettingsError(f'{path}: the file must be {{"tokens": [...]}} and nothing else')
     tokens = tuple(_token(path, number, each) for number, each in enumerate(found["tokens"], 1))
     for what in ("name", "digest"):
         if len({getattr(token, what) for token in tokens}) < len(tokens):
@@ -143,9 +143,9 @@ def read(path: Path) -> tuple[Token, ...]:
 
 
 def create(path: Path, name: str, scopes: Sequence[str] = USUAL, max_runs: int | None = None) -> str:
-    """Make a token called `name`, write its hash into the file `path` and return it: it is kept nowhere.
+    """Create a token called `name`, add its hash to the file `path` and return it. The token is not stored.
 
-    The file is made where there is none, with mode 0600, and replaced as a whole. Raises `SettingsError`.
+    The file is replaced atomically; a new one has mode 0600. Raises `SettingsError`.
     """
     token = _PREFIX + secrets.token_urlsafe(32)
     entry: dict[str, Any] = {"name": name, "sha256": digest(token.encode()), "scopes": list(scopes)}
@@ -155,26 +155,26 @@ def create(path: Path, name: str, scopes: Sequence[str] = USUAL, max_runs: int |
     with _locked(path):
         known = read(path) if path.exists() else ()
         if any(each.name == name for each in known):
-            raise SettingsError(f"{path}: there is a token {name} already")
+            raise SettingsError(f"{path}: the token {name} already exists: choose another name or remove it")
         _write(path, (*known, made))
     return token
 
 
 def remove(path: Path, name: str) -> None:
-    """Take the token called `name` out of the file `path`. Raises `SettingsError`, also where there is none."""
+    """Remove the token called `name` from the file `path`. Raises `SettingsError`, also if there is none."""
     with _locked(path):
         known = read(path)
         left = [each for each in known if each.name != name]
         if len(left) == len(known):
             close = difflib.get_close_matches(name, [str(each.name) for each in known], n=1)
-            meant = f"; {close[0]} is probably meant" if close else ""
+            meant = f": did you mean {close[0]}?" if close else "; `light-run token list` lists all tokens"
             raise SettingsError(f"{path}: there is no token {name}{meant}")
         _write(path, left)
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    # Two who change the file at the same time both have their will.
+    # Serializes concurrent changes of the file, so that none is lost.
     try:
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
@@ -191,19 +191,19 @@ def _locked(path: Path) -> Iterator[None]:
 def _token(path: Path, number: int, entry: Any) -> Token:
     where = f"{path}: token {number}"
     if not isinstance(entry, dict) or not entry.keys() <= _FIELDS or not {"name", "sha256"} <= entry.keys():
-        raise SettingsError(f"{where}: give name, sha256, scopes and maxRuns, and nothing else")
+        raise SettingsError(f"{where}: the keys must be name, sha256, scopes and, optionally, maxRuns")
     name, hashed, scopes = entry["name"], entry["sha256"], entry.get("scopes")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise SettingsError(f"{where}: a name has 1 to 64 letters, digits, '_', '.' and '-'")
+        raise SettingsError(f"{where}: name must be 1 to 64 letters, digits, '_', '.' and '-'")
     if not isinstance(hashed, str) or not _DIGEST.fullmatch(hashed):
-        raise SettingsError(f"{where}: sha256 has 64 lower-case hex digits")
+        raise SettingsError(f"{where}: sha256 must be 64 lower-case hex digits")
     if not isinstance(scopes, list) or not scopes or not all(each in SCOPES for each in scopes):
-        raise SettingsError(f"{where}: scopes is a list of {', '.join(SCOPES)}")
+        raise SettingsError(f"{where}: scopes must be a non-empty list of {', '.join(SCOPES)}")
     most = entry.get("maxRuns")
     if most is not None and (
         isinstance(most, bool) or not isinstance(most, int) or not 0 < most <= MOST_RUNS
     ):
-        raise SettingsError(f"{where}: maxRuns is a whole number from 1 to {MOST_RUNS}")
+        raise SettingsError(f"{where}: maxRuns must be a whole number from 1 to {MOST_RUNS}")
     return Token(name, hashed, frozenset(scopes), most)
 
 
@@ -215,7 +215,7 @@ def _entry(token: Token) -> dict[str, Any]:
 
 def _write(path: Path, tokens: Sequence[Token]) -> None:
     text = json.dumps({"tokens": [_entry(token) for token in tokens]}, indent=2) + "\n"
-    # Made with mode 0600; a server run by another user keeps reading it where that owns the file.
+    # mkstemp uses mode 0600. The owner is kept, so that a server run by another user can still read the file.
     descriptor, temporary = tempfile.mkstemp(prefix=".tokens-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w") as file:

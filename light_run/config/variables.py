@@ -1,4 +1,4 @@
-"""One setting: how it is named, read, shown and explained."""
+"""The definition of one setting: its variable, parser, default and help text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One row of the table: how the setting `field` is named, read, shown and explained."""
+    """The setting `field`: its environment variable and option, its parser, its default and its help text."""
 
     field: str
     name: str
@@ -27,11 +27,11 @@ class Variable:
 
     @property
     def title(self) -> str:
-        """The variable and, where there is one, its option: ``LIGHT_RUN_PORT (--port)``."""
+        """The variable and, if it has one, its option: ``LIGHT_RUN_PORT (--port)``."""
         return f"{self.name} ({self.option})" if self.option else self.name
 
     def parse(self, value: object) -> Any:
-        """Read `value`. Raises `SettingsError` naming the variable, the value and what would be right."""
+        """Parse `value`. Raises `SettingsError` with the variable, the value and the allowed values."""
         try:
             return self.read(value)
         except ValueError as error:
@@ -49,7 +49,7 @@ def setting(
     secret: bool = False,
     lenient: bool = False,
 ) -> Any:
-    """A field of `Settings`; `shown` is its default in words, a `lenient` one warns instead of failing."""
+    """Define a field of `Settings`. `shown` is its default in words; `lenient` makes a bad value a warning."""
     metadata = {
         "read": read,
         "help": words,

@@ -21,7 +21,8 @@ class RunnerConfig:
     `session` tells this one's own from that.
     `state_dir` holds workspaces, None is a temporary folder for the runner's life. `workspace` is
     ``auto``, ``bind`` or ``archive``. `limits` are what a run gets that asks for none. `network` names the
-    isolated bridge, `default_network` what runs get that name none (None is that bridge). `prefer_runtime`
+    isolated bridge, `default_network` what runs get that name none (None is that bridge). Patterns in `guarded` are of
+    existing networks that are kept from the host and from metadata addresses as the isolated one is. `prefer_runtime`
     is used where the engine has it and neither a run nor `runtime` names another. Caps are in bytes, times
     in seconds; `step_timeout` is for all steps of a run together, the most a run may ask for and what it gets that
     asks for none, `pull_timeout` for its pull; `engine_patience` is how long a run whose engine went away waits for
@@ -45,6 +46,7 @@ class RunnerConfig:
     registries: tuple[str, ...] = ()
     network: str = "light-run"
     default_network: str | None = None
+    guarded: tuple[str, ...] = ()
     log_cap: int = 10 * MIB
     extract_cap: int = 1024 * MIB
     extract_entries: int = 100_000

@@ -69,7 +69,7 @@ class Runner:
         self._workspaces = Workspaces(self.config.state_dir)
         self._health: tuple[float, EngineHealth] | None = None
         images = Images(self._engine, self.config.registries, self.config.pull_timeout)
-        networks = Networks(self._engine, self.config.network)
+        networks = Networks(self._engine, self.config.network, self.config.guarded)
         leftovers = Leftovers(self._engine, self.config)
         mounts = Mounts(self._engine, self.config, self._workspaces, leftovers)
         disk = DiskWatch(self._engine, self.config, leftovers)
@@ -188,6 +188,14 @@ class Runner:
         )
         return supervisor.adopt(container, deadline)
 
+    def pause(self, container: str) -> None:
+        """Freeze the container of a run. Raises EngineError. The run's `StopRequest.pause` stops its clock."""
+        self._engine.pause(container)
+
+    def resume(self, container: str) -> None:
+        """Let a paused container go on. Raises EngineError."""
+        self._engine.resume(container)
+
     def unassign(self, container: str, run_id: str) -> bool:
         """Undo what an earlier runner did for `run_id` before it launched anything; see `Inventory.unassign`."""
         return self._inventory.unassign(container, self._workspaces.of(run_id))
@@ -250,7 +258,9 @@ class Runner:
         try:
             engine = self._engine.ping()
             missing = self._context.missing_limits()
-            health = EngineHealth(True, self._context.mounts.mode, self._engine.runtimes(), engine, missing)
+            firewall = self._context.networks.firewall(self.config.default_network)
+            mode = self._context.mounts.mode
+            health = EngineHealth(True, mode, self._engine.runtimes(), engine, missing, firewall)
         except EngineError:
             health = EngineHealth(False, self._context.mounts.mode)
         self._health = (now, health)

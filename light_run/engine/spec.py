@@ -68,6 +68,14 @@ class RunSpec:
     owner: str = ""
 
 
+class Firewall(str, Enum):
+    """Whether rules keep runs on a network from the host and from metadata addresses."""
+
+    ACTIVE = "active"
+    ABSENT = "absent"
+    NOT_NEEDED = "not_needed"
+
+
 class Reason(str, Enum):
     """Why a run ended, in the words of the HTTP contract."""
 
@@ -75,6 +83,7 @@ class Reason(str, Enum):
     TIMEOUT = "timeout"
     OUT_OF_MEMORY = "out_of_memory"
     CANCELLED = "cancelled"
+    STOPPED = "stopped"
     IMAGE_NOT_FOUND = "image_not_found"
     PULL_FAILED = "pull_failed"
     BUILD_FAILED = "build_failed"
@@ -93,6 +102,7 @@ class Phase(str, Enum):
     BUILDING = "building"
     STARTING = "starting"
     RUNNING = "running"
+    PAUSED = "paused"
     EXTRACTING = "extracting"
 
     __str__ = str.__str__
@@ -234,7 +244,8 @@ class Destinations:
 class EngineHealth:
     """Whether an engine answers (`docker`), how files get there (None until known), its runtimes, its own name.
 
-    `missing_limits` is what it cannot hold runs to, for which none is started.
+    `missing_limits` is what it cannot hold runs to, for which none is started. `firewall` is of the network that runs
+    get by default, None where the engine does not answer.
     """
 
     docker: bool
@@ -242,3 +253,4 @@ class EngineHealth:
     runtimes: tuple[str, ...] = ()
     engine: str = ""
     missing_limits: tuple[str, ...] = ()
+    firewall: Firewall | None = None

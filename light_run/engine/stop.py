@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from light_run.engine.spec import Reason
 from light_run.errors import Cancelled
 
 # A stop replaces one of a lower rank; of two with the same rank, the first counts.
-_RANKS = {Reason.CANCELLED: 2, Reason.INTERRUPTED: 1}
+_RANKS = {Reason.CANCELLED: 3, Reason.INTERRUPTED: 2, Reason.STOPPED: 1}
+_DISCARDING = (Reason.CANCELLED, Reason.INTERRUPTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Stop:
     @property
     def discards(self) -> bool:
         """True if the run's results are no longer wanted: pulls and builds are given up, nothing is extracted."""
-        return self.reason in _RANKS
+        return self.reason in _DISCARDING
 
     def outranks(self, other: Stop | None) -> bool:
         """True if this stop replaces `other`."""
@@ -45,10 +47,10 @@ class Detached(Exception):
 
 
 class StopRequest:
-    """The mailbox of one run for requests to end it. All methods are thread-safe.
+    """The mailbox of one run for requests to end it, and the clock of its pauses. All methods are thread-safe.
 
-    A cancel replaces any other stop, and a stopping server's replaces those of the limits (time, disk); otherwise the
-    first one counts. Each run needs an object of its own, since the engine requests stops as well.
+    A cancel replaces any other stop, a stopping server's that of a client, and both those of the limits (time, disk);
+    otherwise the first one counts. Each run needs an object of its own, since the engine requests stops as well.
     """
 
     def __init__(self) -> None:
@@ -57,6 +59,8 @@ class StopRequest:
         self._detached = False
         self._closed = False
         self._subscribers: list[Callable[[], object]] = []
+        self._paused_since: float | None = None
+        self._paused_before = 0.0
 
     @property
     def requested(self) -> Stop | None:
@@ -103,6 +107,38 @@ class StopRequest:
         with self._lock:
             first, self._closed, self._detached = not self._closed, True, False
             return first
+
+    def pause(self) -> None:
+        """Stop the run's clock: its time does not count until `resume`."""
+        with self._lock:
+            if self._paused_since is None:
+                self._paused_since = time.monotonic()
+        self._notify()
+
+    def resume(self) -> None:
+        """Let the run's clock go on."""
+        with self._lock:
+            if self._paused_since is not None:
+                self._paused_before += time.monotonic() - self._paused_since
+                self._paused_since = None
+        self._notify()
+
+    @property
+    def paused(self) -> bool:
+        """True while the clock stands still."""
+        return self._paused_since is not None
+
+    def paused_seconds(self) -> float:
+        """Seconds of all pauses so far."""
+        with self._lock:
+            now = 0.0 if self._paused_since is None else time.monotonic() - self._paused_since
+            return self._paused_before + now
+
+    def check_start(self) -> None:
+        """Raise Detached or Cancelled if the run's command is not to be started."""
+        self.check()
+        if self._requested is not None:
+            raise Cancelled("the run was stopped before its command was started")
 
     def check(self) -> None:
         """Raise Detached or Cancelled if the run is not to go on here."""

@@ -97,8 +97,8 @@ class RunRecord:
     """One run at one moment; a change makes a new one. Times are UTC.
 
     `started_at` is when it left the queue. `duration_ms` runs from there to the end of its extraction.
-    `phase` and `progress` are None once it has ended. A finished run holds neither its spec nor its
-    output: ten thousand of them stay in memory.
+    `phase` and `progress` are None once it has ended, `paused_at` while it is not paused. A finished run holds neither
+    its spec nor its output: ten thousand of them stay in memory.
     """
 
     id: str
@@ -110,6 +110,7 @@ class RunRecord:
     finished_at: datetime | None = None
     phase: Phase | None = None
     progress: Progress | None = None
+    paused_at: datetime | None = None
     exit_code: int | None = None
     duration_ms: int | None = None
     reason: Reason | None = None
@@ -180,7 +181,7 @@ def end(run: RunRecord, result: RunResult, *, elapsed: float, stop: Stop | None 
     that are fit for JSON.
     """
     result = _stopped(result, stop)
-    if result.reason is Reason.CANCELLED:
+    if result.reason in (Reason.CANCELLED, Reason.STOPPED):
         status = Status.CANCELLED
     else:
         status = Status.SUCCEEDED if result.succeeded else Status.FAILED
@@ -192,6 +193,7 @@ def end(run: RunRecord, result: RunResult, *, elapsed: float, stop: Stop | None 
         duration_ms=None if run.started_at is None else round(elapsed * 1000),
         phase=None,
         progress=None,
+        paused_at=None,
         exit_code=result.exit_code,
         reason=result.reason,
         error=result.error,

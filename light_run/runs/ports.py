@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Protocol
 
-from light_run.engine.spec import Destinations, File, Files, Observer, RunResult, RunSpec
+from light_run.engine.spec import Destinations, File, Files, Firewall, Observer, RunResult, RunSpec
 from light_run.engine.stop import StopRequest
 
 
@@ -45,6 +45,10 @@ class HealthPort(Protocol):
     @property
     def missing_limits(self) -> tuple[str, ...]:
         """What the engine cannot hold runs to, for which none is started."""
+
+    @property
+    def firewall(self) -> Firewall | None:
+        """Whether runs on the default network are kept from its host; None where it does not answer."""
 
     @property
     def workspace(self) -> str | None:
@@ -156,6 +160,12 @@ class RunnerPort(Protocol):
 
         Raises EngineError where the engine does not answer.
         """
+
+    def pause(self, container: str) -> None:
+        """Freeze a container. Raises EngineError."""
+
+    def resume(self, container: str) -> None:
+        """Let a paused container go on. Raises EngineError."""
 
     def unassign(self, container: str, run_id: str) -> bool:
         """Undo what an earlier server did for `run_id` up to `Observer.assigned`: nothing of it was launched.

@@ -12,12 +12,13 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+from light_run.artifacts.periodic import Periodic
 from light_run.artifacts.store import ArtifactStore
 from light_run.artifacts.sweeper import INTERVAL
 from light_run.engine.output import OutputLine
 from light_run.engine.spec import Reason, RunSpec
 from light_run.engine.stop import CANCEL, Stop
-from light_run.errors import Overloaded, RunNotActive, RunNotFound
+from light_run.errors import EngineError, Overloaded, RunError, RunNotActive, RunNotFound
 from light_run.runs.callbacks import schedule
 from light_run.runs.callbacks.delivery import Recipient
 from light_run.runs.callbacks.schedule import Schedule
@@ -41,6 +42,8 @@ _log = logging.getLogger(__name__)
 
 # A cancel is answered once the run has ended, or after so many seconds where the engine takes its time.
 CANCEL_WAIT = 5.0
+# Seconds between two looks at how long runs have been paused.
+PAUSE_CHECKS = 10.0
 # A spec with more input and environment than this does not wait in memory, in bytes.
 LARGEST_HELD = 1 << 16
 
@@ -52,8 +55,9 @@ class RunService:
     more wait in order. The journal lies beside `logs_dir`, which holds one spool a run; what an earlier
     server left there is seen at once, and taken up by `start`. The runner is the service's own from here
     on. `max_artifacts_bytes` caps all artifact folders, looked after every `sweep_interval` seconds;
-    `callback_private` allows callbacks to loopback and private addresses; `metrics` counts what happens. A
-    `copied` state directory is that of another server, whose unended runs are left to it. Raises `JournalError`.
+    `callback_private` allows callbacks to loopback and private addresses; `metrics` counts what happens; no run
+    is paused for more than `max_pause` seconds. A `copied` state directory is that of another server, to which the runs
+    that have not ended are left. Raises `JournalError`.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class RunService:
         callback_private: bool = True,
         metrics: RunMetrics | None = None,
         copied: bool = False,
+        max_pause: float = 3600.0,
     ) -> None:
         self.runner = runner
         self.artifacts = artifacts
@@ -92,6 +97,8 @@ class RunService:
         self.replays = idempotency.Replays(self.registry)
         self._quota = Quota(self._store)
         self._lock = threading.Lock()
+        self._max_pause = max_pause
+        self._periodic = Periodic("light-run-pauses", self.step, PAUSE_CHECKS)
         self._jobs: dict[str, RunJob] = {}
         found = in_order(self.registry.load(copied=copied))
         self._cleanup = EngineCleanup(
@@ -113,6 +120,7 @@ class RunService:
         self._executor.start()
         self.registry.start()
         self._cleanup.start()
+        self._periodic.start()
 
     def close(self, grace: float = 10.0) -> None:
         """Accept no more runs and stop every thread.
@@ -140,6 +148,7 @@ class RunService:
         for job in self._active_jobs(detached=False):
             with contextlib.suppress(RunNotActive):
                 job.request(Stop(Reason.INTERRUPTED))
+        self._periodic.close()
         self._executor.close()
         self._cleanup.close()
         self.runner.close()
@@ -201,23 +210,46 @@ class RunService:
         """At most `limit` runs, newest first, and whether more follow; see `RunTable.list`."""
         return self._store.list(status=status, limit=limit, before=before, owner=owner)
 
-    def cancel(self, run_id: str) -> None:
-        """Cancel a run in whatever state; it has ended when this returns, if the engine does its part soon.
+    def stop(self, run_id: str, stop: Stop = CANCEL) -> None:
+        """End a run in whatever state; it has ended when this returns, if the engine does its part soon.
 
-        Raises `RunNotFound`, and `RunNotActive` where it has ended already.
+        Raises `RunNotFound`, and `RunNotActive` if it has ended already.
         """
+        job = self._job(run_id)
+        job.request(stop)
+        if job.can_requeue and self._executor.withdraw(run_id) is not None:
+            job.end_queued(stop.reason, f"the run was {stop.reason} while it waited")
+        else:
+            with contextlib.suppress(RunNotFound):
+                if not self._store.wait(run_id, stop.grace + CANCEL_WAIT).ended:
+                    self.registry.cancelling(run_id)
+
+    def pause(self, run_id: str) -> None:
+        """Freeze a run. Raises `RunNotFound`, `RunNotActive`, `RunNotStarted`, EngineError."""
+        self._job(run_id).pause()
+
+    def resume(self, run_id: str) -> None:
+        """Let a paused run go on. Raises as `pause` does."""
+        self._job(run_id).resume()
+
+    def step(self, now: float) -> None:
+        """Resume the runs that have been paused for too long; `now` is in seconds since the epoch."""
+        with self._lock:
+            jobs = list(self._jobs.values())
+        for job in jobs:
+            with contextlib.suppress(RunError, EngineError):
+                paused_at = self._store.get(job.run_id).paused_at
+                if paused_at is not None and now - paused_at.timestamp() > self._max_pause:
+                    job.resume()
+                    _log.warning("run resumed: it was paused for too long", extra={"run": job.run_id})
+
+    def _job(self, run_id: str) -> RunJob:
         self._store.get(run_id)
         with self._lock:
             job = self._jobs.get(run_id)
         if job is None:
             raise RunNotActive("the run has ended already")
-        job.request(CANCEL)
-        if job.can_requeue and self._executor.withdraw(run_id) is not None:
-            job.end_queued(Reason.CANCELLED, "the run was cancelled while it waited")
-        else:
-            with contextlib.suppress(RunNotFound):
-                if not self._store.wait(run_id, CANCEL_WAIT).ended:
-                    self.registry.cancelling(run_id)
+        return job
 
     def delete(self, run_id: str) -> None:
         """Forget a run that has ended, with its artifacts and its log. Raises `RunNotFound`, `RunActive`."""

@@ -1,4 +1,4 @@
 """The server process: gunicorn, its worker, the log, Prometheus metrics and the state directory.
 
-``gunicorn`` is what ``light-run serve`` starts; the other modules are used by the application factory inside a worker.
+``light-run serve`` starts the module ``gunicorn``; the application factory uses the other modules in the worker.
 """

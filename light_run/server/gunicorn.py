@@ -1,4 +1,4 @@
-"""``light-run serve``: gunicorn, with one worker of many threads, inside the command."""
+"""``light-run serve``: runs gunicorn with one worker and many threads."""
 
 from __future__ import annotations
 
@@ -32,39 +32,39 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# What clients may get before the application sees their request.
+# Error responses for requests that do not reach the application.
 _REFUSALS: tuple[tuple[type[Exception], int, str, str], ...] = (
     (errors.LimitRequestLine, 414, "URI Too Long", "uri_too_long"),
     (errors.LimitRequestHeaders, 431, "Request Header Fields Too Large", "headers_too_large"),
     (errors.UnsupportedTransferCoding, 501, "Not Implemented", "not_implemented"),
     (errors.ParseException, 400, "Bad Request", "bad_request"),
 )
-# Seconds in which the headers of a request have to arrive.
+# Seconds within which the headers of a request must arrive.
 HEADER_TIMEOUT = 10.0
-# Seconds in which a client that may still be sending takes its answer, before the connection is closed.
+# Seconds that a client which may still be sending gets to read its response before the connection is closed.
 LINGER = 2.0
-# Headers of a request that has a body.
+# A request with one of these headers has a body.
 _FRAMING = {"CONTENT-LENGTH", "TRANSFER-ENCODING"}
 _UNREAD = 1 << 16
-# Connections at once, those of followers aside.
+# Maximum number of connections, besides those of clients that follow logs.
 CONNECTIONS = 1000
-# Beside the time for sync runs to end: kill containers, send answers, close connections.
+# Seconds to kill containers, send responses and close connections, after the grace period of sync runs.
 _STOP_MARGIN = 25
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket bound to `host` and `port`. Raises `SettingsError` where that cannot be."""
+    """Return a socket that listens on `host` and `port`. Raises `SettingsError`."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
         raise SettingsError(f'LIGHT_RUN_HOST (--host) is "{host}": there is no such address') from None
-    # "localhost" is both; clients that know one kind of address only know the older one.
+    # Prefer IPv4 if the host has both kinds of addresses, as "localhost" does: some clients use IPv4 only.
     family, kind, protocol, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        # Two sockets may both be bound, as long as none listens.
+        # With SO_REUSEADDR, two sockets can be bound to the same port as long as neither of them listens.
         listener.listen(2048)
     except OSError as error:
         listener.close()
@@ -73,61 +73,61 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(settings: Settings, listener: socket.socket) -> None:
-    """Serve on `listener` until SIGTERM or SIGINT; exits the process: with 0 after those.
+    """Serve on `listener` until SIGTERM or SIGINT, then exit the process with 0.
 
-    The code is 2 where the application cannot be made; why is on stderr then.
+    If the application cannot be created, the error is logged to stderr and the exit code is 2.
     """
     json_log.configure("", level=logging.WARNING)
     json_log.configure("light_run", "gunicorn.error")
     for warning in settings.warnings:
         _log.warning(warning)
-    _warn_of_openness(settings)
+    _warn_if_exposed(settings)
     master = os.getpid()
     try:
         _Server(settings, listener).run()
     except SystemExit as end:
-        # The worker comes by here too: its own code is what tells the master why it ended.
+        # The worker process gets here, too; the master needs its unchanged exit code.
         if os.getpid() == master and end.code == Arbiter.APP_LOAD_ERROR:
             sys.exit(2)
         raise
 
 
 class JsonLogger(Logger):  # type: ignore[misc,unused-ignore]
-    """Has gunicorn's own lines written as the server's others are; requests are logged by the application."""
+    """Logs gunicorn's messages as JSON, like the server's own. The application logs the requests."""
 
     def setup(self, cfg: Any) -> None:
-        """Ignore the handlers and formats of `cfg`."""
+        """Set up JSON logging and ignore the handlers and formats of `cfg`."""
         self.loglevel = logging.INFO
         self._access_log_enabled = False
         json_log.configure("gunicorn.error")
-        # What it says of starting and stopping is for its own developers, but for what goes wrong.
+        # gunicorn's messages about starting and stopping are of no use here, but warnings and errors are.
         self.error_log.setLevel(logging.WARNING)
 
     def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
-        """Nothing: the application knows more of a request."""
+        """Do nothing: the application logs requests, in more detail."""
 
 
 class JsonWorker(ThreadWorker):  # type: ignore[misc,unused-ignore]
-    """A worker of threads whose own errors are JSON, too, and that does not wait for slow headers."""
+    """A gunicorn thread worker with JSON error responses and a timeout for request headers."""
 
     _reading = threading.local()
 
     def init_signals(self) -> None:
-        """Have nothing happen on SIGHUP until the application wants to know of it."""
+        """Ignore SIGHUP until the application installs its handler."""
         super().init_signals()
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def load_wsgi(self) -> None:
-        """Have the application's own ``Connection: close`` hold, which gunicorn would leave out."""
-        # What is loaded here stays until the end: it is not worth looking for garbage in, now or ever.
+        """Load the application and honour its ``Connection: close`` headers, which gunicorn would drop."""
+        # Objects created while loading live until the process exits, so the garbage collector can skip them.
         gc.disable()
         super().load_wsgi()
         gc.freeze()
         gc.enable()
-        self.wsgi: Any = _closing(self.wsgi)
+        self.wsgi: Any = _honour_connection_close(self.wsgi)
 
     def handle(self, conn: Any) -> Any:
-        """Serve a connection; called in one of the threads once there is something to read."""
+        """Serve a connection; called in a worker thread once there is data to read."""
         self._reading.deadline = deadline = DEADLINES.start(conn.sock, HEADER_TIMEOUT)
         self._reading.more = True
         kept = None
@@ -140,22 +140,22 @@ class JsonWorker(ThreadWorker):  # type: ignore[misc,unused-ignore]
                 self.log.warning("a request was refused: %s", "request_timeout")
                 self._refuse(conn.sock, 408, "Request Timeout", "request_timeout")
             if not kept:
-                _finish(conn.sock, LINGER if self._reading.more else 0.0)
+                _linger(conn.sock, LINGER if self._reading.more else 0.0)
 
     def handle_request(self, req: Any, conn: Any) -> Any:
-        """Serve a request, whose headers are there."""
+        """Serve a request whose headers have arrived."""
         DEADLINES.stop(self._reading.deadline)
         self._reading.more = any(name in _FRAMING for name, _ in req.headers)
         try:
             return super().handle_request(req, conn)
         except TimeoutError:
-            self.log.warning("a client was dropped: it did not take its answer")
+            self.log.warning("a connection was closed: the client did not read the response in time")
             _reset(conn.sock)
-            # As gunicorn itself ends a connection.
+            # gunicorn's own way to end a connection.
             raise StopIteration from None
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
-        """Answer a request that never reached the application."""
+        """Respond to a request that did not reach the application."""
         for kind, code, reason, word in _REFUSALS:
             if isinstance(exc, kind):
                 status, phrase, error = code, reason, word
@@ -172,12 +172,12 @@ class JsonWorker(ThreadWorker):  # type: ignore[misc,unused-ignore]
         try:
             client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
         except OSError:
-            self.log.debug("nobody was there to hear of it")
+            self.log.debug("the client closed the connection before the error response was sent")
 
 
-def _finish(connection: socket.socket, linger: float) -> None:
-    # What gunicorn does as well before it closes a connection, but in the main loop, where nobody else is served
-    # meanwhile: wait until a client that may still be sending has read its answer. It finds nothing left to do.
+def _linger(connection: socket.socket, linger: float) -> None:
+    # Waits until a client that may still be sending has read its response. gunicorn would do the same in its main
+    # loop and block all other connections meanwhile; after this, it has nothing left to wait for.
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_WR)
         deadline = time.monotonic() + linger
@@ -189,13 +189,13 @@ def _finish(connection: socket.socket, linger: float) -> None:
 
 
 def _reset(connection: socket.socket) -> None:
-    # Closed like this, it takes with it what the client did not take; and gunicorn need not wait for its end.
+    # Closes the connection at once and discards unsent data, so that gunicorn need not wait for the client.
     with contextlib.suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.shutdown(socket.SHUT_RDWR)
 
 
-def _closing(application: Any) -> Any:
+def _honour_connection_close(application: Any) -> Any:
     def serve(environ: dict[str, Any], start_response: Any) -> Any:
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
             if ("Connection", "close") in headers:
@@ -209,10 +209,10 @@ def _closing(application: Any) -> Any:
 
 class _Arbiter(Arbiter):  # type: ignore[misc,unused-ignore]
     def handle_hup(self) -> None:
-        """Pass SIGHUP on to the worker.
+        """Pass SIGHUP on to the worker instead of replacing it.
 
-        Settings are of the environment, which stays as it is: another worker would know no more, and end
-        the runs that clients wait for.
+        The environment, and so the settings, cannot have changed. Replacing the worker would only end the runs
+        that clients wait for.
         """
         self.kill_workers(signal.SIGHUP)
 
@@ -220,12 +220,12 @@ class _Arbiter(Arbiter):  # type: ignore[misc,unused-ignore]
 class _Server(BaseApplication):  # type: ignore[misc,unused-ignore]
     def __init__(self, settings: Settings, listener: socket.socket) -> None:
         self._settings, self._address = settings, listener.getsockname()
-        # gunicorn makes a socket of its own of the descriptor, and closes it.
+        # gunicorn creates its own socket from the descriptor, and closes it.
         self._descriptor = listener.detach()
         super().__init__()
 
     def load_config(self) -> None:
-        """Set gunicorn up; nothing of its own environment variables or files is read."""
+        """Configure gunicorn; its own environment variables and configuration files are not read."""
         options = {
             "bind": f"fd://{self._descriptor}",
             "workers": 1,
@@ -243,16 +243,16 @@ class _Server(BaseApplication):  # type: ignore[misc,unused-ignore]
         if os.access("/dev/shm", os.W_OK):  # noqa: S108 - the heartbeat's file: unnamed, and never on a disk
             options["worker_tmp_dir"] = "/dev/shm"  # noqa: S108
         for name, value in options.items():
-            # Older versions do not know all of them, and need none of those.
+            # Older versions of gunicorn lack some of these settings and do not need them.
             if name in self.cfg.settings:
                 self.cfg.set(name, value)
 
     def run(self) -> None:
-        """Serve until a signal ends it."""
+        """Serve until a signal arrives."""
         _Arbiter(self).run()
 
     def load(self) -> Flask:
-        """Make the application; called in the worker."""
+        """Create the application; called in the worker."""
         from light_run.app import create_app
 
         app = create_app(self._settings)
@@ -260,21 +260,23 @@ class _Server(BaseApplication):  # type: ignore[misc,unused-ignore]
         return app
 
 
-def _warn_of_openness(settings: Settings) -> None:
+def _warn_if_exposed(settings: Settings) -> None:
     loopback = _is_loopback(settings.host)
     if settings.callback_private and not loopback:
         _log.warning(
-            "callbacks may go to private addresses, and clients from elsewhere may ask for them; "
-            "set LIGHT_RUN_CALLBACK_PRIVATE to false where that matters"
+            "remote clients can send callbacks to private addresses of this network; "
+            "to forbid that, set LIGHT_RUN_CALLBACK_PRIVATE to false"
         )
     if settings.token is not None or settings.tokens_file is not None:
         return
     if loopback:
-        _log.warning("no token is set: whoever reaches this address may run containers; set LIGHT_RUN_TOKEN")
+        _log.warning(
+            "no token is set: anybody who can connect to this address can run containers; set LIGHT_RUN_TOKEN"
+        )
     else:
         _log.critical(
-            "NO TOKEN IS SET AND THE SERVER LISTENS BEYOND LOOPBACK: anybody in the network may run containers "
-            "on this machine; set LIGHT_RUN_TOKEN, or LIGHT_RUN_HOST to 127.0.0.1"
+            "NO TOKEN IS SET AND THE SERVER IS NOT LIMITED TO LOOPBACK: anybody in the network can run containers "
+            "on this machine; set LIGHT_RUN_TOKEN, or set LIGHT_RUN_HOST to 127.0.0.1"
         )
 
 

@@ -1,8 +1,8 @@
-"""The server's own log: one JSON object a line on stderr.
+"""The server's log: one JSON object per line on stderr.
 
-A line has ``time``, ``level``, ``logger`` and ``event`` (the message), whatever was given as ``extra``,
-and ``exception`` where there is one. Nobody may log a token, an environment, an input, a file's content or
-a secret; objects that hold such leave them out of their repr.
+A line has ``time``, ``level``, ``logger`` and ``event`` (the message), all fields of ``extra``, and
+``exception`` if there is one. Tokens, environments, inputs, contents of files and secrets must never be logged;
+objects that hold them leave them out of their repr.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import sys
 from datetime import datetime, timezone
 from typing import Any
 
-# What every record has; anything beyond came in as `extra`.
+# The attributes of every record; all others come from `extra`.
 _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 _encode = json.JSONEncoder(default=str, separators=(",", ":")).encode
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes a record as one line of JSON."""
+    """Formats a record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Give `record` as JSON; values that JSON does not know are written as text."""
+        """Format `record` as JSON; values that are not JSON are converted to strings."""
         moment = datetime.fromtimestamp(record.created, timezone.utc)
         line: dict[str, Any] = {
             "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -38,22 +38,22 @@ class JsonFormatter(logging.Formatter):
 
 
 class _StderrHandler(logging.Handler):
-    # Looks stderr up each time: it may be exchanged meanwhile.
+    # Looks up sys.stderr for each line, because it can be replaced.
     def __init__(self) -> None:
         super().__init__()
         self.setFormatter(JsonFormatter())
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write `record` as one line, at once."""
+        """Write `record` as one line and flush it."""
         try:
             sys.stderr.write(f"{self.format(record)}\n")
             sys.stderr.flush()
-        except Exception:  # noqa: BLE001 - as every handler does: logging must not break what it tells of
+        except Exception:  # noqa: BLE001 - as in every handler: logging must not break the caller
             self.handleError(record)
 
 
 def configure(*names: str, level: int = logging.INFO) -> None:
-    """Have the loggers `names` (default: all of light-run's) write JSON to stderr, and nowhere else."""
+    """Make the loggers `names` (default: all of light-run) write JSON to stderr and nowhere else."""
     for name in names or ("light_run",):
         logger = logging.getLogger(name)
         logger.setLevel(level)
@@ -65,6 +65,6 @@ def configure(*names: str, level: int = logging.INFO) -> None:
 
 
 def configure_unless_configured() -> None:
-    """Do so where the program around us has set up no logging of its own."""
+    """Call `configure` unless the embedding program has already set up logging."""
     if not logging.getLogger("light_run").hasHandlers():
         configure()

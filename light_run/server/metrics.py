@@ -1,4 +1,4 @@
-"""What is counted and measured of a server, for Prometheus; the one place that knows prometheus_client."""
+"""Prometheus metrics of the server; the only module that uses prometheus_client."""
 
 from __future__ import annotations
 
@@ -14,35 +14,37 @@ from light_run.runs.metrics import Levels
 from light_run.runs.model import Delivery, RunRecord, Status
 
 STEPS = ("queue", "image", "start", "run", "extract")
-# In seconds: a parked container starts in hundredths, a run may take an hour.
+# Seconds. A parked container starts in hundredths of a second; a run can take an hour.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 1200, 3600)
 
 _LEVELS: Mapping[str, tuple[str, Callable[[Levels], float]]] = {
     "light_run_queued_runs": ("Runs that wait for a slot.", lambda now: now.queued),
     "light_run_active_runs": ("Runs that have a slot.", lambda now: now.at_work),
-    "light_run_kept_runs": ("Runs that have ended and are not forgotten.", lambda now: now.kept),
-    "light_run_parked_containers": ("Containers that wait for a run.", lambda now: now.parked),
-    "light_run_pending_callbacks": ("Callbacks that are still to be delivered.", lambda now: now.callbacks),
+    "light_run_kept_runs": ("Ended runs that are still kept.", lambda now: now.kept),
+    "light_run_parked_containers": ("Parked containers that wait for a run.", lambda now: now.parked),
+    "light_run_pending_callbacks": ("Callbacks that are not delivered yet.", lambda now: now.callbacks),
     "light_run_artifact_bytes": ("Bytes of all artifacts on disk.", lambda now: now.artifact_bytes),
-    "light_run_engine_up": ("1 where the container engine answers, else 0.", lambda now: now.engine),
+    "light_run_engine_up": ("1 if the container engine responds, else 0.", lambda now: now.engine),
 }
 
 
 class Metrics:
-    """The metrics of one server: the `RunMetrics` of its runs, and the page that shows them.
+    """The metrics of one server: the `RunMetrics` of its runs, and their export for Prometheus.
 
-    Labels have few values each; none is a name that a client chose.
+    Each label has a small, fixed set of values; none is chosen by a client.
     """
 
     def __init__(self, version: str) -> None:
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        build = Gauge("light_run_build_info", "1; its label is the version.", ["version"], registry=registry)
+        build = Gauge(
+            "light_run_build_info", "Always 1; the label is the version.", ["version"], registry=registry
+        )
         build.labels(version).set(1)
         self._runs = Counter(
             "light_run_runs", "Runs that have ended.", ["status", "reason"], registry=registry
         )
-        # Here and below, all of them from the beginning: a rate needs the zero before the first one.
+        # Here and below, all series exist from the start: a rate needs the zero before the first event.
         for ending in _endings():
             self._runs.labels(*ending)
         steps = Histogram(
@@ -59,17 +61,17 @@ class Metrics:
         }
         tried = Counter(
             "light_run_callback_attempts",
-            "Callbacks sent, by what became of them; pending: to be sent again.",
+            "Attempts to deliver callbacks, by outcome; pending means that a retry follows.",
             ["outcome"],
             registry=registry,
         )
         self._callbacks = {state: tried.labels(str(state)) for state in Delivery}
         self._refused = Counter(
-            "light_run_refused_runs", "Requests that found no room in the queue.", registry=registry
+            "light_run_refused_runs", "Runs refused because the queue was full.", registry=registry
         )
         self._evicted = Counter(
             "light_run_evicted_runs",
-            "Runs whose artifacts went to make room, and which are forgotten.",
+            "Ended runs deleted to free disk space for artifacts.",
             registry=registry,
         )
 
@@ -79,19 +81,17 @@ class Metrics:
         failures: Callable[[], Mapping[str, int]],
         limits: Mapping[str, float],
     ) -> None:
-        """Show `levels` and the engine's `failures` as they are at each look, and `limits` by their names."""
+        """Export `levels` and the engine's `failures`, read at each scrape, and `limits` by their names."""
         self._registry.register(_Watched(levels, failures))
         for name, value in limits.items():
-            Gauge(
-                f"light_run_{name}", "The most there may be, by the settings.", registry=self._registry
-            ).set(value)
+            Gauge(f"light_run_{name}", "The configured maximum.", registry=self._registry).set(value)
 
     def page(self, accept: str) -> tuple[bytes, str]:
-        """Everything in the format that an Accept header asks for, and its Content-Type."""
+        """Return all metrics in the format of the Accept header, and the Content-Type."""
         encode, kind = choose_encoder(accept)
         return encode(self._registry), kind
 
-    # What follows is the tally.
+    # The methods of `RunMetrics` follow.
 
     def ended(self, run: RunRecord) -> None:
         """See `RunMetrics`."""
@@ -101,7 +101,7 @@ class Metrics:
         timings = run.timings
         spent = (run.queued_ms, timings.image, timings.start, timings.run, timings.extract)
         for step, milliseconds in zip(STEPS, spent, strict=True):
-            # None at all is a step that the run did not get to.
+            # 0 means that the run did not reach this step.
             if milliseconds:
                 self._steps[step, run.parked].observe(milliseconds / 1000)
 
@@ -119,14 +119,14 @@ class Metrics:
 
 
 class _Watched(Collector):
-    # What is not counted here, but looked at when somebody asks.
+    # Metrics that are read at each scrape instead of being counted here.
 
     def __init__(self, levels: Callable[[], Levels], failures: Callable[[], Mapping[str, int]]) -> None:
         self._levels = levels
         self._failures = failures
 
     def describe(self) -> Iterable[Metric]:
-        # Without this, each registration would have everything collected, and the engine asked.
+        # Without this, registering would call `collect`, which queries the engine.
         return ()
 
     def collect(self) -> Iterator[Metric]:
@@ -135,7 +135,7 @@ class _Watched(Collector):
             yield GaugeMetricFamily(name, words, value=value(now))
         errors = CounterMetricFamily(
             "light_run_engine_errors",
-            "Calls that the engine failed; unavailable: without an answer.",
+            "Failed calls to the engine; unavailable means that it did not respond.",
             labels=["kind"],
         )
         for kind, count in self._failures().items():
@@ -146,4 +146,5 @@ class _Watched(Collector):
 def _endings() -> Iterator[tuple[str, str]]:
     yield str(Status.SUCCEEDED), str(Reason.EXIT)
     for reason in Reason:
-        yield str(Status.CANCELLED if reason is Reason.CANCELLED else Status.FAILED), str(reason)
+        cancelled = reason in (Reason.CANCELLED, Reason.STOPPED)
+        yield str(Status.CANCELLED if cancelled else Status.FAILED), str(reason)

@@ -1,4 +1,4 @@
-"""The state directory: made, locked against a second server, and named."""
+"""The state directory: creates it, locks it against a second server, and stores the server's id."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _held: dict[Path, tuple[int, int]] = {}
 
 
 def prepare(state_dir: Path, artifacts_dir: Path) -> None:
-    """Make both folders, closed to other users where they are new. Raises `SettingsError`."""
+    """Create both folders, with mode 0700, unless they exist. Raises `SettingsError`."""
     for name, folder in (("LIGHT_RUN_STATE_DIR", state_dir), ("LIGHT_RUN_ARTIFACTS_DIR", artifacts_dir)):
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             usable = os.access(folder, os.R_OK | os.W_OK | os.X_OK)
         except OSError as error:
-            raise SettingsError(f"{name}: {folder} cannot be made: {error.strerror}") from None
+            raise SettingsError(f"{name}: cannot create {folder}: {error.strerror}") from None
         if not usable:
-            raise SettingsError(f"{name}: {folder} cannot be written by this user")
+            raise SettingsError(f"{name}: this user cannot write to {folder}: give another folder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def identify(state_dir: Path) -> Identity:
     gets an id of its own. Otherwise each of the two servers would remove the other's containers.
     """
     path, bound = state_dir / "server-id", state_dir / "server-id.inode"
-    # Both may be empty after a power cut.
+    # Both files can be empty after a power failure.
     known, inode = _text(path), _text(bound)
     copied = bool(known and inode) and inode != str(path.stat().st_ino)
     if copied or not known:
@@ -66,10 +66,10 @@ def _replace(path: Path, text: str) -> None:
 
 
 def lock(state_dir: Path, wait: Callable[[int], bool] | None = None) -> None:
-    """Have `state_dir` to this process alone, until `unlock`, or until it ends.
+    """Lock `state_dir` for this process until `unlock` or until the process exits.
 
-    A process may lock more than once. Where another one has it, `wait` is asked with its pid again and
-    again whether to go on waiting. Raises `SettingsError`.
+    A process can lock it several times. While another process holds the lock, `wait` is called repeatedly with
+    that process's pid; it returns whether to keep waiting. Raises `SettingsError`.
     """
     with _guard:
         if state_dir in _held:
@@ -83,7 +83,7 @@ def lock(state_dir: Path, wait: Callable[[int], bool] | None = None) -> None:
                 if wait is None or not wait(owner):
                     raise SettingsError(
                         f"LIGHT_RUN_STATE_DIR: another light-run (process {owner}) uses {state_dir}; "
-                        "give this one a folder of its own"
+                        "give this server a different folder"
                     )
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

@@ -21,6 +21,7 @@ import requests
 import yaml
 
 from light_run.config import readers
+from light_run.engine.sandbox import firewall_report
 from tests.support.engine import PYTHON, containers_of, engine_api, inspect_container, inspect_image
 from tests.support.poll import eventually, until_nothing
 from tests.support.server import REPOSITORY, TOKEN, free_port, run_request
@@ -232,11 +233,55 @@ def test_it_serves_beside_the_engine(image: str, state: Path, workspace: str) ->
 
 
 @pytest.fixture(scope="module")
-def service() -> dict[str, Any]:
-    """The one service of the compose file."""
-    services: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE.read_text())["services"]
-    (service,) = services.values()
-    return service
+def services() -> dict[str, dict[str, Any]]:
+    """The services of the compose file."""
+    found: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE.read_text())["services"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def service(services: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The server."""
+    return services["light-run"]
+
+
+@pytest.fixture(scope="module")
+def firewall(services: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The one that sets the packet filter's rules, and the only other one."""
+    (found,) = (each for name, each in services.items() if name != "light-run")
+    return found
+
+
+def test_compose_sets_the_rules_before_the_server_starts(
+    service: dict[str, Any], firewall: dict[str, Any]
+) -> None:
+    assert firewall["command"] == ["firewall"]
+    assert (firewall["image"], firewall["build"]) == (service["image"], service["build"])
+    assert (firewall["network_mode"], firewall["user"]) == ("host", "0:0")
+    assert firewall["restart"] == "unless-stopped"
+    assert service["depends_on"] == {"firewall": {"condition": "service_healthy"}}
+    # The server reads its report, and cannot write it.
+    report = str(firewall_report.PATH.parent)
+    mounts = [{mount["target"]: mount for mount in each["volumes"]}[report] for each in (firewall, service)]
+    assert mounts[0]["source"] == mounts[1]["source"]
+    assert [mount.get("read_only", False) for mount in mounts] == [False, True]
+    assert str(firewall_report.PATH) in firewall["healthcheck"]["test"][-1]
+
+
+def test_compose_gives_the_rules_no_other_rights(firewall: dict[str, Any]) -> None:
+    assert firewall["cap_drop"] == ["ALL"]
+    assert set(firewall["cap_add"]) == {"NET_ADMIN", "NET_RAW"}
+    assert firewall["read_only"] is True
+    assert "no-new-privileges:true" in firewall["security_opt"]
+    assert "privileged" not in firewall
+
+
+def test_the_image_has_the_command_that_sets_the_rules(image: str) -> None:
+    # Without the right to do so, it says what is missing.
+    host = {"NetworkMode": "none"}
+    with engine_api() as api, container(api, image, ["firewall", "--once"], host) as name:
+        assert api.wait(name, timeout=60)["StatusCode"] == 2
+        assert b"start this as root" in api.logs(name)
 
 
 def test_compose_builds_this_dockerfile(service: dict[str, Any]) -> None:
@@ -253,6 +298,7 @@ def test_compose_publishes_on_loopback_what_the_image_exposes(service: dict[str,
 
 def test_compose_mounts(service: dict[str, Any]) -> None:
     mounts = {mount["target"]: mount for mount in service["volumes"]}
+    del mounts[str(firewall_report.PATH.parent)]
     assert all(mount["type"] == "bind" for mount in mounts.values())
     assert mounts["/var/run/docker.sock"]["source"] == "/var/run/docker.sock"
     state = service["environment"]["LIGHT_RUN_STATE_DIR"]

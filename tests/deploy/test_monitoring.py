@@ -117,9 +117,9 @@ def test_every_rule_says_what_is_wrong_and_what_to_do() -> None:
 def test_panels_lie_beside_each_other() -> None:
     taken: dict[tuple[int, int], str] = {}
     for panel in DASHBOARD["panels"]:
-        reservation = panel["gridPos"]
-        for x in range(reservation["x"], reservation["x"] + reservation["w"]):
-            for y in range(reservation["y"], reservation["y"] + reservation["h"]):
+        position = panel["gridPos"]
+        for x in range(position["x"], position["x"] + position["w"]):
+            for y in range(position["y"], position["y"] + position["h"]):
                 assert x < 24
                 assert (x, y) not in taken, (panel["title"], taken[x, y])
                 taken[x, y] = panel["title"]

@@ -6,7 +6,6 @@ the machine, is written down instead.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import stat
@@ -18,15 +17,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import pytest
 
-from light_run import Runner, RunSpec
+from light_run.cli import main
 from light_run.config.settings import Settings
 from light_run.config.tokens import digest, read
-from light_run.engine.sandbox import firewall
 from tests.docs.conftest import Place, named, served
 from tests.docs.settings_files import README, REPOSITORY
-from tests.support.engine import BUSYBOX, engine_api
 from tests.support.nginx import binary
 from tests.support.server import Server, free_port
 
@@ -130,6 +128,9 @@ def test_systemd(machine: Machine, checkout: Path) -> None:
         f"useradd --system --home-dir {machine.root}/var/lib/light-run --shell /usr/sbin/nologin {service['User']}",
         "systemctl enable --now light-run",
     ]
+    wanted = set(unit["Unit"]["Wants"].split()) & {each.name for each in DEPLOY.iterdir()}
+    assert wanted == {"light-run-firewall.service"}
+    assert all(machine.path(f"/etc/systemd/system/{each}").is_file() for each in wanted)
     environment = machine.path(service["EnvironmentFile"].removeprefix("-"))
     assert stat.S_IMODE(environment.stat().st_mode) == 0o600
     assert len(Settings.from_env(assignments(environment)).token or "") == 64
@@ -200,21 +201,11 @@ def description(python: Path) -> str:
     return done.stdout.strip()
 
 
-def test_firewall(
-    machine: Machine, checkout: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (machine.root / "stand-ins/docker").unlink()
-    machine.stand_in("iptables")
-    with Runner() as runner:
-        assert runner.run(RunSpec(image=BUSYBOX, entrypoint="true")).succeeded
+def test_firewall(machine: Machine, checkout: Path) -> None:
+    machine.stand_in("light-run")
     machine.follow("firewall", checkout)
-    with engine_api() as api:
-        bridge = f"br-{api.inspect_network('light-run')['Id'][:12]}"
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with caplog.at_level(logging.WARNING, logger="light_run"):
-        assert firewall.protect(bridge) is False
-        firewall.warn(bridge)
-    assert caplog.messages[-1].partition("as root: ")[2].split("; ") == machine.calls
+    (call,) = machine.calls
+    assert main.get_command(click.Context(main), call.split()[1]) is not None
 
 
 def assignments(path: Path) -> dict[str, str]:

@@ -15,9 +15,11 @@ from tests.support.server import Server
 # In an order in which each finds what it is about.
 ORDER = (
     *("token", "token list", "token remove", "token new"),
-    *("run", "ps", "logs", "artifacts", "cp", "wait", "doctor", "cancel", "rm"),
+    *("run", "ps", "logs", "artifacts", "cp", "wait", "doctor", "pause", "resume", "cancel", "stop", "rm"),
 )
 # One never ends, and starts the server of these; the other's are for three shells, which are asked elsewhere.
+# The run that each of these needs; the others take one that has ended.
+RUNS = {**dict.fromkeys(("pause", "resume", "cancel"), "$at_work"), "stop": "$stopping"}
 ELSEWHERE = {"serve", "completion"}
 
 BEFORE = """
@@ -30,7 +32,8 @@ jq() { python -c 'import json, sys; [print(run["id"]) for run in json.load(sys.s
 begin() { light-run run --detach alpine:3.19 -x . -- sh -c "$@"; }
 ended() { local id=$(begin "$@"); light-run wait $id > code || true; echo $id; }
 run=$(ended 'echo 2 > sums.csv; echo 1 >> sums.csv; touch report.pdf'); failed=$(ended 'exit 1'); ended 'exit 2'
-at_work=$(begin 'sleep 600')
+at_work=$(begin 'echo up; sleep 600'); stopping=$(begin 'echo up; sleep 600')
+for id in $at_work $stopping; do until [ "$(light-run logs $id)" ]; do sleep 0.1; done; done
 set -eu -o pipefail
 """
 
@@ -52,7 +55,7 @@ def test_the_examples_of_every_help(place: Place, server: Server) -> None:
     script = [BEFORE]
     for command in ORDER:
         for example in examples(command):
-            line = example.replace("3f2a", "$at_work" if command == "cancel" else "$run")
+            line = example.replace("3f2a", RUNS.get(command, "$run"))
             line = line.replace("81c0", "$failed").replace("https://runs.example.com", server.url)
             script.append(f"echo; echo {command!r}; {line}")
     done = subprocess.run(

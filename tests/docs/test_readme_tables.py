@@ -28,7 +28,7 @@ from light_run.config import tokens
 from light_run.config.settings import Settings, table
 from light_run.config.tokens import TokenFile
 from light_run.engine import DROPPED_CAPABILITIES, Limits, Phase, Progress, Reason
-from light_run.errors import IdempotencyConflict, InsufficientStorage, Overloaded
+from light_run.errors import IdempotencyConflict, InsufficientStorage, Overloaded, RunNotStarted
 from light_run.runs.model import Delivery, RunRecord, Status
 from light_run.runs.presentation import run_state
 from light_run.runs.service import RunService
@@ -387,6 +387,7 @@ PROVOKED: dict[tuple[int, str], Callable[[Server, dict[str, Any]], Answer]] = {
     (404, "artifact_not_found"): asking("GET", "/runs/ID/artifacts/nothing"),
     (405, "method_not_allowed"): asking("PUT", "/run"),
     (408, "request_timeout"): too_slow,
+    (409, "not_started"): failing(RunNotStarted("the run has not started yet")),
     (409, "idempotency_conflict"): failing(IdempotencyConflict("another body")),
     (413, "payload_too_large"): asking("POST", "/run", data=bytes(10 * MIB + 1)),
     (414, "uri_too_long"): asking_raw(b"/run?" + 8200 * b"x", b"Content-Length: 0\r\n"),

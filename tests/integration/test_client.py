@@ -291,7 +291,7 @@ def test_a_log_goes_on_where_it_broke(shaky: Client, proxy: Proxy) -> None:
 def test_a_log_whose_connection_falls_silent_is_asked_for_anew(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("light_run.client.following.SILENCE", 0.5)
+    monkeypatch.setattr("light_run.client.following.IDLE_TIMEOUT", 0.5)
     run = client.submit(BUSYBOX, "echo 1; sleep 2; echo 2", **QUICK)
     assert texts(client.logs(run.id, follow=True)) == ["1", "2"]
 
@@ -317,12 +317,12 @@ def test_a_log_is_had_also_where_there_is_no_place_to_follow(start_server: Start
     server = start_server(settings={"LIGHT_RUN_MAX_FOLLOWERS": "1"})
     with Client(server.url, TOKEN) as client:
         blocked = client.submit(BUSYBOX, "echo a; sleep 60", **QUICK)
-        reservation = client.logs(blocked.id, follow=True)
-        assert next(reservation).text == "a"
+        lines = client.logs(blocked.id, follow=True)
+        assert next(lines).text == "a"
         run = client.submit(BUSYBOX, "echo 1; sleep 2; echo 2", **QUICK)
         assert texts(client.logs(run.id, follow=True)) == ["1", "2"]
         client.cancel(blocked.id)
-        assert list(reservation) == []
+        assert list(lines) == []
 
 
 def test_a_download_goes_on_where_it_broke(shaky: Client, proxy: Proxy, tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def test_too_much_input(light: Light) -> None:
     done = light("run", BUSYBOX, "--", "wc", "-c", input=bytes(20_000_000))
     assert (done.returncode, done.stdout) == (125, b"")
     assert b"payload_too_large" in done.stderr
-    assert b"by -f" in done.stderr
+    assert b"with -f" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -452,11 +452,23 @@ def test_doctor_of_a_server_that_is_well(light: Light) -> None:
         "engine:",
         "runtimes:",
         "workspaces:",
+        "network:",
+        "network:",
         "disk:",
     ]
-    assert f"ok    version: {__version__}, here and there" in lines
+    assert "what a run reaches was not tried (" in done.stdout.decode()
+    assert f"ok    version: {__version__} (client and server)" in lines
     assert any("Docker/" in line for line in lines)
     assert "\x1b[32mok" in light.on_terminal("doctor")[1]
+
+
+def test_doctor_tries_what_a_run_reaches(light: Light) -> None:
+    before = [run["id"] for run in light.server.get("/runs").json()]
+    said = light("doctor", "--image", "light-run-test/none-such", "--image", BUSYBOX).stdout.decode()
+    assert (
+        "ok    network: a run that tried reaches neither the engine's host nor the metadata address" in said
+    )
+    assert [run["id"] for run in light.server.get("/runs").json()] == before
 
 
 def test_doctor_of_a_wrong_token_and_of_a_limited_one(
@@ -473,9 +485,9 @@ def test_doctor_of_a_wrong_token_and_of_a_limited_one(
     words = done.stdout.decode()
     assert (done.returncode, words.count("warn")) == (0, 3), words
     for each in (
-        "token: accepted, for read alone",
+        "token: accepted, scopes: read",
         "runtimes: the engine has none",
-        "workspaces: sent (archive)",
+        "workspaces: archive",
     ):
         assert each in words
 
@@ -490,7 +502,7 @@ def test_doctor_of_a_machine_without_a_server(light: Light, tmp_path: Path) -> N
     assert done.returncode == 1
     assert "fail  server:" in words
     assert "light-run serve" in words
-    assert "none.sock is not there" in words
+    assert "none.sock does not exist" in words
     assert "ok    state:" in words
     there = os.environ.get("DOCKER_HOST", "")
     bad = light("doctor", environ={**environ, "DOCKER_HOST": there, "LIGHT_RUN_CPUS": "many"}).stdout.decode()

@@ -31,10 +31,7 @@ def test_what_is_left_and_what_is_written_is_bounded(start_server: StartServer) 
     server = start_server(settings=SETTINGS)
     filling = "cat /dev/urandom > {}; sleep 600"
     places = ("f", "/tmp/f", "/etc/hosts", "/etc/hostname")
-    runs = {
-        reservation: server.start(entrypoint=filling.format(reservation), extract=["x"])
-        for reservation in places
-    }
+    runs = {place: server.start(entrypoint=filling.format(place), extract=["x"]) for place in places}
     left = server.run(
         image=PYTHON,
         files={"m.py": LEAVE},
@@ -49,9 +46,9 @@ def test_what_is_left_and_what_is_written_is_bounded(start_server: StartServer) 
     assert str(ENTRIES) in many["error"]
     assert server.artifact(left["id"], "good").content == b"good"
 
-    for reservation, run_id in runs.items():
+    for place, run_id in runs.items():
         state = server.wait_done(run_id)
-        assert (state["status"], state["reason"]) == ("failed", "disk_limit"), (reservation, state)
+        assert (state["status"], state["reason"]) == ("failed", "disk_limit"), (place, state)
         assert str(CAP) in state["error"]
     taken = [path.lstat() for path in server.artifacts_dir.rglob("*")]
     assert len(taken) <= ENTRIES + 2

@@ -104,14 +104,14 @@ def test_order_is_by_creation_and_not_by_last_use(start_server: StartServer) -> 
 
 
 def test_the_sweeper_works_without_any_run(start_server: StartServer, tmp_path: Path) -> None:
-    reservation = {"LIGHT_RUN_ARTIFACTS_DIR": str(tmp_path / "kept")}
-    first = start_server("first", settings={**settings(10_000 * KIB), **reservation})
+    place = {"LIGHT_RUN_ARTIFACTS_DIR": str(tmp_path / "kept")}
+    first = start_server("first", settings={**settings(10_000 * KIB), **place})
     ids = [
         first.run(entrypoint=f"head -c {300 * KIB} /dev/urandom > out", extract=["out"])["id"]
         for _ in range(3)
     ]
     assert first.stop() == 0
-    start_server("second", settings={**settings(500 * KIB, "0.1"), **reservation})
+    start_server("second", settings={**settings(500 * KIB, "0.1"), **place})
     eventually(
         lambda: [(tmp_path / "kept" / run_id).exists() for run_id in ids] == [False, False, True],
         "the two oldest are gone",
@@ -131,8 +131,8 @@ def test_the_sweeper_looks_again_and_again(start_server: StartServer) -> None:
 
 def test_folders_an_earlier_server_left_count(start_server: StartServer, tmp_path: Path) -> None:
     shared = tmp_path / "kept"
-    reservation = {"LIGHT_RUN_ARTIFACTS_DIR": str(shared)}
-    first = start_server("first", settings={**settings(10_000 * KIB), **reservation})
+    place = {"LIGHT_RUN_ARTIFACTS_DIR": str(shared)}
+    first = start_server("first", settings={**settings(10_000 * KIB), **place})
     ids = []
     for _ in range(3):
         state = first.run(entrypoint=f"head -c {300 * KIB} /dev/urandom > out", extract=["out"])
@@ -140,7 +140,7 @@ def test_folders_an_earlier_server_left_count(start_server: StartServer, tmp_pat
     assert first.stop() == 0
     assert [(shared / run_id / "out").exists() for run_id in ids] == [True] * 3
 
-    second = start_server("second", settings={**settings(1000 * KIB), **reservation})
+    second = start_server("second", settings={**settings(1000 * KIB), **place})
     newest = second.run(entrypoint=f"head -c {300 * KIB} /dev/urandom > out", extract=["out"])["id"]
     eventually(
         lambda: [(shared / run_id).exists() for run_id in [*ids, newest]] == [False, True, True, True],

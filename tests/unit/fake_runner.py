@@ -15,6 +15,7 @@ from light_run.engine.spec import (
     Destinations,
     File,
     Files,
+    Firewall,
     Observer,
     Phase,
     Progress,
@@ -30,6 +31,7 @@ OK = RunResult(reason=Reason.EXIT, exit_code=0, timings=RunTimings(image=1, star
 ERRORS = {
     Reason.CANCELLED: "the run was cancelled",
     Reason.INTERRUPTED: "the server was stopped while the run was at work",
+    Reason.STOPPED: "the run was stopped",
 }
 GONE = RunResult(reason=Reason.INTERRUPTED, error="the container is gone")
 
@@ -43,6 +45,7 @@ class FakeHealth:
     workspace: str | None = None
     runtimes: tuple[str, ...] = ("runc", "runsc", "kata")
     missing_limits: tuple[str, ...] = ()
+    firewall: Firewall | None = Firewall.ACTIVE
 
 
 @dataclass
@@ -92,6 +95,7 @@ class FakeRunner:
         self.specs: dict[str, RunSpec] = {}
         self.adopted: dict[str, datetime] = {}
         self.over: list[str] = []
+        self.paused: set[str] = set()
         self.cleared: list[str] = []
         self.started = self.closed = self.parked = 0
         self.health_now = FakeHealth()
@@ -231,6 +235,14 @@ class FakeRunner:
         self.discard(run_id)
         self.over.append(run_id)
         return result
+
+    def pause(self, container: str) -> None:
+        """See `Runner`."""
+        self.paused.add(container)
+
+    def resume(self, container: str) -> None:
+        """See `Runner`."""
+        self.paused.discard(container)
 
     def begun(self, container: str) -> datetime | None:
         """See `Runner`."""

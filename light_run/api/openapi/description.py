@@ -15,6 +15,7 @@ from light_run.api.openapi import schemas as answers
 from light_run.api.openapi import texts as words
 from light_run.api.openapi.operation import Operation
 from light_run.api.requests import schema as schemas
+from light_run.api.requests.controls import DEFAULT_GRACE, DEFAULT_SIGNAL, stop_schema
 from light_run.api.requests.policy import Policy
 from light_run.version import __version__
 
@@ -55,6 +56,7 @@ def describe(policy: Policy, *, body_limit: int, secured: bool) -> dict[str, Any
         spec.components.security_scheme("basic", password)
     request = _request(policy)
     spec.components.schema("RunRequest", schema=request)
+    spec.components.schema("StopRequest", schema=_stop())
     # As a part of a request that brings its files along in others.
     spec.components.schema("UploadRequest", schema=_without_files(request))
     # Where apispec does not look for schemas: what is within a text.
@@ -112,6 +114,12 @@ def _request(policy: Policy) -> Schema:
     _say(schema, words.FIELDS, defaults)
     part: Any = schema.fields["limits"]
     _say(part.schema, words.LIMITS, {"memory": limits.memory, "cpus": limits.cpus, "pids": limits.pids})
+    return schema
+
+
+def _stop() -> Schema:
+    schema = stop_schema()
+    _say(schema, words.STOP, {"signal": DEFAULT_SIGNAL, "grace": DEFAULT_GRACE})
     return schema
 
 

@@ -21,6 +21,7 @@ WORDS: dict[str, tuple[int, str]] = {
     "artifact_not_found": (404, "The run has no such file or directory."),
     "method_not_allowed": (405, "The route does not know the method."),
     "request_timeout": (408, "The headers or the body took too long to arrive."),
+    "not_started": (409, "The run has no container at work yet."),
     "idempotency_conflict": (409, "The `Idempotency-Key` was used with another body."),
     "payload_too_large": (413, "The body is longer than the server takes."),
     "uri_too_long": (414, "The request line is longer than 8190 bytes."),

@@ -155,6 +155,55 @@ def _ending() -> Iterator[Operation]:
         errors=["not_found_or_done"],
     )
     yield Operation(
+        method="post",
+        path="/runs/{run_id}/stop",
+        name="stopRun",
+        tag="Runs",
+        summary="Stop a run",
+        description="Sends a signal (default: SIGTERM), and SIGKILL after `grace` milliseconds (default: 10000). The "
+        "signal reaches the program, also if `entrypoint` is a compound command. Answers once the run has ended. It is "
+        "`cancelled` with the reason `stopped`, has an exit code if it ended by itself, and its files are extracted.",
+        scope="run",
+        parameters=[RUN_ID],
+        body={
+            "required": False,
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": "#/components/schemas/StopRequest"},
+                    "examples": {
+                        "interrupt": {"summary": "As Ctrl-C", "value": {"signal": "INT", "grace": 2000}}
+                    },
+                }
+            },
+        },
+        answers={204: {"description": "It has ended."}},
+        errors=["not_found_or_done", "overloaded"],
+    )
+    yield Operation(
+        method="post",
+        path="/runs/{run_id}/pause",
+        name="pauseRun",
+        tag="Runs",
+        summary="Pause a run",
+        description="Freezes its processes. Its `timeout` does not count meanwhile; its `phase` is `paused`.",
+        scope="run",
+        parameters=[RUN_ID],
+        answers={204: {"description": "It is paused."}},
+        errors=["not_found_or_done", "not_started"],
+    )
+    yield Operation(
+        method="post",
+        path="/runs/{run_id}/resume",
+        name="resumeRun",
+        tag="Runs",
+        summary="Resume a paused run",
+        description="A run that is not paused is left as it is.",
+        scope="run",
+        parameters=[RUN_ID],
+        answers={204: {"description": "It goes on."}},
+        errors=["not_found_or_done", "not_started"],
+    )
+    yield Operation(
         method="delete",
         path="/runs/{run_id}",
         name="deleteRun",

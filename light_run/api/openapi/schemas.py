@@ -82,7 +82,11 @@ class HealthSchema(ResponseSchema):
     workspace = fields.String(
         metadata={"description": "How files get in and out.", "enum": ["bind", "archive"]}
     )
-    message = fields.String(metadata={"description": "Why no run is started, where the engine answers."})
+    message = fields.String(
+        metadata={
+            "description": "Why no run is started, where the engine answers, or what runs reach that they should not."
+        }
+    )
 
 
 class EngineSchema(ResponseSchema):
@@ -122,6 +126,15 @@ class InfoSchema(ResponseSchema):
         metadata={
             "description": "How files get in and out; null until that is known.",
             "enum": ["bind", "archive", None],
+        },
+    )
+    firewall = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "Whether rules were seen that keep runs on the default network from the engine's host and "
+            "from metadata addresses; null where the engine does not answer.",
+            "enum": ["active", "absent", "not_needed", None],
         },
     )
     disk = _part(DiskSchema, "Where the artifacts are.", required=True)

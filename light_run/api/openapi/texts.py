@@ -29,6 +29,11 @@ FIELDS = {
     "pull": "When the registry is asked for the image: where the engine does not have it, each time, or never.",
 }
 
+STOP = {
+    "signal": "The name of a signal, with or without `SIG`.",
+    "grace": "Milliseconds until SIGKILL; 0 is SIGKILL at once.",
+}
+
 LIMITS = {
     "memory": 'Bytes, or text such as `"512m"` within the same bounds.',
     "cpus": "CPUs, fractions too.",
@@ -85,6 +90,7 @@ INFO = {
     "docker": True,
     "engine": {"name": "Docker Engine 29.0.1", "runtimes": ["runc"], "missingLimits": []},
     "workspace": "bind",
+    "firewall": "active",
     "disk": {"freeBytes": 52_613_349_376, "totalBytes": 105_089_261_568},
     "token": {"name": "ci", "scopes": ["read", "run"], "required": True},
 }

@@ -25,6 +25,7 @@ _WORDS = {
 
 _ANSWERS: dict[type[errors.LightRunError], tuple[int, str]] = {
     errors.RunNotFound: (404, "not_found"),
+    errors.RunNotStarted: (409, "not_started"),
     errors.Overloaded: (503, "overloaded"),
     errors.IdempotencyConflict: (409, "idempotency_conflict"),
     errors.PayloadTooLarge: (413, "payload_too_large"),

@@ -5,7 +5,13 @@ from __future__ import annotations
 from flask import Blueprint, Response
 
 from light_run.api.responses.json import json_response
+from light_run.engine.spec import Firewall
 from light_run.runs.service import RunService
+
+_UNPROTECTED = (
+    "runs on the default network reach this host's services and the metadata address: the packet filter's rules "
+    "cannot be set or seen by the server"
+)
 
 
 def blueprint(service: RunService) -> Blueprint:
@@ -20,7 +26,11 @@ def blueprint(service: RunService) -> Blueprint:
         if found.missing_limits:
             message = f"no run is started: the engine cannot limit {', '.join(found.missing_limits)}"
             return json_response({"status": "degraded", "docker": True, "message": message}, 503)
-        body = {"status": "ok", "docker": True}
-        return json_response({**body, "workspace": found.workspace} if found.workspace else body)
+        body: dict[str, object] = {"status": "ok", "docker": True}
+        if found.workspace:
+            body["workspace"] = found.workspace
+        if found.firewall is Firewall.ABSENT:
+            body["message"] = _UNPROTECTED
+        return json_response(body)
 
     return routes

@@ -26,6 +26,7 @@ def blueprint(service: RunService, policy: Policy) -> Blueprint:
                 "docker": found.docker,
                 "engine": {"name": found.engine, "runtimes": allowed, "missingLimits": found.missing_limits},
                 "workspace": found.workspace,
+                "firewall": found.firewall,
                 "disk": {"freeBytes": free, "totalBytes": total},
                 "token": {
                     "name": asking.name,

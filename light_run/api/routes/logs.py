@@ -51,13 +51,13 @@ class LogRoutes:
         if asked.form == log_formats.SSE and asked.resumed and run.ended and self._had_all(run_id, asked):
             # Where a client of server-sent events stops connecting again.
             return no_content()
-        with ExitStack() as reservation:
+        with ExitStack() as resources:
             if asked.follow and not run.ended and request.method != "HEAD":
-                reservation.callback(self._take_place())
+                resources.callback(self._take_place())
             response = Response(self._stream(run_id, asked), content_type=log_formats.TYPES[asked.form])
             response.headers["Cache-Control"] = "no-store"
             response.headers["X-Accel-Buffering"] = "no"
-            response.call_on_close(reservation.pop_all().close)
+            response.call_on_close(resources.pop_all().close)
         return response
 
     def _take_place(self) -> Callable[[], None]:

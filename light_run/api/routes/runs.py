@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from hashlib import sha256
 from typing import Any
@@ -14,11 +14,19 @@ from flask import Blueprint, Response, request
 
 from light_run.api.auth import bearer
 from light_run.api.requests import body, multipart, schema
+from light_run.api.requests.controls import stop_of, stop_schema
 from light_run.api.requests.policy import Policy
 from light_run.api.responses.json import error_response, json_response, no_content, streamed_json
 from light_run.api.responses.request_log import RUN
 from light_run.engine.references import is_id
-from light_run.errors import Fault, InvalidSpec, Overloaded, RunActive, RunNotActive, RunNotFound
+from light_run.errors import (
+    Fault,
+    InvalidSpec,
+    Overloaded,
+    RunActive,
+    RunNotActive,
+    RunNotFound,
+)
 from light_run.runs.model import RunRecord, RunRequest, Status
 from light_run.runs.presentation import run_state, server_timing, stream_state
 from light_run.runs.service import RunService
@@ -71,6 +79,7 @@ class RunRoutes:
         self._upload_limit = upload_limit
         self._body_timeout = body_timeout
         self._schema = schema.run_schema(policy)
+        self._stop_schema = stop_schema()
         self._waiters = Waiters(threads)
 
     def blueprint(self) -> Blueprint:
@@ -80,6 +89,9 @@ class RunRoutes:
         routes.get("/runs")(self.list)
         routes.get("/runs/<run_id>")(self.state)
         routes.post("/runs/<run_id>/cancel")(self.cancel)
+        routes.post("/runs/<run_id>/stop")(self.stop)
+        routes.post("/runs/<run_id>/pause")(self.pause)
+        routes.post("/runs/<run_id>/resume")(self.resume)
         routes.post("/runs/<run_id>/callback/redeliver")(self.redeliver)
         routes.delete("/runs/<run_id>")(self.delete)
         return routes
@@ -137,9 +149,31 @@ class RunRoutes:
 
     def cancel(self, run_id: str) -> Response:
         """``POST /runs/ID/cancel``."""
+        return self._control(run_id, self._service.stop)
+
+    def stop(self, run_id: str) -> Response:
+        """``POST /runs/ID/stop``: a signal, and SIGKILL after the grace."""
+        asked = schema.load(
+            self._stop_schema, body.read(request, self._body_limit, self._body_timeout) or b"{}"
+        )
+        stop = stop_of(asked)
+        with self._waiters.reserve() as taken:
+            if not taken:
+                raise Overloaded("too many requests are waiting for a run; try again")
+            return self._control(run_id, lambda run_id: self._service.stop(run_id, stop))
+
+    def pause(self, run_id: str) -> Response:
+        """``POST /runs/ID/pause``."""
+        return self._control(run_id, self._service.pause)
+
+    def resume(self, run_id: str) -> Response:
+        """``POST /runs/ID/resume``."""
+        return self._control(run_id, self._service.resume)
+
+    def _control(self, run_id: str, act: Callable[[str], None]) -> Response:
         request.environ[RUN] = run_id
         try:
-            self._service.cancel(run_id)
+            act(run_id)
         except (RunNotFound, RunNotActive):
             return error_response("not_found_or_done", 404)
         return no_content()

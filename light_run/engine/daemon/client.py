@@ -11,7 +11,7 @@ import json
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import IO, Any
 
@@ -125,6 +125,29 @@ class Engine:
         except EngineRefused as error:
             if not (error.not_found or error.conflict):
                 raise
+
+    def pause(self, container: str) -> None:
+        """Freeze the processes of a container; one that is paused already is fine."""
+        self._set_paused(container, self.api.pause, wanted=True)
+
+    def resume(self, container: str) -> None:
+        """Let the processes of a paused container go on; one that is not paused is fine."""
+        self._set_paused(container, self.api.unpause, wanted=False)
+
+    def _set_paused(self, container: str, call: Callable[[str], object], *, wanted: bool) -> None:
+        try:
+            with translated_errors():
+                call(container)
+        except EngineRefused:
+            # It says so with various status codes, of which one is that of a fault of its own.
+            if self.inspect(container)["State"].get("Paused") is not wanted:
+                raise
+
+    def execute(self, container: str, command: Sequence[str]) -> None:
+        """Start another process in a running container and do not wait for it."""
+        with translated_errors():
+            created = self.api.exec_create(container, list(command), stdout=False, stderr=False)
+            self.api.exec_start(created["Id"], detach=True)
 
     def exit_causes(self, container: str, since: float, until: float) -> frozenset[str]:
         """Which of ``kill`` and ``oom`` the engine tells of the container; times are since the epoch.
@@ -337,11 +360,13 @@ class Engine:
 
     # -- networks
 
-    def networks(self, name: str) -> list[dict[str, Any]]:
-        """The networks that have just that name, the oldest first: the engine does not see to it that there is one."""
+    def networks(self, name: str | None = None) -> list[dict[str, Any]]:
+        """All networks, or those of just that name, oldest first: the engine does not see to it that there is one."""
         with translated_errors():
             # It takes the name for a pattern that is found anywhere.
-            found = [each for each in self.api.networks(names=[name]) if each["Name"] == name]
+            found = self.api.networks(names=None if name is None else [name])
+        if name is not None:
+            found = [each for each in found if each["Name"] == name]
         return sorted(found, key=lambda each: (each["Created"], each["Id"]))
 
     def create_network(self, name: str, options: Mapping[str, str], labels: Mapping[str, str]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from light_run.engine.daemon.client import Engine
 from light_run.engine.daemon.events import PendingExit
+from light_run.engine.daemon.signals import send_signal
 from light_run.engine.daemon.stream import EngineStream
 from light_run.engine.output import Demultiplexer, Output
 from light_run.engine.spec import Reason
@@ -37,11 +38,16 @@ _READS_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How the command ended: its exit code, why it was killed where it was, kills at the memory limit known by then."""
+    """How the command ended.
+
+    `killed` is why it was stopped, None if it ended by itself; `oom_kills` are the kills at the memory limit so far;
+    `by_force` is True if it was ended by our SIGKILL.
+    """
 
     code: int
     killed: Reason | None
     oom_kills: int = 0
+    by_force: bool = False
 
 
 class Streams:
@@ -105,6 +111,7 @@ class Execution:
         self._output_ended = False
         self._code: int | None = None
         self._killed: Reason | None = None
+        self._forced = False
         self._kill_at: float | None = None
         self._give_up: float | None = None
 
@@ -137,7 +144,9 @@ class Execution:
             raise EngineUnavailable("the container engine did not end a container that was killed")
         # What ended with a code of its own was not ended by our kill: its exit was told late.
         in_time = self._killed is Reason.TIMEOUT and self._code not in _BY_SIGNAL
-        return Exit(self._code, None if in_time else self._killed, self._exit.memory.kills)
+        return Exit(
+            self._code, None if in_time else self._killed, self._exit.memory.kills, by_force=self._forced
+        )
 
     def _step(self, poll: select.poll, requests: int) -> None:
         events = dict(poll.poll(self._patience()))
@@ -175,12 +184,13 @@ class Execution:
         else:
             poll.unregister(self._stdio.stdin_fileno())
 
-    def _patience(self) -> float:
+    def _patience(self) -> float | None:
         # Milliseconds until something must be done though nothing comes.
         if self._stdio.buffered:
             return 0
-        until = next(each for each in (self._give_up, self._kill_at, self._deadline) if each is not None)
-        return max(0.0, until - time.monotonic()) * 1000 + 1
+        deadline = None if self._stop.paused else self._deadline + self._stop.paused_seconds()
+        until = next((each for each in (self._give_up, self._kill_at, deadline) if each is not None), None)
+        return None if until is None else max(0.0, until - time.monotonic()) * 1000 + 1
 
     def _heed(self) -> None:
         if self._stop.detached:
@@ -189,8 +199,12 @@ class Execution:
         if stop is None or self._code is not None:
             return
         self._killed = self._killed or stop.reason
+        if self._stop.paused:
+            # A frozen process handles no signal.
+            self._engine.resume(self._container)
+            self._stop.resume()
         if stop.grace > 0:
-            self._engine.kill(self._container, stop.signal)
+            send_signal(self._engine, self._container, stop.signal)
             self._kill_at = time.monotonic() + stop.grace
         else:
             self._kill()
@@ -199,12 +213,15 @@ class Execution:
         now = time.monotonic()
         if self._kill_at is not None and now >= self._kill_at and self._code is None:
             self._kill()
-        elif self._stop.requested is None and now >= self._deadline and self._code is None:
+        elif self._code is None and self._stop.requested is None and self._is_overdue(now):
             # Heeded by the next step, as every other request.
             self._stop.request(Stop(Reason.TIMEOUT))
 
+    def _is_overdue(self, now: float) -> bool:
+        return not self._stop.paused and now >= self._deadline + self._stop.paused_seconds()
+
     def _kill(self) -> None:
-        self._kill_at = None
+        self._kill_at, self._forced = None, True
         self._engine.kill(self._container)
         # From now on: a busy engine may take a minute to answer, and the exit is told by another connection.
         self._give_up = time.monotonic() + _KILL_PATIENCE

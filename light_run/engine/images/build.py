@@ -173,7 +173,7 @@ class Builder:
     def _listen_and_start(self, container: str, stop: StopRequest) -> Streams:
         streams = Streams.before_start(self._engine, container)
         try:
-            stop.check()
+            stop.check_start()
             self._engine.start(container)
         except BaseException:
             streams.close()

@@ -78,7 +78,7 @@ class SingleFlight(Generic[T]):
         Raises what `work` raises, Cancelled or Detached. At the `deadline` (`time.monotonic()` seconds), raises
         OutOfTime: at once if others still wait for the work, otherwise once it has cleaned up.
         """
-        stop.check()
+        stop.check_start()
         if time.monotonic() >= deadline:
             raise OutOfTime
         with self._lock:
@@ -146,7 +146,7 @@ def _ride(flight: _Flight[T], stop: StopRequest, report: Report, deadline: float
                 )
                 news = flight.progress
                 landed = flight.landed
-            stop.check()
+            stop.check_start()
             if landed:
                 break
             if time.monotonic() >= deadline:

@@ -106,7 +106,7 @@ class Images:
         try:
             with self._engine.pull(name, known, abandoned) as messages:
                 for message in messages:
-                    abandoned.check()
+                    abandoned.check_start()
                     if "error" in message:
                         raise self._pull_error(name, str(message["error"]), known)
                     layers.note(message)

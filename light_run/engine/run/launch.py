@@ -119,7 +119,7 @@ class RunResources:
 
 def prepare_image(context: RunnerContext, spec: RunSpec, stop: StopRequest, observer: Observer) -> Image:
     """The image of `spec` with its steps baked in. Raises ImageNotFound, PullFailed, BuildFailed, Cancelled."""
-    stop.check()
+    stop.check_start()
     image = _base_image(context, spec, stop, observer)
     if not spec.steps:
         return image
@@ -176,7 +176,7 @@ class Launch:
 
     def start(self, image: Image) -> bytes:
         """Start it; what is to be written to the container's stdin. Raises StartFailed, Cancelled, EngineError."""
-        self._stop.check()
+        self._stop.check_start()
         if container_path("/", self._spec.workdir).split("/")[1] in _KERNEL_FOLDERS:
             raise StartFailed(f"workdir {self._spec.workdir!r} is the kernel's: files cannot be put there")
         network = self._context.network(self._spec)
@@ -208,7 +208,7 @@ class Launch:
         else:
             self._put_files(image, parked.container, hosts=network == "none" and placement.takes_hosts)
         self._observer.assigned(parked.container, parked=True)
-        self._stop.check()
+        self._stop.check_start()
         return launch_script(command, spec.env, parked.marker)
 
     def _start_cold(self, image: Image, network: str, placement: Placement) -> None:
@@ -241,7 +241,7 @@ class Launch:
 
     def _listen_and_start(self, container: str) -> None:
         self._own.reconnect(Streams.before_start(self._engine, container))
-        self._stop.check()
+        self._stop.check_start()
         self._engine.start(container)
 
     def _put_files(self, image: Image, container: str, *, hosts: bool) -> None:

@@ -149,6 +149,8 @@ class Supervisor:
         self._own.container = container
         found = self._patiently(lambda: inspect_container(self._engine, container))
         self._own.take_over(found)
+        if self._stop.paused and not found["State"].get("Paused"):
+            self._stop.resume()
         now = datetime.now(timezone.utc)
         self._started_at = engine_time(str(found["State"]["StartedAt"]))
         # A clock that was put back meanwhile makes no time negative, and gives a run no more than its own.
@@ -183,7 +185,7 @@ class Supervisor:
 
     def _follow(self, log: LogWriter, stdin: bytes | None, deadline: float) -> RunResult:
         container, _ = self._own.taken
-        self._observer.phase(Phase.RUNNING)
+        self._observer.phase(Phase.PAUSED if self._stop.paused else Phase.RUNNING)
         with self._watch.step("run"):
             try:
                 ended = self._execute(log, stdin, deadline)
@@ -242,7 +244,7 @@ class Supervisor:
             return self._stop.requested.reason
         state = inspect_container(self._engine, container)["State"]
         since = datetime.now(timezone.utc) - engine_time(str(state["FinishedAt"]))
-        if time.monotonic() - since.total_seconds() >= deadline:
+        if time.monotonic() - since.total_seconds() >= deadline + self._stop.paused_seconds():
             return Reason.TIMEOUT
         return Reason.DISK_LIMIT if self._context.disk.exceeded(container, self._own.mounted) else None
 
@@ -277,6 +279,9 @@ class Supervisor:
         reason, error, code = ended.killed or Reason.EXIT, None, None
         if reason is Reason.TIMEOUT:
             error = f"killed after its timeout of {self._spec.timeout:g} s"
+        elif reason is Reason.STOPPED:
+            code = None if ended.by_force else ended.code
+            error = "the run was stopped" + (", and killed after its grace" if ended.by_force else "")
         elif reason is Reason.DISK_LIMIT:
             error = f"killed for filling the disk beyond {self._context.config.workspace_cap} bytes"
         else:
@@ -309,6 +314,8 @@ class Supervisor:
         stop = self._stop.requested
         if stop is not None and stop.reason is Reason.INTERRUPTED:
             return self._result(Reason.INTERRUPTED, error="the server was stopped while the run was at work")
+        if stop is not None and stop.reason is Reason.STOPPED:
+            return self._result(Reason.STOPPED, error="the run was stopped before its command was started")
         return self._result(Reason.CANCELLED, error="the run was cancelled")
 
     def _result(self, reason: Reason, error: str | None = None) -> RunResult:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import fnmatch
+import logging
 import re
 import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from light_run.engine.daemon.client import Engine
-from light_run.engine.sandbox.firewall import protect, unprotect, warn
+from light_run.engine.sandbox import firewall_report
+from light_run.engine.sandbox.firewall import protect, unprotect
+from light_run.engine.spec import Firewall
 from light_run.errors import EngineRefused, StartFailed
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -27,6 +32,10 @@ _TRIES = 5
 # The engine's word for a name that two networks have.
 _AMBIGUOUS = "ambiguous"
 
+# A network that was just made is protected within so many seconds where `light-run firewall` is at work.
+_COMPANION_SECONDS = 15.0
+_POLL_SECONDS = 0.1
+
 # One bridge for all runs, and none of them can reach another over it.
 _BRIDGE_NAME = "com.docker.network.bridge.name"
 _LABEL = "light-run.network"
@@ -34,16 +43,24 @@ _OPTIONS = {"com.docker.network.bridge.enable_icc": "false"}
 
 
 class Networks:
-    """Knows which networks exist; `isolated` names the one that runs get by default."""
+    """Knows which networks exist; `isolated` names the one that runs get by default.
 
-    def __init__(self, engine: Engine, isolated: str) -> None:
+    That one, and those existing ones that a pattern in `guarded` matches, are kept from the host and from metadata
+    addresses, as far as that can be done from here.
+    """
+
+    def __init__(self, engine: Engine, isolated: str, guarded: Sequence[str] = ()) -> None:
         self._engine = engine
         self._isolated = isolated
+        self._guarded = tuple(guarded)
         self._lock = threading.Lock()
         self._seen: dict[str, float] = {}
         self._making = threading.Lock()
-        self._protected: str | None = None
-        self._warned: str | None = None
+        self._bridge: str | None = None
+        # By the name of the network, when its rules were looked for, and what was found.
+        self._firewalls: dict[str, tuple[float, Firewall]] = {}
+        # Networks, by their ids, whose rules were said to be missing.
+        self._warned: set[str] = set()
 
     def ensure(self, name: str | None) -> str:
         """The network mode for a run that asked for `name`. Raises StartFailed where there is no such network."""
@@ -55,15 +72,37 @@ class Networks:
         with self._lock:
             if time.monotonic() - self._seen.get(network, float("-inf")) < _FRESH:
                 return network
-        if network == self._isolated:
-            # Whoever comes second waits until it is there and the rules stand.
-            with self._making:
-                self._protect(self._settled() or self._create())
-        elif not self._exists(network):
-            raise StartFailed(f"network {network!r} does not exist")
+        # Whoever comes second waits until it is there and the rules stand.
+        with self._making:
+            self._guard(self._found(network))
         with self._lock:
             self._seen[network] = time.monotonic()
         return network
+
+    def make(self) -> None:
+        """Make the isolated network where it is not there. Raises EngineError."""
+        with self._making:
+            self._found(self._isolated)
+
+    def firewall(self, name: str | None) -> Firewall:
+        """Whether runs on the network `name` are kept from the host, as it was found 30 seconds ago at most.
+
+        Raises EngineError.
+        """
+        network = name or self._isolated
+        if network == "none":
+            return Firewall.NOT_NEEDED
+        if not self._is_guarded(network):
+            return Firewall.ABSENT
+        looked, state = self._firewalls.get(network, (float("-inf"), Firewall.ABSENT))
+        # One thread looks; the others are not held up.
+        if time.monotonic() - looked >= _FRESH and self._making.acquire(blocking=False):
+            try:
+                for each in self._engine.networks(network)[:1]:
+                    state = self._look(each)
+            finally:
+                self._making.release()
+        return state
 
     def start_on(self, network: str, start: Callable[[], T]) -> T:
         """What `start` gives, of a container on `network`.
@@ -87,6 +126,14 @@ class Networks:
     def _exists(self, name: str) -> bool:
         return any(each["Driver"] != "host" for each in self._engine.networks(name))
 
+    def _found(self, name: str) -> dict[str, Any]:
+        if name == self._isolated:
+            return self._settled() or self._create()
+        for each in self._engine.networks(name):
+            if each["Driver"] != "host":
+                return each
+        raise StartFailed(f"network {name!r} does not exist")
+
     def _settled(self) -> dict[str, Any] | None:
         # Two servers that make it at the same moment have made two, and the engine starts nothing on either. Each
         # of them takes the same one away, the last that was made; or another, where somebody is on that one already.
@@ -103,7 +150,7 @@ class Networks:
             self._engine.remove_network(network["Id"])
         except EngineRefused as error:
             return error.not_found
-        unprotect(_bridge(network))
+        unprotect(bridge_of(network))
         return True
 
     def _create(self) -> dict[str, Any]:
@@ -119,20 +166,57 @@ class Networks:
             raise StartFailed(f"the isolated network {self._isolated!r} was removed as soon as it was made")
         return found
 
-    def _protect(self, found: dict[str, Any]) -> None:
-        bridge = _bridge(found)
-        if self._protected is not None and self._protected != bridge:
-            unprotect(self._protected)
-        self._protected = None
-        # With each look: a flush of the packet filter, or a reload of firewalld, takes the rules away.
-        # An engine elsewhere has its bridges elsewhere.
-        if not Path("/sys/class/net", bridge).exists() or protect(bridge):
-            self._protected, self._warned = bridge, None
-        elif self._warned != bridge:
-            self._warned = bridge
-            warn(bridge)
+    def _guard(self, network: dict[str, Any]) -> None:
+        if network["Name"] == self._isolated:
+            bridge = bridge_of(network)
+            if self._bridge not in (None, bridge):
+                unprotect(self._bridge)
+            self._bridge = bridge
+        if not self._is_guarded(network["Name"]):
+            return
+        state = self._look(network)
+        if state is Firewall.ABSENT and network["Id"] not in self._warned:
+            self._wait_for_companion(network)
+
+    def _is_guarded(self, name: str) -> bool:
+        return name == self._isolated or guarded(name, self._guarded)
+
+    def _look(self, network: dict[str, Any]) -> Firewall:
+        # Each time anew: a flush of the packet filter, or a reload of firewalld, takes the rules away.
+        there = protect_network(network) or firewall_report.names(network["Id"])
+        state = Firewall.ACTIVE if there else Firewall.ABSENT
+        self._firewalls[network["Name"]] = (time.monotonic(), state)
+        if there:
+            self._warned.discard(network["Id"])
+        return state
+
+    def _wait_for_companion(self, network: dict[str, Any]) -> None:
+        end = time.monotonic() + _COMPANION_SECONDS
+        # It may be about to start, as after this host's own start.
+        while firewall_report.is_there() and time.monotonic() < end:
+            if self._look(network) is Firewall.ACTIVE:
+                return
+            time.sleep(_POLL_SECONDS)
+        self._warned.add(network["Id"])
+        _log.warning(
+            "runs on the network %s reach this host's services and the metadata address: the packet filter's rules "
+            "cannot be set or seen from here; on the host of the engine, as root: light-run firewall",
+            network["Name"],
+        )
 
 
-def _bridge(network: dict[str, Any]) -> str:
-    # Its interface on the engine's host.
+def guarded(name: str, patterns: Sequence[str]) -> bool:
+    """Whether an existing network of that name gets the rules of the isolated one."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def protect_network(network: dict[str, Any]) -> bool:
+    """Set the rules for a network as the engine describes it; True where they were seen to stand."""
+    if network["Driver"] != "bridge":
+        return False
+    return protect(bridge_of(network), ipv6=bool(network.get("EnableIPv6")))
+
+
+def bridge_of(network: dict[str, Any]) -> str:
+    """The interface of a bridge network on the engine's host."""
     return str((network.get("Options") or {}).get(_BRIDGE_NAME) or f"br-{network['Id'][:12]}")

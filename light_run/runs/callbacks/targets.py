@@ -8,35 +8,17 @@ import socket
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urlsplit
 
+from light_run.engine.sandbox.addresses import METADATA, Network, networks
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-
-def _networks(*texts: str) -> tuple[Network, ...]:
-    return tuple(ipaddress.ip_network(text) for text in texts)
-
-
-# Nobody's callback is there: nothing at all, link-local (and with it most clouds' metadata), groups, reserved,
-# and metadata services that lie elsewhere (Amazon's, Google's, Oracle's and Scaleway's IPv6, Alibaba, Azure, Oracle).
-_NEVER = _networks(
-    "0.0.0.0/8",
-    "169.254.0.0/16",
-    "224.0.0.0/4",
-    "240.0.0.0/4",
-    "::/128",
-    "fe80::/10",
-    "ff00::/8",
-    "fd00:ec2::254/128",
-    "fd20:ce::254/128",
-    "fd00:c1::a9fe:a9fe/128",
-    "fd00:42::42/128",
-    "100.100.100.200/32",
-    "168.63.129.16/32",
-    "192.0.0.192/32",
-)
+# No callback goes there: metadata services, the unspecified address, multicast and reserved addresses.
+_NEVER = (*METADATA, *networks("0.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4", "::/128", "ff00::/8"))
 
 # Not the public internet (IANA's special-purpose registries); an operator may want callbacks to stay in here.
-_PRIVATE = _networks(
+# `ipaddress.is_global` does not replace this list: its answer differs between patch releases of one Python version
+# (CVE-2024-4032), and it takes multicast, NAT64 and the deprecated fec0::/10 for global.
+_PRIVATE = networks(
     "127.0.0.0/8",
     "10.0.0.0/8",
     "172.16.0.0/12",
@@ -51,7 +33,7 @@ _PRIVATE = _networks(
 
 # These reach the IPv4 address in the last four bytes: NAT64 (RFC 6052), stateless translation (RFC 2765) and,
 # deprecated, on some stacks, RFC 4291 section 2.5.5.1; ``::`` and ``::1`` are none of the last.
-_TRANSLATED = _networks("64:ff9b::/96", "::ffff:0:0:0/96", "::/96")
+_TRANSLATED = networks("64:ff9b::/96", "::ffff:0:0:0/96", "::/96")
 # NAT64 of a network's own, RFC 8215: with this length of prefix the address lies around the ninth byte.
 _LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
 # In front of the IPv4 address at the other end of an ISATAP tunnel, RFC 5214.

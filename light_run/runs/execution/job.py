@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Protocol
 
 from light_run.engine.spec import Destinations, Phase, Progress, Reason, RunResult, RunSpec
 from light_run.engine.stop import Stop, StopRequest
-from light_run.errors import Overloaded, RunNotActive
+from light_run.errors import EngineRefused, Overloaded, RunNotActive, RunNotStarted
 from light_run.runs.model import end, start
 from light_run.runs.ports import RunnerPort
 from light_run.runs.storage.registry import RunRegistry
@@ -23,6 +24,7 @@ _NOTHING = RunResult(reason=Reason.INTERRUPTED)
 _BEFORE_START = {
     Reason.CANCELLED: "the run was cancelled before it began",
     Reason.INTERRUPTED: "the server was stopped before the run began",
+    Reason.STOPPED: "the run was stopped before it began",
 }
 
 
@@ -62,6 +64,8 @@ class RunJob:
         self._lock = threading.Lock()
         self._since = time.monotonic()
         self._begun = False
+        self._container: str | None = None
+        self._pausing = threading.Lock()
 
     @property
     def can_requeue(self) -> bool:
@@ -103,6 +107,43 @@ class RunJob:
         """Leave the run to the next server, unless it is about to end anyway."""
         self.stop.detach()
 
+    def pause(self) -> None:
+        """Freeze the run and stop its clock; a paused run is fine.
+
+        Raises `RunNotStarted`, `RunNotActive`, EngineError.
+        """
+        with self._pausing:
+            if self._phase() is not Phase.PAUSED:
+                self._refreeze(self.context.runner.pause, self._started_container())
+                self.stop.pause()
+                self.context.registry.paused(self.run_id, datetime.now(timezone.utc))
+
+    def resume(self) -> None:
+        """Let the run go on; one that is not paused is fine. Raises as `pause` does."""
+        with self._pausing:
+            container = self._started_container()
+            if self._phase() is Phase.PAUSED:
+                self._refreeze(self.context.runner.resume, container)
+                self.stop.resume()
+                self.context.registry.resumed(self.run_id, datetime.now(timezone.utc))
+
+    def _refreeze(self, act: Callable[[str], None], container: str) -> None:
+        try:
+            act(container)
+        except EngineRefused as error:
+            raise RunNotActive("the run has ended already") from error
+
+    def _phase(self) -> Phase | None:
+        return self.context.registry.store.get(self.run_id).phase
+
+    def _started_container(self) -> str:
+        phase = self._phase()
+        if self.stop.closed or phase is Phase.EXTRACTING:
+            raise RunNotActive("the run has ended already")
+        if self._container is None or phase not in (Phase.RUNNING, Phase.PAUSED):
+            raise RunNotStarted("the run has not started yet")
+        return self._container
+
     def end_queued(self, reason: Reason, error: str) -> None:
         """End a run that never got its slot."""
         self.context.runner.discard(self.run_id)
@@ -120,6 +161,7 @@ class RunJob:
 
     def assigned(self, container_id: str, *, parked: bool) -> None:
         """See `Observer`."""
+        self._container = container_id
         self.context.registry.assigned(self.run_id, container_id)
 
     def launched(self, started_at: datetime) -> None:

@@ -37,6 +37,9 @@ class RecoveredJob(RunJob):
         self.entry = entry
         self._news = threading.Event()
         self._stopping = False
+        self._container = entry.container
+        if entry.run.paused_at is not None:
+            self.stop.pause()
         if entry.cancelled:
             self.stop.request(CANCEL)
         if entry.step is JournalStep.LAUNCHED:
@@ -110,7 +113,11 @@ class RecoveredJob(RunJob):
 
     def _adopt(self, spec: RunSpec) -> RunResult:
         entry = self.entry
-        deadline = entry.deadline or datetime.now(timezone.utc)
+        now = datetime.now(timezone.utc)
+        deadline = entry.deadline or now
+        if entry.run.paused_at is not None:
+            # The time from the pause to this restart does not count.
+            deadline += now - entry.run.paused_at
         log, artifacts = self.context.registry.destinations(self.run_id)
         return self.context.runner.adopt(
             entry.container or "",

@@ -113,6 +113,17 @@ class Journal:
             (JournalStep.QUEUED.value, encode_run(run), run.id),
         )
 
+    def paused(self, run: RunRecord) -> None:
+        """The run is paused, since `run.paused_at`."""
+        self._write("UPDATE runs SET run = ? WHERE id = ?", (encode_run(run), run.id))
+
+    def resumed(self, run: RunRecord, seconds: float) -> None:
+        """The run goes on after a pause of `seconds`, by which its deadline is later."""
+        self._write(
+            "UPDATE runs SET run = ?, deadline = deadline + ? WHERE id = ?",
+            (encode_run(run), seconds, run.id),
+        )
+
     def cancelling(self, run: RunRecord) -> None:
         """The run is to be cancelled, and has not ended yet."""
         self._write(

@@ -34,6 +34,7 @@ def encode_run(run: RunRecord) -> str:
             "usage": {"oom_kills": run.usage.oom_kills},
             "logs_truncated": run.logs_truncated,
             "parked": run.parked,
+            **({} if run.paused_at is None else {"paused_at": _moment(run.paused_at)}),
         }
     )
 
@@ -51,6 +52,7 @@ def decode_run(text: str, callback: str | None) -> RunRecord:
         created_at=datetime.fromisoformat(kept.pop("created_at")),
         started_at=_parse_moment(kept.pop("started_at")),
         finished_at=_parse_moment(kept.pop("finished_at")),
+        paused_at=_parse_moment(kept.pop("paused_at", None)),
         reason=_parse_reason(kept.pop("reason")),
         artifacts=packed([RunArtifact(*each) for each in kept.pop("artifacts")]),
         extracted=tuple(ExtractResult(*each) for each in kept.pop("extracted")),

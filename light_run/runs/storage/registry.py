@@ -14,7 +14,7 @@ from light_run.artifacts.periodic import Periodic
 from light_run.artifacts.store import ArtifactStore
 from light_run.artifacts.sweeper import INTERVAL, Sweeper
 from light_run.engine.output import read_log
-from light_run.engine.spec import Reason, RunResult, RunSpec
+from light_run.engine.spec import Phase, Reason, RunResult, RunSpec
 from light_run.errors import RunActive, RunNotFound
 from light_run.runs.callbacks.delivery import Recipient
 from light_run.runs.callbacks.dispatcher import CallbackDispatcher
@@ -167,6 +167,16 @@ class RunRegistry:
         """It begins anew: nothing that counts had been started in its container."""
         self._journal.requeued(self.store.get(run_id))
 
+    def paused(self, run_id: str, at: datetime) -> None:
+        """Record that the run is paused."""
+        self._journal.paused(self.store.update(run_id, phase=Phase.PAUSED, paused_at=at))
+
+    def resumed(self, run_id: str, at: datetime) -> None:
+        """Record that the run goes on after a pause."""
+        since = self.store.get(run_id).paused_at or at
+        run = self.store.update(run_id, phase=Phase.RUNNING, paused_at=None)
+        self._journal.resumed(run, max(0.0, (at - since).total_seconds()))
+
     def record_end(self, run: RunRecord) -> RunRecord:
         """Write down that `run` has ended, make room for what it left; the run as it is to be shown."""
         now = time.time()
@@ -281,10 +291,12 @@ class RunRegistry:
         cancelled = entry.run.reason is Reason.CANCELLED
         entry = replace(entry, run=replace(entry.run, reason=None), cancelled=cancelled)
         if entry.step is not JournalStep.LAUNCHED:
-            run = replace(entry.run, status=Status.QUEUED, started_at=None, queued_ms=0.0)
+            run = replace(entry.run, status=Status.QUEUED, started_at=None, queued_ms=0.0, paused_at=None)
             entry = replace(entry, run=run)
             # It begins anew, and so does its log.
             self._log(run.id).unlink(missing_ok=True)
+        elif entry.run.paused_at is not None:
+            entry = replace(entry, run=replace(entry.run, phase=Phase.PAUSED))
         self.store.add(entry.run)
         return entry
 

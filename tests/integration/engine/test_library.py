@@ -305,7 +305,7 @@ def test_rules_that_were_flushed_come_back(
     (bridge,) = bridges_of(isolated)
 
     def stands() -> bool:
-        rule = ["INPUT", "-i", bridge, "-j", "DROP"]
+        rule = ["DOCKER-USER", "-i", bridge, "-j", "LIGHT-RUN"]
         return (
             subprocess.run(["iptables", "-w", "-C", *rule], capture_output=True, check=False).returncode == 0
         )
@@ -433,8 +433,8 @@ PLACES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_run_that_fills_the_disk(start_runner: StartRunner, reservation: str) -> None:
-    path, settings = PLACES[reservation]
+def test_a_run_that_fills_the_disk(start_runner: StartRunner, place: str) -> None:
+    path, settings = PLACES[place]
     runner = start_runner(workspace_cap=5 * MIB, **settings)
     result = runner.run(spec(f"head -c 50000000 /dev/urandom >{path}; sleep 600", timeout=120.0))
     assert result.reason is Reason.DISK_LIMIT, result

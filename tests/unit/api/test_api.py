@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 
 from light_run.api.routes.runs import Waiters
 from light_run.engine.output import STDOUT, LogWriter
-from light_run.engine.spec import Reason, RunArtifact, RunResult
+from light_run.engine.spec import Firewall, Reason, RunArtifact, RunResult
 from light_run.errors import EngineUnavailable, IdempotencyConflict, InsufficientStorage
 from light_run.runs.service import RunService
 from tests.support.poll import eventually
@@ -106,6 +106,21 @@ def test_an_engine_that_cannot_limit_runs(make_client: MakeClient, runner: FakeR
     assert "memory, pids" in read(response)["message"]
     info = read(client.get("/info", headers={"Authorization": "Bearer t"}))
     assert info["engine"]["missingLimits"] == ["memory", "pids"]
+
+
+@pytest.mark.parametrize(
+    ("state", "said"), [(Firewall.ACTIVE, False), (Firewall.NOT_NEEDED, False), (Firewall.ABSENT, True)]
+)
+def test_runs_that_reach_the_host(
+    make_client: MakeClient, runner: FakeRunner, state: Firewall, *, said: bool
+) -> None:
+    client = make_client(token="t")
+    runner.health_now.firewall = state
+    response = client.get("/health")
+    assert (response.status_code, read(response)["status"]) == (200, "ok")
+    message = "runs on the default network reach this host's services and the metadata address"
+    assert read(response).get("message", "").startswith(message) is said
+    assert read(client.get("/info", headers={"Authorization": "Bearer t"}))["firewall"] == state.value
 
 
 # --- errors ---------------------------------------------------------------------------------------------
@@ -365,11 +380,11 @@ def test_a_wait_that_runs_out(client: FlaskClient, runner: FakeRunner) -> None:
 def test_sync_runs_get_a_part_of_the_threads(threads: int, places: int) -> None:
     waiters = Waiters(threads)
     taken = [waiters.reserve() for _ in range(places)]
-    assert all(reservation.__enter__() for reservation in taken)
+    assert all(waiter.__enter__() for waiter in taken)
     with waiters.reserve() as one_more:
         assert not one_more
-    for reservation in taken:
-        reservation.__exit__(None, None, None)
+    for waiter in taken:
+        waiter.__exit__(None, None, None)
     with waiters.reserve() as again:
         assert again
 

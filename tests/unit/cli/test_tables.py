@@ -12,6 +12,8 @@ from flask.testing import FlaskClient
 from light_run.cli import attach, server_diagnosis, tables
 from light_run.cli.diagnosis import FAIL, OK, WARN
 from light_run.client import Client, model
+from light_run.engine.spec import Firewall
+from light_run.errors import Fault, InvalidSpec
 from tests.unit.fake_runner import FakeHealth, FakeRunner
 
 
@@ -70,7 +72,7 @@ def test_exit_codes(state: dict[str, Any], code: int) -> None:
 )
 def test_how_far_a_pull_is(progress: Any, far: tuple[str, int, int]) -> None:
     run = model.run({"id": "a", "status": "running", "phase": "pulling", "progress": progress})
-    assert attach._how_far(run) == far
+    assert attach._pull_progress(run) == far
 
 
 def test_a_run_between_queue_and_pull_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,6 +125,9 @@ WELL = FakeHealth(engine="Docker/1", workspace="bind", runtimes=("runc", "kata")
         (None, WELL, {}, {"token": WARN}),
         ("t", FakeHealth(docker=False), {}, {"engine": FAIL}),
         ("t", FakeHealth(missing_limits=("memory",)), {}, {"limits": FAIL}),
+        ("t", WELL, {}, {"network": OK}),
+        ("t", FakeHealth(firewall=Firewall.NOT_NEEDED), {}, {"network": OK}),
+        ("t", FakeHealth(firewall=Firewall.ABSENT), {}, {"network": WARN}),
         ("t", FakeHealth(runtimes=("kata",)), {}, {"runtimes": WARN, "workspaces": OK}),
         ("t", WELL, {"version": "0.0"}, {"version": WARN}),
         ("t", WELL, {"disk": {"freeBytes": 1e9, "totalBytes": 9e9}}, {"disk": WARN}),
@@ -141,9 +146,60 @@ def test_the_doctor(
     runner.health_now = health
     asking = Asking(make_client(token=token), **changes)
     findings = list(server_diagnosis.findings(cast("Client", asking)))
-    levels = {finding.what.partition(":")[0]: finding.level for finding in findings}
+    levels = {finding.summary.partition(":")[0]: finding.level for finding in findings}
     assert {name: levels[name] for name in said} == said
-    assert all(finding.mend for finding in findings if finding.level != OK)
+    assert all(finding.fix for finding in findings if finding.level != OK)
+
+
+class Trying(Asking):
+    """A client whose runs end as `runs` has it, by their image."""
+
+    def __init__(self, client: FlaskClient, runs: dict[str, dict[str, Any]]) -> None:
+        super().__init__(client)
+        self.runs, self.deleted = runs, list[str]()
+
+    def submit(self, image: str, *_: object, **options: object) -> model.Run:
+        """See `Client`."""
+        assert options["pull"] == "never"
+        if image not in self.runs:
+            raise InvalidSpec([Fault(("image",), "not_allowed", f"{image} is not allowed")])
+        return model.run({"id": image, "status": "running"})
+
+    def wait(self, run_id: str, _: float) -> model.Run:
+        """See `Client`."""
+        return model.run({"id": run_id, **self.runs[run_id]})
+
+    def delete(self, run_id: str) -> None:
+        """See `Client`."""
+        self.deleted.append(run_id)
+
+
+@pytest.mark.parametrize(
+    ("state", "logs", "level"),
+    [
+        (Firewall.ACTIVE, [], OK),
+        (Firewall.ABSENT, [], OK),
+        (Firewall.ABSENT, ["the engine's host"], WARN),
+        (Firewall.ACTIVE, ["the metadata address"], FAIL),
+    ],
+)
+def test_the_doctor_tries(
+    make_client: Callable[..., FlaskClient], runner: FakeRunner, state: Firewall, logs: list[str], level: str
+) -> None:
+    runner.health_now = FakeHealth(firewall=state)
+    gone = {"status": "failed", "error": "no such image"}
+    client = Trying(make_client(token="t"), {"b": gone, "c": {"status": "succeeded", "logs": logs}})
+    found = list(server_diagnosis.findings(cast("Client", client), ("a", "b", "c")))
+    (tried,) = (each for each in found if "a run that tried" in each.summary)
+    assert tried.level == level
+    assert client.deleted == ["b", "c"]
+    assert all(each in tried.summary for each in logs)
+    (untried,) = (
+        each
+        for each in server_diagnosis.findings(cast("Client", client), ("a", "b"))
+        if "not tried" in each.summary
+    )
+    assert "no such image" in untried.summary
 
 
 def test_what_is_told_to_a_token(make_client: Callable[..., FlaskClient], runner: FakeRunner) -> None:

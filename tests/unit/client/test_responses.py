@@ -36,6 +36,7 @@ NAMED: dict[str, type[errors.LightRunError]] = {
     "unauthorized": errors.Unauthorized,
     "forbidden": errors.Unauthorized,
     "not_found": errors.RunNotFound,
+    "not_started": errors.RunNotStarted,
     "not_found_or_done": errors.RunNotActive,
     "not_found_or_running": errors.RunActive,
     "artifact_not_found": errors.ArtifactNotFound,

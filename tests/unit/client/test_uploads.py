@@ -86,11 +86,11 @@ def test_what_of_a_folder_is_not_sent(folder: Path) -> None:
         uploads(folder)
     (folder / "out").unlink()
     os.mkfifo(folder / "out")
-    with pytest.raises(InvalidSpec, match="no regular file"):
+    with pytest.raises(InvalidSpec, match="not a regular file"):
         uploads(folder)
     with pytest.raises(FileNotFoundError):
         uploads({"a": folder / "gone"})
-    with pytest.raises(InvalidSpec, match="'a' is int; it must be str, bytes or a Path"):
+    with pytest.raises(InvalidSpec, match="'a' is int: give str, bytes or a Path"):
         uploads({"a": 5})  # type: ignore[dict-item]
 
 

@@ -100,7 +100,7 @@ def test_names_are_there_once(tmp_path: Path) -> None:
     path = tmp_path / "tokens.json"
     tokens.create(path, "ci")
     before = path.read_text()
-    with pytest.raises(SettingsError, match="a token ci already"):
+    with pytest.raises(SettingsError, match="the token ci already exists"):
         tokens.create(path, "ci")
     assert path.read_text() == before
 
@@ -180,7 +180,7 @@ def test_a_file_that_breaks_changes_nothing(api: Api, caplog: pytest.LogCaptureF
     api.file.mark_stale()
     with caplog.at_level(logging.ERROR):
         assert listed(api.client, api.ann) == []
-    assert "stay as they were" in caplog.text
+    assert "the old ones stay valid" in caplog.text
 
 
 def test_a_token_that_was_taken_out_opens_nothing(api: Api) -> None:
@@ -232,7 +232,7 @@ def test_tokens_are_listed_and_removed(tmp_path: Path) -> None:
         (["list"], "f", "no such file"),
         (["remove", "x"], "f", "no such file"),
         (["remove", "x"], "none/f", "No such file"),
-        (["remove", "ops1"], "known", "no token ops1; ops is probably meant"),
+        (["remove", "ops1"], "known", "no token ops1: did you mean ops?"),
     ],
 )
 def test_the_command_says_what_is_wrong_in_a_line(

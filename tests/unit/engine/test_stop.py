@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
@@ -105,7 +106,7 @@ def test_waiting_ends_with_a_cancel_or_with_the_time() -> None:
 
 DISK, TIME = Stop(Reason.DISK_LIMIT), Stop(Reason.TIMEOUT)
 SHUTDOWN = Stop(Reason.INTERRUPTED)
-STOPPED = Stop(Reason.CANCELLED, signal="SIGTERM", grace=10.0)
+STOPPED = Stop(Reason.STOPPED, signal="SIGTERM", grace=10.0)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,11 @@ STOPPED = Stop(Reason.CANCELLED, signal="SIGTERM", grace=10.0)
         ([SHUTDOWN, DISK], SHUTDOWN),
         ([SHUTDOWN, CANCEL], CANCEL),
         ([CANCEL, SHUTDOWN], CANCEL),
-        ([STOPPED, CANCEL], STOPPED),
+        ([STOPPED, CANCEL], CANCEL),
+        ([CANCEL, STOPPED], CANCEL),
+        ([DISK, STOPPED], STOPPED),
+        ([STOPPED, SHUTDOWN], SHUTDOWN),
+        ([STOPPED, Stop(Reason.STOPPED)], STOPPED),
     ],
 )
 def test_which_request_counts(requests: list[Stop], counts: Stop) -> None:
@@ -146,6 +151,31 @@ def test_a_stop_that_discards_ends_whatever_is_under_way(stop: Stop) -> None:
     asked.request(stop)
     with pytest.raises(Cancelled):
         asked.check()
+
+
+def test_a_stop_keeps_the_results_and_starts_nothing() -> None:
+    asked = StopRequest()
+    asked.check_start()
+    asked.request(STOPPED)
+    asked.check()
+    with pytest.raises(Cancelled):
+        asked.check_start()
+
+
+def test_the_clock_stands_still_while_paused() -> None:
+    stop, calls = StopRequest(), cast("list[bool]", [])
+    with stop.subscribed(lambda: calls.append(stop.paused)):
+        assert stop.paused_seconds() == 0
+        stop.pause()
+        time.sleep(0.02)
+        stop.pause()
+        first = stop.paused_seconds()
+        assert first >= 0.02
+        stop.resume()
+        stop.resume()
+    total = stop.paused_seconds()
+    assert total == stop.paused_seconds() >= first
+    assert calls == [True, True, False, False]
 
 
 @pytest.mark.parametrize("before", [None, DISK, TIME])

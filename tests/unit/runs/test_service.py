@@ -159,18 +159,18 @@ def test_a_running_run_is_cancelled_and_has_ended_when_that_returns(scene: Scene
     scene.runner.hold()
     run = scene.submit()
     scene.began(run.id)
-    scene.service.cancel(run.id)
+    scene.service.stop(run.id)
     final = scene.service.get(run.id)
     assert (final.status, final.reason) == (Status.CANCELLED, Reason.CANCELLED)
     with pytest.raises(RunNotActive):
-        scene.service.cancel(run.id)
+        scene.service.stop(run.id)
 
 
 def test_a_waiting_run_is_cancelled_without_ever_beginning(scene: Scene) -> None:
     scene.runner.hold()
     busy = [scene.submit(), scene.submit()]
     run = scene.submit()
-    scene.service.cancel(run.id)
+    scene.service.stop(run.id)
     assert scene.service.get(run.id).status is Status.CANCELLED
     assert run.id not in scene.runner.staged_files
     for each in busy:
@@ -185,7 +185,7 @@ def test_a_cancel_wins_over_an_exit_that_comes_later(scene: Scene, monkeypatch: 
     scene.runner.default.heeds_cancel = False
     run = scene.submit()
     scene.began(run.id)
-    scene.service.cancel(run.id)
+    scene.service.stop(run.id)
     assert scene.service.get(run.id).status is Status.RUNNING
     scene.runner.end(run.id, OK)
     final = scene.service.wait(run.id, 10)
@@ -199,7 +199,7 @@ def test_cancels_from_many_sides_at_any_moment_agree_with_the_end(scene: Scene) 
 
         def cancel(run_id: str = run.id, outcomes: list[bool] = outcomes) -> None:
             try:
-                scene.service.cancel(run_id)
+                scene.service.stop(run_id)
                 outcomes.append(True)
             except RunNotActive:
                 outcomes.append(False)
@@ -225,7 +225,7 @@ def test_deleting_takes_everything_and_only_what_has_ended(scene: Scene) -> None
     scene.service.delete(run.id)
     assert not scene.artifacts.folder(run.id).exists()
     assert list((scene.path / "logs").iterdir()) == []
-    for call in (scene.service.get, scene.service.delete, scene.service.cancel, scene.service.wait):
+    for call in (scene.service.get, scene.service.delete, scene.service.stop, scene.service.wait):
         with pytest.raises(RunNotFound):
             call(run.id)
     assert list(scene.service.log_lines(run.id)) == []
@@ -340,7 +340,7 @@ def test_a_cancelled_run_is_called_back_too(scene: Scene, receiver: Receiver) ->
     scene.submit()
     scene.submit()
     queued = scene.submit(asking(receiver))
-    scene.service.cancel(queued.id)
+    scene.service.stop(queued.id)
     (request,) = receiver.wait()
     assert request.json()["status"] == "cancelled"
 

@@ -115,13 +115,13 @@ def test_hosts_of_a_server_without_a_token(host: str, known: bool) -> None:
     "value", ["https://a.example/path", "a.example", "https://", "ftp://a b@c", "https://u@a.example"]
 )
 def test_what_is_no_origin(value: str) -> None:
-    with pytest.raises(ValueError, match="no origin"):
+    with pytest.raises(ValueError, match="not an origin"):
         readers.origins(value)
 
 
 @pytest.mark.parametrize("value", ["https://a.example", "a.example:80", "-a", "a/b"])
 def test_what_is_no_host(value: str) -> None:
-    with pytest.raises(ValueError, match="no host name"):
+    with pytest.raises(ValueError, match="not a host name"):
         readers.hosts(value)
 
 

@@ -520,8 +520,8 @@ def test_nothing_but_a_fault_comes_of_damage(
     sent = (
         bytearray(body(RUN, part("archive", archive), part("f", "x", "q"))) if whole else bytearray(archive)
     )
-    for reservation, wrong in damage:
-        at = reservation % len(sent)
+    for offset, wrong in damage:
+        at = offset % len(sent)
         sent[at : at + len(wrong)] = wrong
     data = bytes(sent[cut % len(sent) :]) if whole else body(RUN, part("archive", bytes(sent)))
     with tempfile.TemporaryDirectory() as folder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import uuid
@@ -13,9 +14,10 @@ from typing import Any
 import pytest
 
 from light_run.engine.daemon.client import Engine
-from light_run.engine.sandbox import firewall
+from light_run.engine.sandbox import firewall, firewall_report
 from light_run.engine.sandbox import networks as network
 from light_run.engine.sandbox.networks import Networks
+from light_run.engine.spec import Firewall
 from light_run.errors import EngineRefused, StartFailed
 
 HOST_ID = "b1" * 32
@@ -37,7 +39,8 @@ class Switchboard(Engine):
     def _network(name: str, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
         return {"Name": name, "Id": uuid.uuid4().hex * 2, "Driver": "bridge", "Options": {}, "Labels": labels}
 
-    def networks(self, name: str) -> list[dict[str, Any]]:
+    def networks(self, name: str | None = None) -> list[dict[str, Any]]:
+        assert name is not None
         self.asked.append(name)
         return [each for each in self.there if each["Name"] == name]
 
@@ -156,7 +159,7 @@ def test_two_threads_make_one() -> None:
 
 def test_one_that_is_removed_as_soon_as_it_is_made() -> None:
     class Pruned(Switchboard):
-        def networks(self, name: str) -> list[dict[str, Any]]:
+        def networks(self, name: str | None = None) -> list[dict[str, Any]]:
             return []
 
     with pytest.raises(StartFailed, match="as soon as it was made"):
@@ -213,10 +216,18 @@ def refuse(message: str) -> Callable[[], None]:
 # --- kept from this host ----------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the report of ``light-run firewall`` lies, in place of the machine's own."""
+    path = tmp_path / "firewall/networks"
+    monkeypatch.setattr(firewall_report, "PATH", path)
+    return path
+
+
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> Switchboard:
     """An engine whose isolated network is an interface of this host."""
-    engine = Switchboard("isolated")
+    engine = Switchboard("isolated", "mine")
     engine.there[0]["Options"] = {"com.docker.network.bridge.name": "lo"}
     monkeypatch.setattr(network, "_FRESH", 0.0)
     return engine
@@ -225,7 +236,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Switchboard:
 def test_no_run_is_started_before_the_rules_stand(here: Switchboard, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, stand, calls = threading.Event(), threading.Event(), list[str]()
 
-    def protect(bridge: str) -> bool:
+    def protect(bridge: str, *, ipv6: bool) -> bool:
         calls.append(bridge)
         begun.set()
         return stand.wait(10)
@@ -248,16 +259,100 @@ def test_rules_that_could_not_be_set_are_tried_again_and_said_once(
     here: Switchboard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     answers = [False, False, True, True, True]
-    monkeypatch.setattr(network, "protect", lambda _: answers.pop(0))
+    monkeypatch.setattr(network, "protect", lambda _, **__: answers.pop(0))
     networks = Networks(here, "isolated")
     for _ in range(5):
         networks.ensure(None)
     assert answers == []
     assert len(caplog.records) == 1
-    assert "DOCKER-USER -i lo" in caplog.text
+    assert "network isolated reach this host's services" in caplog.text
 
 
-@pytest.mark.parametrize("program", ["sleep 60", "exit 4", None])
+def test_a_bridge_that_cannot_be_seen_is_not_taken_for_protected(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    networks = Networks(Switchboard(), "isolated")
+    networks.ensure(None)
+    assert networks.firewall(None) is Firewall.ABSENT
+    assert "light-run firewall" in caplog.text
+    assert networks.firewall("none") is Firewall.NOT_NEEDED
+
+
+def test_rules_that_are_gone_while_no_run_comes(here: Switchboard, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [True, False]
+    monkeypatch.setattr(network, "protect", lambda _, **__: answers.pop(0))
+    networks = Networks(here, "isolated")
+    networks.ensure(None)
+    # No run has come since: the look is that of a health check.
+    assert networks.firewall(None) is Firewall.ABSENT
+
+
+def test_a_report_of_root_s_command(here: Switchboard, report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "protect", lambda _, **__: False)
+    networks = Networks(here, "isolated")
+    (isolated,) = here.ids()
+    firewall_report.write([isolated, "another"])
+    networks.ensure(None)
+    assert networks.firewall(None) is Firewall.ACTIVE
+    old = time.time() - 60
+    os.utime(report, (old, old))
+    assert networks.firewall(None) is Firewall.ABSENT
+    firewall_report.write([isolated[:12]])
+    assert networks.firewall(None) is Firewall.ABSENT
+
+
+def test_a_run_waits_for_root_s_command_to_see_the_new_network(
+    here: Switchboard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(network, "protect", lambda _, **__: False)
+    networks = Networks(here, "isolated")
+    firewall_report.write([])
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(networks.ensure, None)
+        time.sleep(0.1)
+        assert not waiting.done()
+        firewall_report.write(here.ids())
+        assert waiting.result(10) == "isolated"
+    assert caplog.records == []
+
+
+def test_existing_networks_that_the_operator_has_given_to_runs(
+    here: Switchboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protected: list[tuple[str, bool]] = []
+
+    def protect(bridge: str, *, ipv6: bool) -> bool:
+        protected.append((bridge, ipv6))
+        return True
+
+    monkeypatch.setattr(network, "protect", protect)
+    here.there[1]["EnableIPv6"] = True
+    (mine,) = here.ids("mine")
+    Networks(here, "isolated").ensure("mine")
+    assert protected == []
+    networks = Networks(here, "isolated", guarded=("br*", "m*"))
+    networks.ensure("bridge")
+    networks.ensure("mine")
+    networks.ensure("mine")
+    (bridge,) = here.ids("bridge")
+    assert protected == [
+        (f"br-{bridge[:12]}", False),
+        (f"br-{mine[:12]}", True),
+        (f"br-{mine[:12]}", True),
+    ]
+
+
+def test_another_driver_s_network_is_not_taken_for_protected(
+    here: Switchboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "protect", lambda _, **__: True)
+    here.there[1]["Driver"] = "macvlan"
+    networks = Networks(here, "isolated", guarded=("mine",))
+    networks.ensure("mine")
+    assert networks.firewall("mine") is Firewall.ABSENT
+
+
+@pytest.mark.parametrize("program", ["sleep 60", "exit 4", "exit 0", None])
 def test_a_packet_filter_that_does_not_do_its_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str | None
 ) -> None:
@@ -265,8 +360,13 @@ def test_a_packet_filter_that_does_not_do_its_work(
     if program is not None:
         iptables.write_text(f"#!/bin/sh\nexec {program}\n")
         iptables.chmod(0o755)
-    monkeypatch.setattr(firewall, "_iptables", lambda: str(iptables))
-    monkeypatch.setattr(firewall, "_PATIENCE", 0.5)
+    monkeypatch.setattr(firewall, "_program", lambda _: str(iptables))
+    monkeypatch.setattr(firewall, "_PATIENCE", 0.2)
+    assert not firewall.protect("lo")
+
+
+def test_without_root_or_iptables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(firewall, "_program", lambda _: None)
     assert not firewall.protect("lo")
 
 
@@ -323,7 +423,7 @@ def test_a_name_that_is_a_path_never_reaches_the_engine(name: str) -> None:
 
 def test_an_engine_that_fails() -> None:
     class Failing(Switchboard):
-        def networks(self, name: str) -> list[dict[str, Any]]:
+        def networks(self, name: str | None = None) -> list[dict[str, Any]]:
             raise EngineRefused(500, "broken")
 
     with pytest.raises(EngineRefused, match="broken"):

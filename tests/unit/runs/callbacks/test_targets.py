@@ -59,6 +59,7 @@ def test_what_is_no_url_of_ours_is_refused(url: str) -> None:
         "fe80::1%eth0",
         "ff02::1",
         "fd00:ec2::254",
+        "fd00:ec2::23",
         "fd20:ce::254",
         "::ffff:169.254.169.254",
         "::ffff:0.0.0.0",

@@ -247,9 +247,9 @@ def test_a_run_found_at_work_can_be_cancelled(world: World) -> None:
     reaches(first, at_work, "launched")
     first.stop()
     second = world.server(start=False, concurrency=1)
-    second.service.cancel(waiting.id)
+    second.service.stop(waiting.id)
     assert second.status(waiting.id) is Status.CANCELLED
-    canceller = threading.Thread(target=second.service.cancel, args=(at_work.id,))
+    canceller = threading.Thread(target=second.service.stop, args=(at_work.id,))
     canceller.start()
     second.service.start()
     canceller.join(10)
@@ -375,7 +375,7 @@ def test_a_run_that_was_let_go_of_cannot_be_cancelled_here(world: World) -> None
     life = first.service._jobs[run.id]
     life.stop._detached = True
     with pytest.raises(Overloaded):
-        first.service.cancel(run.id)
+        first.service.stop(run.id)
     life.stop._detached = False
 
 
@@ -575,7 +575,7 @@ def test_a_cancel_that_was_answered_outlives_the_server(
     reaches(first, run, "launched")
     # An engine that hangs.
     first.runner.script(run.id).heeds_cancel = False
-    first.service.cancel(run.id)
+    first.service.stop(run.id)
     assert (first.service.get(run.id).status, first.service.get(run.id).reason) == (Status.RUNNING, None)
     first.kill()
     second = world.server(start=False)
@@ -606,7 +606,7 @@ def test_a_cancelled_run_whose_engine_is_away_neither_spins_nor_holds_up_a_stop(
         return second.runner.health_now
 
     second.runner.health = health  # type: ignore[method-assign]
-    canceller = threading.Thread(target=second.service.cancel, args=(run.id,))
+    canceller = threading.Thread(target=second.service.stop, args=(run.id,))
     canceller.start()
     time.sleep(0.5)
     # One every 0.02 s, and some of others.

@@ -23,6 +23,7 @@ from light_run.runs.storage.records import decode_run, decode_spec, encode_callb
 NOW = datetime(2026, 4, 20, 10, 0, 0, 123456, tzinfo=timezone.utc)
 CALLBACK = CallbackState(Delivery.PENDING, 3, 503, NOW)
 FULL = RunRecord(
+    paused_at=NOW,
     id="full",
     status=Status.FAILED,
     created_at=NOW,

@@ -1,0 +1,47 @@
+"""The body of ``POST /runs/ID/stop``."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from marshmallow import Schema
+from marshmallow.fields import Field
+
+from light_run.api.requests.faults import shown, wrong
+from light_run.api.requests.fields import Integer, Text
+from light_run.api.requests.schema import Strict
+from light_run.engine.spec import Reason
+from light_run.engine.stop import Stop
+
+DEFAULT_SIGNAL = "SIGTERM"
+DEFAULT_GRACE = 10_000
+MOST_GRACE = 300_000
+
+
+def stop_schema() -> Schema:
+    """Return the schema of the body: a signal, and a grace in milliseconds."""
+    fields: dict[str, Field[Any]] = {
+        "signal": Text(_known_signal, least=1, most=20),
+        "grace": Integer("milliseconds", least=0, most=MOST_GRACE),
+    }
+    return Strict.from_dict(fields, name="StopRequest")()
+
+
+def stop_of(loaded: Mapping[str, Any]) -> Stop:
+    """Return the stop that the fields `loaded` ask for."""
+    name = _signal_name(loaded.get("signal", DEFAULT_SIGNAL))
+    return Stop(Reason.STOPPED, signal=name, grace=loaded.get("grace", DEFAULT_GRACE) / 1000)
+
+
+def _signal_name(text: str) -> str:
+    name = text.upper()
+    return name if name.startswith("SIG") else f"SIG{name}"
+
+
+def _known_signal(text: str) -> None:
+    if _signal_name(text) not in signal.Signals.__members__:
+        raise wrong(
+            "invalid_value", f"is {shown(text)}; it must be the name of a signal, such as SIGTERM or INT"
+        )
