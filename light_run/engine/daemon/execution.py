@@ -145,7 +145,10 @@ class Execution:
         # What ended with a code of its own was not ended by our kill: its exit was told late.
         in_time = self._killed is Reason.TIMEOUT and self._code not in _BY_SIGNAL
         return Exit(
-            self._code, None if in_time else self._killed, self._exit.memory.kills, by_force=self._forced
+            self._code,
+            None if in_time else self._killed,
+            self._exit.memory.kills,
+            by_force=self._forced and self._code in _BY_SIGNAL,
         )
 
     def _step(self, poll: select.poll, requests: int) -> None:

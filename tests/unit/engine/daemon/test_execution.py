@@ -118,7 +118,7 @@ def test_a_kill_that_takes_its_time_is_a_kill(
     play: Callable[[Answer], PlayedEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(container, "_KILL_PATIENCE", 0.2)
-    assert executed(play, 137, kill_takes=0.5, deadline=0.0) == Exit(137, Reason.TIMEOUT)
+    assert executed(play, 137, kill_takes=0.5, deadline=0.0) == Exit(137, Reason.TIMEOUT, by_force=True)
 
 
 @pytest.mark.parametrize("code", [0, 3])
