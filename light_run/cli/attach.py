@@ -39,6 +39,8 @@ def report_end(run: Run) -> None:
     """Print to stderr the error of `run`, if it has one, and each path that could not be extracted."""
     if run.error:
         print_error(tables.printable(run.error))
+    elif killed := run.usage.get("oomKills"):
+        print_error(f"killed at the memory limit: {killed} of its processes, while the command went on")
     for entry in run.extracted:
         if entry.status != "ok":
             print_error(f"{tables.printable(entry.path)}: {tables.printable(entry.error or entry.status)}")

@@ -192,6 +192,7 @@ def test_too_much_input(light: Light) -> None:
         (["--timeout", "0.3"], ["sleep", "60"], 124, "timeout of 0.3 s"),
         (["--setup", "sleep 60", "--step-timeout", "0.3"], ["true"], 125, "stepTimeout of 0.3 s"),
         (["--memory", "8m"], ["tail", "/dev/zero"], 137, "memory"),
+        (["--memory", "32m"], ["sh", "-c", "tail /dev/zero 2>/dev/null; exit 0"], 0, "1 of its processes"),
         (["--network", "no-such-network-78"], ["true"], 125, "no-such-network-78"),
         (["--memory", "1"], ["true"], 125, "limits.memory"),
         (["--pull", "never"], ["true"], 0, ""),

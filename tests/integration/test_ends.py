@@ -7,6 +7,7 @@ import pytest
 from light_run.client import Client
 from tests.integration.conftest import StartServer
 from tests.support.engine import PYTHON
+from tests.support.poll import eventually
 from tests.support.processes import forget_peak, status_kib
 from tests.support.receiver import Receiver
 from tests.support.server import Server
@@ -97,6 +98,16 @@ def test_a_child_without_memory_is_seen_where_the_command_goes_on(
         assert client.get(state["id"]).usage == {"oomKills": 1}
     server.stop()
     assert start_server().state(state["id"])["usage"] == {"oomKills": 1}
+
+
+def test_a_child_that_was_killed_under_an_earlier_server(start_server: StartServer) -> None:
+    server = start_server()
+    command = "tail /dev/zero; echo up; sleep 8; exit 0"
+    run_id = server.start(entrypoint=command, limits={"memory": "32m"})
+    eventually(lambda: "up" in server.state(run_id)["logs"], "the child is gone")
+    server.kill()
+    state = start_server().wait_done(run_id)
+    assert (state["status"], state["usage"]) == ("succeeded", {"oomKills": 1}), state
 
 
 def test_what_is_not_known_of_the_usage_is_left_out(server: Server) -> None:
