@@ -36,6 +36,11 @@ def operations(server: Server) -> set[str]:
     }
 
 
+def schemas(server: Server) -> set[str]:
+    """The names of the document's schemas."""
+    return set(server.get("/openapi.json").json()["components"]["schemas"])
+
+
 def assert_alone(browser: Browser, url: str) -> None:
     """Nothing was refused by the policy, failed, or was asked of anybody but the server at `url`."""
     assert browser.evaluate("violations") == []
@@ -51,6 +56,10 @@ def test_it_shows_everything_and_asks_nobody_else(start_server: StartServer, bro
     browser.until(f"document.querySelector({INFO!r}) !== null")
     shown = browser.evaluate("Array.from(document.querySelectorAll('.opblock'), each => each.id)")
     assert set(shown) == operations(server)
+    titles = (
+        "Array.from(document.querySelectorAll('.models .json-schema-2020-12__title'), each => each.innerText)"
+    )
+    assert set(browser.until(titles)) >= schemas(server)
     assert_alone(browser, server.url)
 
 
