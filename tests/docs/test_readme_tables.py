@@ -147,7 +147,11 @@ def test_endpoints() -> None:
     app = create_api(service, token=None, body_limit=1000, policy=Policy())
     routes = set()
     for rule in app.url_map.iter_rules():
-        path = rule.rule.replace("<run_id>", "ID").replace("<anything:rest>", "PATH")
+        path = (
+            rule.rule.replace("<run_id>", "ID")
+            .replace("<anything:rest>", "PATH")
+            .replace("<filename>", "FILE")
+        )
         routes |= {(method, path) for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
     assert {(row[0], row[1]) for row in rst.table(README, "endpoints-table")} == routes
 
