@@ -155,7 +155,10 @@ def test_endpoints() -> None:
     routes = set()
     for rule in app.url_map.iter_rules():
         path = (
-            rule.rule.replace("<run_id>", "ID").replace("<name>", "NAME").replace("<anything:rest>", "PATH")
+            rule.rule.replace("<run_id>", "ID")
+            .replace("<name>", "NAME")
+            .replace("<anything:rest>", "PATH")
+            .replace("<filename>", "FILE")
         )
         routes |= {(method, path) for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
     assert {(row[0], row[1]) for row in rst.table(README, "endpoints-table")} == routes

@@ -16,6 +16,7 @@ from tests.support.server import REPOSITORY, free_port
 SITE = REPOSITORY / "deploy" / "nginx.conf"
 ARTIFACTS = "/var/lib/light-run/artifacts"
 USER = "www-data"
+ROOT = "location / {\n        proxy_pass http://light_run;"
 
 MAIN = """\
 daemon off;
@@ -58,13 +59,20 @@ def site(port: int, upstream: int, artifacts: Path) -> str:
 
 
 @contextmanager
-def running_nginx(folder: Path, *, upstream: int, artifacts: Path) -> Iterator[str]:
-    """The address of an nginx in front of port `upstream`; its workers are Debian's user where we are root."""
+def running_nginx(folder: Path, *, upstream: int, artifacts: Path, prefix: str = "") -> Iterator[str]:
+    """The address of an nginx in front of port `upstream`; its workers are Debian's user where we are root.
+
+    Under a `prefix` the server's paths are below that.
+    """
     folder.mkdir(parents=True)
     port = free_port()
     user = f"user {USER};" if os.geteuid() == 0 else ""
     (folder / "main").write_text(MAIN.format(user=user, folder=folder))
-    (folder / "site").write_text(site(port, upstream, artifacts))
+    text = site(port, upstream, artifacts)
+    if prefix:
+        assert ROOT in text, f"{ROOT!r} is not in {SITE}"
+        text = text.replace(ROOT, f"location {prefix}/ {{\n        proxy_pass http://light_run/;")
+    (folder / "site").write_text(text)
     command = [binary(), "-p", str(folder), "-c", str(folder / "main")]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -76,7 +84,7 @@ def running_nginx(folder: Path, *, upstream: int, artifacts: Path) -> Iterator[s
                 return connection.connect_ex(("127.0.0.1", port)) == 0
 
         eventually(listening, "nginx listens")
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}{prefix}"
     finally:
         process.terminate()
         process.wait(20)

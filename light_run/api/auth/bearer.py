@@ -17,8 +17,10 @@ from light_run.runs.service import RunService
 
 # The only path that answers without a token.
 _OPEN = "/health"
-# A browser that is pointed at one of these has no way to send a token but this: a password, of any user.
+# A browser that is pointed at one of these, or at what the page loads, has no way to send a token but this: a
+# password, of any user.
 _PASSWORD = frozenset({"/docs", "/openapi.json"})
+_PASSWORD_BELOW = "/docs/"  # noqa: S105
 _LOOKING = frozenset({"GET", "HEAD"})
 # Where no token is set, everybody is the operator.
 _ANYBODY = Token(None, "", frozenset({tokens.ADMIN}))
@@ -98,13 +100,17 @@ def _scope() -> str:
 
 def _given() -> bytes | None:
     authorization = request.authorization
-    if authorization is not None and authorization.type == "basic" and request.path in _PASSWORD:
+    if authorization is not None and authorization.type == "basic" and _takes_password():
         return (authorization.password or "").encode()
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         return None
     # WSGI gives headers as Latin-1: encoded back, these are the client's own bytes.
     return given.strip().encode("latin-1", "replace")
+
+
+def _takes_password() -> bool:
+    return request.path in _PASSWORD or request.path.startswith(_PASSWORD_BELOW)
 
 
 def _hide(service: RunService) -> None:
@@ -123,7 +129,7 @@ def _hide(service: RunService) -> None:
 def _unauthorized() -> Response:
     response = error_response("unauthorized", 401)
     response.headers["WWW-Authenticate"] = "Bearer"
-    if request.path in _PASSWORD:
+    if _takes_password():
         response.headers.add("WWW-Authenticate", 'Basic realm="light-run", charset="UTF-8"')
     return response
 

@@ -1,20 +1,30 @@
-"""The API's description of itself: OpenAPI 3.1 at ``/openapi.json``, and to read at ``/docs``."""
+"""The API's description of itself: OpenAPI 3.1 at ``/openapi.json``, and in Swagger UI at ``/docs``."""
 
 from __future__ import annotations
 
-from base64 import b64encode
+import secrets
 from functools import cache
-from hashlib import sha256
+from pathlib import Path
 
-from flask import Blueprint, Response, render_template
+from flask import Blueprint, Response, abort, render_template, request
 
 from light_run.api.requests import strict_json
 from light_run.api.requests.policy import Policy
+from light_run.version import __version__
 
-# All the page needs is in it: nothing else is to be loaded, from here or from elsewhere.
+# Only what the page itself names is run, and nothing is loaded from elsewhere. The nonce rather than 'self': the
+# artifacts of runs are on the same origin. Swagger UI's style sheet has its images in it, as data.
 _CSP = (
-    "default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+
+_FOLDER = Path(__file__).parent / "swagger_ui"
+_FILES = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui-bundle.js.LICENSE.txt": "text/plain",
+    "swagger-ui.css": "text/css",
+}
 
 
 def blueprint(policy: Policy, *, body_limit: int, secured: bool) -> Blueprint:
@@ -28,21 +38,32 @@ def blueprint(policy: Policy, *, body_limit: int, secured: bool) -> Blueprint:
 
         return strict_json.serialise(description.describe(policy, body_limit=body_limit, secured=secured))
 
-    @cache
-    def rendered() -> tuple[str, str]:
-        from light_run.api.openapi import page
-
-        style = render_template("docs.css")
-        text = render_template("docs.html", style=style, **page.view(described()))
-        return text, _CSP.format(b64encode(sha256(style.encode()).digest()).decode())
-
     @routes.get("/openapi.json")
     def openapi() -> Response:
         return Response(described(), content_type="application/json")
 
     @routes.get("/docs")
     def docs() -> Response:
-        text, csp = rendered()
-        return Response(text, headers={"Content-Security-Policy": csp})
+        nonce = secrets.token_urlsafe(16)
+        text = render_template("docs.html", version=__version__, nonce=nonce)
+        # A page from a cache would have a nonce that is not new.
+        headers = {"Content-Security-Policy": _CSP.format(nonce=nonce), "Cache-Control": "no-store"}
+        return Response(text, headers=headers)
+
+    # Below the page's own path, so that its links to them are right under any prefix that a proxy adds.
+    @routes.get("/docs/<filename>")
+    def docs_file(filename: str) -> Response:
+        if filename not in _FILES:
+            abort(404)
+        response = Response(_content(filename), mimetype=_FILES[filename])
+        response.headers["Cache-Control"] = "no-cache"
+        response.add_etag()
+        response.make_conditional(request)
+        return response
 
     return routes
+
+
+@cache
+def _content(filename: str) -> bytes:
+    return (_FOLDER / filename).read_bytes()

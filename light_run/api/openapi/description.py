@@ -30,7 +30,7 @@ _TOKENS = " Every route but `GET /health` needs `Authorization: Bearer TOKEN`."
 _SCOPES = "A token that has the scope named at the operation, or `admin`."
 _PASSWORD = "For browsers: the token as the password, under any name."  # noqa: S105
 # A browser has no other way to send a token.
-_PAGES = frozenset({"/openapi.json", "/docs"})
+_PAGES = frozenset({"/openapi.json", "/docs", "/docs/{filename}"})
 
 
 def describe(policy: Policy, *, body_limit: int, secured: bool) -> dict[str, Any]:
@@ -44,7 +44,8 @@ def describe(policy: Policy, *, body_limit: int, secured: bool) -> dict[str, Any
         version=__version__,
         openapi_version="3.1.0",
         info={"description": _ABOUT + _TOKENS * secured, "license": {"name": "MIT", "identifier": "MIT"}},
-        servers=[{"url": "/"}],
+        # Where the document is, under whatever prefix a proxy adds.
+        servers=[{"url": "."}],
         tags=[{"name": name} for name in ("Runs", "Artifacts", "Service")],
         plugins=[
             _Plugin(schema_name_resolver=lambda schema: _class_of(schema).__name__.removesuffix("Schema"))

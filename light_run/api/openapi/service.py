@@ -7,6 +7,15 @@ from collections.abc import Iterator
 from light_run.api.openapi import schemas, texts
 from light_run.api.openapi.operation import Operation, answer, sent
 
+_FILENAME = {
+    "name": "filename",
+    "in": "path",
+    "required": True,
+    "description": "The file's name.",
+    "schema": {"type": "string"},
+    "example": "swagger-ui.css",
+}
+
 
 def operations() -> Iterator[Operation]:
     """All of them."""
@@ -61,13 +70,27 @@ def operations() -> Iterator[Operation]:
         path="/docs",
         name="getDocs",
         tag="Service",
-        summary="Read this description",
-        description="Tokens as for `/openapi.json`.",
+        summary="Read and try this description",
+        description="Swagger UI. Tokens as for `/openapi.json`; requests are sent with the token given to Authorize.",
         answers={
             200: {
                 "description": "A page.",
                 "headers": {"Content-Security-Policy": sent("Nothing is loaded from elsewhere.")},
                 "content": {"text/html": {"schema": {"type": "string"}}},
             }
+        },
+    )
+    yield Operation(
+        method="get",
+        path="/docs/{filename}",
+        name="getDocsFile",
+        tag="Service",
+        summary="Get a file that the page loads",
+        description="Tokens as for `/docs`. With `ETag`.",
+        parameters=[_FILENAME],
+        answers={
+            200: {"description": "The file.", "content": {"text/*": {}}},
+            304: {"description": "It has not changed."},
+            404: answer("There is no such file.", schemas.ErrorSchema, {"error": "not_found"}),
         },
     )

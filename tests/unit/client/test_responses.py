@@ -46,6 +46,7 @@ NAMED: dict[str, type[errors.LightRunError]] = {
     "artifact_not_found": errors.ArtifactNotFound,
     "idempotency_conflict": errors.IdempotencyConflict,
     "overloaded": errors.Overloaded,
+    "engine_unavailable": errors.ServerUnavailable,
     "insufficient_storage": errors.InsufficientStorage,
 }
 

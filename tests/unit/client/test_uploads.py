@@ -165,7 +165,7 @@ def test_every_option_has_its_field() -> None:
     asked = request("a", ["sh", "-c", "it's"], options)
     loaded = schema.load(schema.run_schema(Policy()), json.dumps({**asked, "files": {"a": ""}}).encode())
     # Those that have no field of their own, or that of another option.
-    assert options.keys() | {"input", "files", "progress"} == Options.__annotations__.keys()
+    assert options.keys() | {"input", "files", "progress", "networks"} == Options.__annotations__.keys()
     fields = {
         "steps": "run",
         "step_timeout": "stepTimeout",
@@ -179,6 +179,7 @@ def test_every_option_has_its_field() -> None:
         "files",
     }
     assert asked["stepTimeout"] == 2500
+    assert request("a", None, {"networks": ("x", "y")})["networks"] == ["x", "y"]
     assert (asked["timeout"], asked["run"], asked["entrypoint"]) == (1, ["one"], """sh -c 'it'"'"'s'""")
     assert request("a", "x | y", {"input": None, "env": None}) == {
         "image": "a",

@@ -1,0 +1,165 @@
+"""A headless Chromium, driven over a pipe by the Chrome DevTools Protocol, https://chromedevtools.github.io/devtools-protocol/."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.support.poll import eventually
+
+COMMAND = "chromium-headless-shell"
+ANSWER_SECONDS = 30.0
+
+Json = dict[str, Any]
+
+# What the content security policy refuses, as the page itself is told of it.
+_WATCH = """
+window.violations = [];
+document.addEventListener("securitypolicyviolation",
+    event => violations.push(`${event.effectiveDirective} ${event.blockedURI} ${event.sourceFile}`));
+"""
+
+
+@dataclass
+class Browser:
+    """One browser with one page; `requested` are the URLs that the page asked for, `errors` what went wrong in it.
+
+    A server that asks for a password is given `password`.
+    """
+
+    reads: int
+    writes: int
+    password: str
+    requested: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    _answers: dict[int, Json] = field(default_factory=dict)
+    _number: int = 0
+    _session: str | None = None
+    _pending: bytes = b""
+
+    def open(self, url: str) -> None:
+        """Open a page at `url`."""
+        target = self.command("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.command("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Network", "Runtime", "Log"):
+            self.command(f"{domain}.enable")
+        self.command("Fetch.enable", handleAuthRequests=True)
+        self.command("Page.addScriptToEvaluateOnNewDocument", source=_WATCH)
+        self.command("Page.navigate", url=url)
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression in the page."""
+        answer = self.command(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def until(self, expression: str) -> Any:
+        """The value of `expression` once it is true."""
+        return eventually(
+            lambda: self.evaluate(expression), f"{expression}, {self.errors}", within=ANSWER_SECONDS
+        )
+
+    def click(self, selector: str) -> None:
+        """Click on the element, once it is there."""
+        self.until(f"document.querySelector({json.dumps(selector)}) !== null")
+        self.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
+
+    def type(self, selector: str, text: str) -> None:
+        """Type `text` into the element, once it is there."""
+        self.until(f"document.querySelector({json.dumps(selector)}) !== null")
+        self.evaluate(f"document.querySelector({json.dumps(selector)}).focus()")
+        self.command("Input.insertText", text=text)
+
+    def command(self, method: str, **params: Any) -> Json:
+        """The result of a command of the protocol."""
+        number = self._send(method, params)
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while number not in self._answers:
+            self._receive(deadline)
+        answer = self._answers.pop(number)
+        assert "error" not in answer, f"{method}: {answer['error']}"
+        result: Json = answer["result"]
+        return result
+
+    def _send(self, method: str, params: Json) -> int:
+        self._number += 1
+        message: Json = {"id": self._number, "method": method, "params": params}
+        if self._session is not None:
+            message["sessionId"] = self._session
+        os.write(self.writes, json.dumps(message).encode() + b"\0")
+        return self._number
+
+    def _receive(self, deadline: float) -> None:
+        assert select.select([self.reads], [], [], max(0, deadline - time.monotonic()))[0], (
+            "the browser is silent"
+        )
+        data = os.read(self.reads, 1 << 16)
+        assert data, "the browser has gone"
+        *messages, self._pending = (self._pending + data).split(b"\0")
+        for message in map(json.loads, messages):
+            if "id" in message:
+                self._answers[message["id"]] = message
+            else:
+                self._handle(message["method"], message["params"])
+
+    def _handle(self, event: str, params: Json) -> None:
+        if event == "Network.requestWillBeSent":
+            self.requested.append(params["request"]["url"])
+        elif event == "Fetch.requestPaused":
+            self._send("Fetch.continueRequest", {"requestId": params["requestId"]})
+        elif event == "Fetch.authRequired":
+            answer = {"response": "ProvideCredentials", "username": "anybody", "password": self.password}
+            self._send(
+                "Fetch.continueWithAuth", {"requestId": params["requestId"], "authChallengeResponse": answer}
+            )
+        elif event == "Runtime.exceptionThrown":
+            self.errors.append(str(params["exceptionDetails"]))
+        elif event == "Log.entryAdded" and params["entry"]["level"] == "error":
+            self.errors.append(f"{params['entry']['text']} {params['entry'].get('url')}")
+
+
+@contextmanager
+def running_browser(folder: Path, password: str) -> Iterator[Browser]:
+    """A browser that keeps everything of its own under `folder`."""
+    theirs, writes = os.pipe()
+    reads, theirs_too = os.pipe()
+    arguments = [
+        COMMAND,
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        f"--user-data-dir={folder}",
+        "--remote-debugging-pipe",
+    ]
+    with (folder / "stderr").open("wb") as stderr:
+        process = subprocess.Popen(
+            # It reads commands from descriptor 3 and writes to 4.
+            ["bash", "-c", f'exec "$@" 3<&{theirs} 4>&{theirs_too}', "bash", *arguments],
+            pass_fds=(theirs, theirs_too),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            env={**os.environ, "HOME": str(folder)},
+            start_new_session=True,
+        )
+    os.close(theirs)
+    os.close(theirs_too)
+    try:
+        yield Browser(reads, writes, password)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        os.close(reads)
+        os.close(writes)
