@@ -150,14 +150,15 @@ class Engine:
             self.api.exec_start(created["Id"], detach=True)
 
     def exit_causes(self, container: str, since: float, until: float) -> frozenset[str]:
-        """Which of ``kill`` and ``oom`` the engine tells of the container; times are since the epoch.
+        """Return which of the events ``start``, ``kill``, ``oom`` and ``die`` the engine has of the container.
 
-        It was sent a signal by the engine, or by somebody through it; its memory ran out.
+        ``kill``: the engine, or somebody through it, sent it a signal. Times are seconds since the epoch. An engine
+        that was restarted has no events from before, and keeps no more than its last few hundred.
         """
-        filters = {"container": container, "event": ["kill", "oom"]}
+        filters = {"container": container, "event": ["start", "kill", "oom", "die", "died"]}
         with translated_errors():
             events = self.api.events(since=f"{since:f}", until=f"{until:f}", filters=filters, decode=True)
-            return frozenset(str(event["Action"]) for event in events)
+            return frozenset("die" if event["Action"] == "died" else str(event["Action"]) for event in events)
 
     def remove(self, container: str) -> None:
         """Kill and remove a container with its anonymous volumes; one that is gone is fine."""

@@ -6,7 +6,7 @@ import os
 import re
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -279,14 +279,13 @@ def with_cause(engine: Engine, container: str, ended: Exit) -> Exit:
         return ended
     if ended.oom_kills:
         return replace(ended, killed=Reason.OUT_OF_MEMORY)
-    state = inspect_container(engine, container)["State"]
-    if state.get("OOMKilled"):
+    found = inspect_container(engine, container)
+    if found["State"].get("OOMKilled"):
         return replace(ended, killed=Reason.OUT_OF_MEMORY)
-    # From now on, by the engine's clock: a busy one takes a second to clear up before it writes down an end.
-    started, now = (
-        engine_time(str(text)).timestamp() for text in (state["StartedAt"], engine.info()["SystemTime"])
-    )
-    told = engine.exit_causes(container, started, now + _TOLD_LATE)
+    # From now on, by the engine's clock: a busy one takes a second to clear up before it writes down an end. Since the
+    # container was created: one that was restarted from outside has another start by now.
+    created, now = _clock(engine, found)
+    told = engine.exit_causes(container, created, now + _TOLD_LATE)
     # Telling may have been cut short, by an engine that stops; one that is only busy answers in the end.
     engine.ping(_PING_PATIENCE)
     if "oom" in told:
@@ -294,6 +293,28 @@ def with_cause(engine: Engine, container: str, ended: Exit) -> Exit:
     if "kill" in told:
         raise ContainerGone("the container was stopped, by the container engine or by somebody through it")
     return ended
+
+
+def unattended_exit(engine: Engine, container: str, found: Mapping[str, Any]) -> Exit:
+    """Return the exit of a container, described by `found`, that ended while the connection was broken.
+
+    Raises ContainerGone if the engine, or somebody through it, ended it: an engine that is stopped ends its containers
+    and forgets its events, one that was killed ends them with SIGKILL when it starts again.
+    """
+    code = int(found["State"]["ExitCode"])
+    told = engine.exit_causes(container, *_clock(engine, found))
+    same_engine = "start" in told or code not in _BY_SIGNAL
+    if "die" not in told or "kill" in told or not same_engine:
+        raise ContainerGone("the container engine was stopped and took the container with it")
+    return Exit(code, Reason.OUT_OF_MEMORY if "oom" in told else None)
+
+
+def _clock(engine: Engine, found: Mapping[str, Any]) -> tuple[float, float]:
+    # When the container was created and what time it is now, by the engine's clock.
+    created, now = (
+        engine_time(str(text)).timestamp() for text in (found["Created"], engine.info()["SystemTime"])
+    )
+    return created, now
 
 
 def engine_time(text: str) -> datetime:

@@ -16,6 +16,7 @@ from light_run.engine.daemon.execution import (
     Streams,
     engine_time,
     inspect_container,
+    unattended_exit,
     with_cause,
 )
 from light_run.engine.files.collect import Collector
@@ -233,10 +234,11 @@ class Supervisor:
                 self._own.reconnect(Streams.replayed(self._engine, container))
                 return self._execute(log, None, deadline)
         reason = self._why_killed(container, deadline)
+        ended = Exit(int(found["State"]["ExitCode"]), reason)
         if reason is None and not self._engine.info().get("LiveRestoreEnabled"):
-            raise ContainerGone("the container engine was stopped and took the container with it")
+            ended = unattended_exit(self._engine, container, found)
         self._read_last_lines(container)
-        return Exit(int(found["State"]["ExitCode"]), reason)
+        return ended
 
     def _why_killed(self, container: str, deadline: float) -> Reason | None:
         # What a server had to kill it for; None where it had no reason to.

@@ -8,13 +8,25 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
 from light_run import Runner, RunSpec
-from light_run.engine import Destinations, ExtractResult, Phase, Progress, Reason, RunResult, StopRequest
+from light_run.engine import (
+    Destinations,
+    ExtractResult,
+    Phase,
+    Progress,
+    Reason,
+    RunResult,
+    StopRequest,
+    read_log,
+)
+from light_run.engine.daemon.execution import Execution, Exit
+from light_run.errors import EngineUnavailable
 from tests.integration.engine.conftest import StartRunner
-from tests.support.engine import BUSYBOX
+from tests.support.engine import BUSYBOX, engine_api
 from tests.support.private_engine import PrivateEngine, private_engine
 
 MIB = 1024 * 1024
@@ -159,3 +171,51 @@ def test_an_engine_that_restarts_behind_the_command(
     watcher.coming.join()
     assert (result.reason, result.exit_code) == (Reason.EXIT, 3), result
     assert result.extracted == (ExtractResult("out", "ok", 2),)
+
+
+# --- a connection that breaks -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0, 0), (3, 3), (143, 143)])
+def test_a_run_that_ended_while_the_connection_was_broken_keeps_its_end(
+    start_runner: StartRunner, to: Destinations, monkeypatch: pytest.MonkeyPatch, code: int, expected: int
+) -> None:
+    run = Execution.run
+
+    def broken(self: Execution, *arguments: Any) -> Exit:
+        run(self, *arguments)
+        raise EngineUnavailable("the connection broke")
+
+    monkeypatch.setattr(Execution, "run", broken)
+    spec = RunSpec(
+        image=BUSYBOX, entrypoint=f"echo said; echo kept > out; exit {code}", network="none", extract=("out",)
+    )
+    result = start_runner().run(spec, to=to)
+    assert (result.reason, result.exit_code) == (Reason.EXIT, expected), result
+    assert to.log is not None
+    assert [line.text for line in read_log(to.log)] == ["said"]
+    assert [each.path for each in result.artifacts] == ["out"]
+
+
+@pytest.mark.parametrize("action", ["kill", "restart"])
+@pytest.mark.parametrize("connected", [True, False])
+def test_a_container_that_somebody_else_ended_is_interrupted(
+    start_runner: StartRunner, to: Destinations, monkeypatch: pytest.MonkeyPatch, action: str, connected: bool
+) -> None:
+    run = Execution.run
+
+    def broken(self: Execution, *arguments: Any) -> Exit:
+        ended = run(self, *arguments)
+        if connected or action == "restart":
+            return ended
+        raise EngineUnavailable("the connection broke")
+
+    class Ending(Script):
+        def act(self) -> None:
+            with engine_api() as api:
+                getattr(api, action)(self.container, **({"timeout": 0} if action == "restart" else {}))
+
+    monkeypatch.setattr(Execution, "run", broken)
+    spec = RunSpec(image=BUSYBOX, entrypoint="sleep 60", network="none")
+    result = start_runner().run(spec, to=to, observer=Ending(Phase.RUNNING))
+    assert result.reason is Reason.INTERRUPTED, result

@@ -31,7 +31,8 @@ def ended(action: str, *, at: datetime) -> Answer:
         if line.endswith("/json"):
             times = {"StartedAt": NOW - timedelta(seconds=4), "FinishedAt": NOW - timedelta(seconds=3)}
             state = {name: moment.isoformat().replace("+00:00", "Z") for name, moment in times.items()}
-            return answer({"Id": "x", "State": {**state, "OOMKilled": False}})
+            created = (NOW - timedelta(seconds=5)).isoformat()
+            return answer({"Id": "x", "Created": created, "State": {**state, "OOMKilled": False}})
         if line.endswith("/info"):
             # An engine in another time zone.
             return answer(
