@@ -63,8 +63,8 @@ def test_a_kill_through_the_engine_is_no_end_of_the_command_s_own(
 
 
 def test_an_end_of_its_own(play: Callable[[Answer], PlayedEngine]) -> None:
-    # Of an earlier life of the same container.
-    play(ended("oom", at=NOW - timedelta(seconds=5)))
+    # From before the container was created.
+    play(ended("oom", at=NOW - timedelta(seconds=6)))
     with closing(Engine(timeout=10)) as engine:
         assert with_cause(engine, "x", Exit(137, None)) == Exit(137, None)
 
