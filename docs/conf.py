@@ -1,6 +1,6 @@
 """How Sphinx makes the documentation: ``make docs``, then open build/docs/index.html.
 
-What the README shows and the suite executes is included from there, so that nothing is said twice.
+What the pages show is executed by the suite, in tests/docs.
 """
 
 from light_run.version import __version__
@@ -18,13 +18,16 @@ autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 # A name that is nowhere described is a mistake of the text.
 nitpicky = False
-# Sections of the README that its other sections name.
-rst_epilog = """
-.. _Settings: configuration.html#settings
-.. _Tokens: configuration.html#tokens
-.. _How it works: deployment.html#how-it-works
-.. _Security: security.html
-.. _Deploying: deployment.html#deploying
-.. _Monitoring: deployment.html#monitoring
-.. _Endpoints: http-api.html#endpoints
-"""
+# Sections that other pages name, from whichever folder.
+_PAGES = {
+    "Settings": "reference/settings",
+    "Tokens": "guides/tokens",
+    "How it works": "explanation/how-it-works",
+    "Security": "explanation/security",
+    "Deploying": "guides/deploying",
+    "Monitoring": "guides/monitoring",
+    "Endpoints": "reference/endpoints",
+    "Artifacts": "guides/artifacts",
+    "Files as files": "guides/files",
+}
+rst_epilog = "\n".join(f".. _{title}: ../{page}.html" for title, page in _PAGES.items())

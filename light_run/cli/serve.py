@@ -32,7 +32,7 @@ def _serve(**options: Any) -> None:
     Example:
       LIGHT_RUN_TOKEN=... light-run serve --port 3000
 
-    Every setting is an environment variable; see the README. An option overrides its variable.
+    Every setting is an environment variable; see the documentation. An option overrides its variable.
     """
     try:
         given = {name: value for name, value in options.items() if value is not None}

@@ -34,9 +34,14 @@ class Example:
     shown: Block | None
 
 
+# One file, or several that are read as one: what one of them names may be in another.
+Document = Path | tuple[Path, ...]
+
+
 @lru_cache
-def document(path: Path) -> nodes.document:
+def document(path: Document) -> nodes.document:
     """The document at `path`. Raises AssertionError with whatever docutils says of it."""
+    paths = path if isinstance(path, tuple) else (path,)
     complaints = StringIO()
     settings = {
         "warning_stream": complaints,
@@ -47,19 +52,23 @@ def document(path: Path) -> nodes.document:
         "raw_enabled": False,
         "syntax_highlight": "none",
     }
-    found = publish_doctree(path.read_text(), source_path=str(path), settings_overrides=settings)
+    found = publish_doctree(
+        "\n\n".join(each.read_text() for each in paths),
+        source_path=str(paths[0]),
+        settings_overrides=settings,
+    )
     # A changelog has the same headings for each version.
     said = [line for line in complaints.getvalue().splitlines() if line and not _REPEATED.search(line)]
     assert not said, complaints.getvalue()
     return found
 
 
-def blocks(path: Path) -> list[Block]:
+def blocks(path: Document) -> list[Block]:
     """Every code block of the document at `path`."""
     return [_block(node) for node in document(path).findall(nodes.literal_block)]
 
 
-def examples(path: Path) -> list[Example]:
+def examples(path: Document) -> list[Example]:
     """The unnamed blocks of the document, each with the output below it; outputs alone are left out."""
     found = []
     for node in document(path).findall(nodes.literal_block):
@@ -69,24 +78,24 @@ def examples(path: Path) -> list[Example]:
     return found
 
 
-def table(path: Path, name: str) -> Table:
+def table(path: Document, name: str) -> Table:
     """The rows of the table called `name`, its header left out; cells are plain text."""
     for node in document(path).findall(nodes.table):
         if name in node["names"]:
             body = next(iter(node.findall(nodes.tbody)))
             return [[_plain(entry) for entry in row.children] for row in body.children]
-    raise LookupError(f"{path.name} has no table called {name}")
+    raise LookupError(f"{path} has no table called {name}")
 
 
-def section(path: Path, title: str) -> str:
+def section(path: Document, title: str) -> str:
     """The text of a section, with what is below it."""
     for node in document(path).findall(nodes.section):
         if _title(node) == title:
             return node.astext()
-    raise LookupError(f"{path.name} has no section called {title}")
+    raise LookupError(f"{path} has no section called {title}")
 
 
-def literals(path: Path) -> list[str]:
+def literals(path: Document) -> list[str]:
     """Everything that stands between double backquotes."""
     return [node.astext() for node in document(path).findall(nodes.literal)]
 

@@ -1,4 +1,4 @@
-"""The table of settings in the README and `.env.example`, both made from `light_run.config.settings`.
+"""The table of settings in docs/reference/settings.rst and `.env.example`, both made from `light_run.config.settings`.
 
 python -m tests.docs.settings_files      writes both; tests fail where they are out of date
 """
@@ -15,6 +15,33 @@ from light_run.config.variables import Variable
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = REPOSITORY / "README.rst"
+DOCS = REPOSITORY / "docs"
+SETTINGS = DOCS / "reference" / "settings.rst"
+# The README and the pages, in the order in which one shell executes their examples.
+MANUAL = (
+    README,
+    *(
+        DOCS / f"{page}.rst"
+        for page in (
+            "quickstart",
+            *(f"guides/{name}" for name in ("first-run", "detached-runs", "files", "live-logs", "artifacts")),
+            *(
+                f"guides/{name}"
+                for name in ("cancelling", "steps", "callbacks", "command-line", "python", "sdk")
+            ),
+            "guides/tokens",
+            *(f"reference/{name}" for name in ("endpoints", "request", "state", "errors", "settings")),
+            *(f"explanation/{name}" for name in ("how-it-works", "security")),
+            *(
+                "guides/deploying",
+                "guides/monitoring",
+                "explanation/speed",
+                "explanation/limits",
+                "development",
+            ),
+        )
+    ),
+)
 ENV_EXAMPLE = REPOSITORY / ".env.example"
 
 BEGIN = ".. settings: made by python -m tests.docs.settings_files\n"
@@ -43,7 +70,7 @@ def is_value(variable: Variable) -> bool:
 
 
 def settings_table() -> str:
-    """The README's table, between its markers."""
+    """The table of settings, between its markers."""
     rows = io.StringIO()
     writer = csv.writer(rows, lineterminator="\n")
     for variable in table():
@@ -66,18 +93,18 @@ def env_example() -> str:
     return "".join(parts)
 
 
-def with_table(readme: str) -> str:
-    """`readme` with the table of settings as it should be."""
-    before, found, rest = readme.partition(BEGIN)
+def with_table(page: str) -> str:
+    """`page` with the table of settings as it should be."""
+    before, found, rest = page.partition(BEGIN)
     _, ended, after = rest.partition(END)
     if not found or not ended:
-        raise LookupError(f"the README has no table between {BEGIN!r} and {END!r}")
+        raise LookupError(f"the page has no table between {BEGIN!r} and {END!r}")
     return before + settings_table() + after
 
 
 def main() -> None:
     """Write both files."""
-    README.write_text(with_table(README.read_text()))
+    SETTINGS.write_text(with_table(SETTINGS.read_text()))
     ENV_EXAMPLE.write_text(env_example())
 
 

@@ -1,4 +1,4 @@
-"""What the README says about deploying: its commands are executed, on a machine of paper.
+"""What the documentation says about deploying: its commands are executed, on a machine of paper.
 
 Paths of the machine lie below a folder of the test's own, and what only root may do, or what would change
 the machine, is written down instead.
@@ -82,7 +82,7 @@ class Machine:
         return (self.root / "calls").read_text().splitlines()
 
     def follow(self, block: str, folder: Path) -> None:
-        """Execute the README's block of that name in `folder`."""
+        """Execute the documentation's block of that name in `folder`."""
         script = named(block).text
         for name in FOLDERS:
             script = re.sub(rf"(?<![\w/]){name}", f"{self.root}{name}", script)
@@ -216,7 +216,7 @@ def assignments(path: Path) -> dict[str, str]:
 
 @contextmanager
 def served_alone(folder: Path, block: str) -> Iterator[Server]:
-    """The server that the README starts by a gunicorn of one's own."""
+    """The server that the documentation starts by a gunicorn of one's own."""
     place = Place(folder)
     place.prepare()
     with served(place, block, "gunicorn") as server:

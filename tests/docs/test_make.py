@@ -1,4 +1,4 @@
-"""The commands that set everything up: what the README says they are and print."""
+"""The commands that set everything up: what the documentation says they are and print."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def targets(block: str) -> list[list[str]]:
-    """What the README's block of that name gives to make, a line each."""
+    """What the documentation's block of that name gives to make, a line each."""
     lines = named(block).text.splitlines()
     assert all(line.startswith("make ") for line in lines)
     return [shlex.split(line)[1:] for line in lines]

@@ -1,4 +1,4 @@
-"""Everything the README shows is executed, and what it shows as output is compared."""
+"""Everything the documentation shows is executed, and what it shows as output is compared."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import requests
 
 from tests.docs import normal, rst
 from tests.docs.conftest import Outcome, Place, named
-from tests.docs.settings_files import README
+from tests.docs.settings_files import MANUAL
 from tests.support.engine import containers_of
 from tests.support.poll import eventually
 from tests.support.receiver import signature
 from tests.support.server import Server, log_events
 from tests.support.terminal import on_terminal
 
-EXAMPLES = rst.examples(README)
+EXAMPLES = rst.examples(MANUAL)
 SHELL = [pytest.param(each, id=each.code.place) for each in EXAMPLES if each.code.language == "bash"]
 PYTHON = [pytest.param(each, id=each.code.place) for each in EXAMPLES if each.code.language == "python"]
 
@@ -31,6 +31,8 @@ ANSWERED_FOR = {
     "demo-output": "test_make.py",
     "development-commands": "test_make.py",
     "serve": "the fixture `server`",
+    "serve-again": "test_what_is_shown_again_is_the_same",
+    "set-up-commands-again": "test_what_is_shown_again_is_the_same",
     "log-line": "test_log_lines",
     "gunicorn": "test_deploying.py",
     "gunicorn-configured": "test_deploying.py",
@@ -50,12 +52,17 @@ ANSWERED_FOR = {
 def test_every_block_is_executed_or_answered_for() -> None:
     shown = {each.shown.place for each in EXAMPLES if each.shown is not None}
     executed = {each.code.place for each in EXAMPLES}
-    blocks = rst.blocks(README)
+    blocks = rst.blocks(MANUAL)
     unaccounted = [
         block.place for block in blocks if block.name is None and block.place not in executed | shown
     ]
     assert unaccounted == []
     assert {block.name for block in blocks if block.name is not None} == set(ANSWERED_FOR)
+
+
+@pytest.mark.parametrize("name", ["serve", "set-up-commands"])
+def test_what_is_shown_again_is_the_same(name: str) -> None:
+    assert named(f"{name}-again").text == named(name).text
 
 
 def test_there_are_enough_examples() -> None:
@@ -92,10 +99,10 @@ def test_python(example: rst.Example, place: Place, server: Server) -> None:
 
 
 def compare(place: Place, shown: rst.Block | None, stdout: str) -> None:
-    """Fail where `stdout` is not what the README shows; where it shows nothing, there must be nothing."""
+    """Fail where `stdout` is not what the documentation shows; where it shows nothing, there must be nothing."""
     stdout = place.shown(stdout)
     if shown is None:
-        assert stdout.strip() == "", "the README shows no output here"
+        assert stdout.strip() == "", "the documentation shows no output here"
     elif shown.language == "json":
         assert normal.value(stdout) == normal.value(shown.text)
     else:
@@ -151,7 +158,7 @@ def test_scripts_without_a_server_leave_no_container(place: Place) -> None:
 
 @pytest.fixture
 def receiver(place: Place) -> Iterator[subprocess.Popen[str]]:
-    """The README's receiver of callbacks, at work."""
+    """The documentation's receiver of callbacks, at work."""
     script = place.folder / "receiver.py"
     with subprocess.Popen(
         [sys.executable, "-u", str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

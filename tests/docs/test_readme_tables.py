@@ -1,4 +1,4 @@
-"""The README's tables, held against the code and against real answers."""
+"""The documentation's tables, held against the code and against real answers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from light_run.runs.presentation import run_state
 from light_run.runs.service import RunService
 from light_run.server.gunicorn import _REFUSALS
 from tests.docs import rst
-from tests.docs.settings_files import ENV_EXAMPLE, README, REPOSITORY, env_example, with_table
+from tests.docs.settings_files import ENV_EXAMPLE, MANUAL, REPOSITORY, SETTINGS, env_example, with_table
 from tests.support.poll import eventually
 from tests.support.raw import raw_request
 from tests.support.server import Server, run_cli, running_server
@@ -90,8 +90,8 @@ class FailingService:
 
 
 def rows(name: str) -> dict[str, list[str]]:
-    """The rows of one of the README's tables, by their first cell."""
-    found = rst.table(README, name)
+    """The rows of one of the documentation's tables, by their first cell."""
+    found = rst.table(MANUAL, name)
     by_name = {row[0]: row for row in found}
     assert len(by_name) == len(found), f"a row of {name} is there twice"
     return by_name
@@ -106,7 +106,7 @@ def words_of_api(pattern: str) -> set[str]:
 
 
 def test_the_table_of_settings() -> None:
-    assert README.read_text() == with_table(README.read_text()), WRITE
+    assert SETTINGS.read_text() == with_table(SETTINGS.read_text()), WRITE
 
 
 def test_every_setting_is_in_it() -> None:
@@ -129,7 +129,7 @@ def test_the_example_environment_sets_the_defaults(tmp_path: Path) -> None:
 
 
 def test_options_of_serve(tmp_path: Path) -> None:
-    shown = {row[1] for row in rst.table(README, "settings-table") if row[1]}
+    shown = {row[1] for row in rst.table(MANUAL, "settings-table") if row[1]}
     done = run_cli(tmp_path, "serve", "--help")
     assert set(re.findall(r"^  (--[a-z-]+)", done.stdout, re.MULTILINE)) == shown
     assert re.search(r"^  -h, --help ", done.stdout, re.MULTILINE)
@@ -141,7 +141,7 @@ def test_options_that_are_named_exist() -> None:
         CliRunner().invoke(main, [*words, "--help"]).stdout
         for words in ([], ["token", "new"], *([name] for name in main.commands))
     )
-    named = {word for text in rst.literals(README) for word in re.findall(r"(?<!\S)--?[a-z][a-z-]*", text)}
+    named = {word for text in rst.literals(MANUAL) for word in re.findall(r"(?<!\S)--?[a-z][a-z-]*", text)}
     foreign = {"-m", "-d"}
     assert {word for word in named - foreign if word not in known} == set()
 
@@ -161,7 +161,7 @@ def test_endpoints() -> None:
             .replace("<filename>", "FILE")
         )
         routes |= {(method, path) for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
-    assert {(row[0], row[1]) for row in rst.table(README, "endpoints-table")} == routes
+    assert {(row[0], row[1]) for row in rst.table(MANUAL, "endpoints-table")} == routes
 
 
 def test_request_fields() -> None:
@@ -199,7 +199,7 @@ def test_defaults_of_request_fields() -> None:
 
 def test_unknown_rows_would_be_found() -> None:
     with pytest.raises(LookupError):
-        rst.table(README, "no-such-table")
+        rst.table(MANUAL, "no-such-table")
 
 
 # --- states ---------------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ def test_state_fields(states: list[dict[str, Any]], under_way: dict[str, Any]) -
 
 
 def test_types_of_state_fields(states: list[dict[str, Any]], under_way: dict[str, Any]) -> None:
-    for name, kind, _ in rst.table(README, "state-table"):
+    for name, kind, _ in rst.table(MANUAL, "state-table"):
         values = [state[name] for state in [*states, under_way] if name in state]
         assert all(type(value) is STATE_TYPES[kind] for value in values), name
         if kind == "array of strings":
@@ -420,7 +420,7 @@ PROVOKED: dict[tuple[int, str], Callable[[Server, dict[str, Any]], Answer]] = {
 
 
 def test_errors_are_all_there() -> None:
-    shown = [(int(row[0]), row[1]) for row in rst.table(README, "errors-table")]
+    shown = [(int(row[0]), row[1]) for row in rst.table(MANUAL, "errors-table")]
     assert sorted(shown) == sorted(PROVOKED)
     answered = {word for _, word in errors._ANSWERS.values()} | set(errors._WORDS.values())
     answered |= {refusal[-1] for refusal in _REFUSALS} | words_of_api(r'error_response\(\s*"([a-z_]+)"')
@@ -438,7 +438,7 @@ def test_errors(real: Server, states: list[dict[str, Any]], status: int, word: s
 def test_codes_of_details() -> None:
     codes = words_of_api(r'(?:wrong|FieldFault)\(\s*"([a-z_0-9]+)"')
     codes |= words_of_api(r'(?:Fault|_fault)\([^"]*(?:"[^"]*"[^"]*)??, "([a-z_0-9]+)"')
-    paragraph = rst.section(README, "Errors").partition("The codes of details:")[2].partition(".")[0]
+    paragraph = rst.section(MANUAL, "Errors").partition("The codes of details:")[2].partition(".")[0]
     # What marshmallow would say by itself is never said.
     assert set(re.findall(r"[a-z_0-9]{5,}", paragraph)) == codes - {"invalid"}
 
@@ -447,7 +447,7 @@ def test_codes_of_details() -> None:
 
 
 def test_hardening_is_as_it_is_said() -> None:
-    text = " ".join(rst.section(README, "Security").split())
+    text = " ".join(rst.section(MANUAL, "Security").split())
     limits = Limits()
     said = f"{limits.memory // MIB} MiB of memory and no swap beyond it, {limits.cpus:g} CPU, {limits.pids} processes"
     assert said in text
