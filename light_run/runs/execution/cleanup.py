@@ -1,4 +1,4 @@
-"""Removal of what an earlier server left at the engine and nobody needs."""
+"""Removal of what earlier servers left at the engine."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from light_run.runs.storage.table import RunTable
 
 _log = logging.getLogger(__name__)
 
-# Containers that nobody knows are looked for so often, in seconds; for the first time soon after the start.
+# Seconds between two searches for stray containers, and until the first one after the start.
 STRAYS = 60.0
 AGAIN = 2.0
 
 
 def duplicates(found: Iterable[ContainerPort], entries: Iterable[JournalEntry]) -> list[ContainerPort]:
-    """Containers made for a run in `entries` that its row does not know: their server ended too soon to say so."""
+    """Return containers of runs in `entries` whose rows name another one: their server died before recording them."""
     known = {entry.run.id: entry.container for entry in entries}
     return [
         one
@@ -31,12 +31,12 @@ def duplicates(found: Iterable[ContainerPort], entries: Iterable[JournalEntry]) 
 
 
 def strays(found: Iterable[ContainerPort], alive: Callable[[str], bool]) -> list[ContainerPort]:
-    """Containers made for a run that is over: an engine that was asked by a server now gone made them late."""
+    """Return containers of runs that are over: the engine created them late, for a server that is gone."""
     return [one for one in found if one.kind == "run" and not alive(one.run_id)]
 
 
 class EngineCleanup:
-    """Clears `runner` once, before anything runs, of all but what `entries` need; then looks for strays.
+    """Removes once, before anything runs, all that `entries` do not need; then searches for strays regularly.
 
     `alive` says whether a run still has its container. Ids in `accepting` are needed too, and those in `quarantined`.
     With an `incomplete` journal nothing is removed: any container may be that of a run that nobody knows.
@@ -68,15 +68,15 @@ class EngineCleanup:
         self._periodic.start()
 
     def close(self) -> None:
-        """Stop the thread, and look for strays a last time."""
+        """Stop the thread, and remove strays a last time."""
         self._periodic.close()
         self._remove_strays()
 
     def prepare(self) -> None:
-        """Clear the engine and start the runner; once, as soon as it answers. Nothing runs before."""
+        """Clean up the engine and start the runner, once, as soon as the engine answers. Nothing runs before."""
         if self._prepared:
             return
-        # Held while the engine works: a run that began before that is done could lose what is its own.
+        # Held while the engine works: a run that began meanwhile could lose its container.
         with self._lock:
             if not self._prepared:
                 try:
@@ -92,7 +92,7 @@ class EngineCleanup:
                 self._prepared = True
 
     def step(self, _: float) -> None:
-        """Prepare, where that is still to be done, else remove containers of runs that are over."""
+        """Prepare if that is still to be done, else remove stray containers."""
         if self._prepared:
             self._remove_strays()
         else:
@@ -111,7 +111,7 @@ class EngineCleanup:
 
 
 class _Needed(Collection[str]):
-    # The ids of runs and containers that are needed at the moment of asking.
+    # The ids of runs and containers that are needed at the moment.
 
     def __init__(self, store: RunTable, containers: set[str], accepting: set[str]) -> None:
         self._store = store
@@ -119,7 +119,7 @@ class _Needed(Collection[str]):
         self._accepting = accepting
 
     def __contains__(self, wanted: object) -> bool:
-        # In the order that a run goes from one to the other.
+        # In the order in which a run moves from one to the next.
         return wanted in self._containers or wanted in self._accepting or wanted in self._store.active()
 
     def __iter__(self) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Slots for runs: so many at work, so many waiting in order, the rest turned away."""
+"""The executor: a bounded number of jobs at work, a bounded queue, and a refusal for the rest."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from light_run.errors import Overloaded
 
 _log = logging.getLogger(__name__)
 
-# A thread with nothing to do ends after so many seconds; the next one costs less than what it holds.
+# Seconds after which an idle thread ends: starting another one costs less than keeping it.
 IDLE = 30.0
 LONGEST_RETRY = 60
 THREAD_NAME = "light-run-executor"
 
 
 class Job(Protocol):
-    """What the executor runs."""
+    """A job of the executor."""
 
     @property
     def run_id(self) -> str:
-        """The id of its run."""
+        """The id of the job's run."""
 
     def begin(self) -> None:
-        """It has its slot; `work` follows. Never raises."""
+        """Called when the job gets its slot; `work` follows. Never raises."""
 
     def work(self) -> None:
-        """Do it all; the slot is free when this returns."""
+        """Do the work; the slot is free when this returns."""
 
 
 J = TypeVar("J", bound=Job)
 
 
 class Executor(Generic[J]):
-    """Runs jobs in the order they came, `concurrency` at a time, at most `max_queue` of them waiting."""
+    """Runs jobs in order, `concurrency` at a time; at most `max_queue` wait."""
 
     def __init__(self, *, concurrency: int, max_queue: int) -> None:
         self._concurrency = concurrency
@@ -47,7 +47,7 @@ class Executor(Generic[J]):
         self._reserved = 0
         self._busy = 0
         self._waiting: OrderedDict[str, J] = OrderedDict()
-        # Of those that wait: what an earlier executor had begun.
+        # Waiting jobs whose command is at work already, since an earlier executor began them.
         self._at_work: list[str] = []
         self._ready: deque[J] = deque()
         self._idle = 0
@@ -56,7 +56,7 @@ class Executor(Generic[J]):
         self._typical = 1.0
 
     def reserve(self) -> None:
-        """Keep a place for a job being made ready; `submit` or `release` follows. Raises `Overloaded`."""
+        """Reserve a place for a job; `submit` or `release` must follow. Raises `Overloaded`."""
         with self._lock:
             self.check()
             if self._busy + len(self._waiting) + self._reserved >= self._concurrency + self._max_queue:
@@ -65,17 +65,17 @@ class Executor(Generic[J]):
             self._reserved += 1
 
     def check(self) -> None:
-        """Raise `Overloaded` where no job begins any more."""
+        """Raise `Overloaded` if the executor is stopped."""
         if self._closed:
             raise Overloaded("the server is stopping", retry_after=5)
 
     def release(self) -> None:
-        """Give a reserved place back."""
+        """Release a reserved place."""
         with self._lock:
             self._reserved -= 1
 
     def submit(self, job: J) -> bool:
-        """Give `job` its reserved place: True for a slot at once, False for the end of the queue.
+        """Submit `job` to its reserved place. Returns True if it got a slot at once, False if it was queued.
 
         Raises `Overloaded` where the executor was stopped meanwhile; the place is given back then too.
         """
@@ -92,36 +92,36 @@ class Executor(Generic[J]):
             return True
 
     def preload(self, job: J, *, at_work: bool = False) -> None:
-        """Put a job in the queue, however long it is; what is `at_work` anyway takes a slot too many at `start`."""
+        """Queue a job regardless of the limit; one `at_work` gets an extra slot at `start`, if need be."""
         with self._lock:
             self._waiting[job.run_id] = job
             if at_work:
                 self._at_work.append(job.run_id)
 
     def start(self) -> None:
-        """Begin what was preloaded."""
+        """Start the preloaded jobs."""
         with self._lock:
             if self._closed:
                 return
             for run_id in self._at_work:
-                # Unless it was withdrawn meanwhile.
+                # It may have been withdrawn.
                 if (job := self._waiting.pop(run_id, None)) is not None:
                     self._hand_over(job)
             while self._waiting and self._busy < self._concurrency:
                 self._hand_over(self._waiting.popitem(last=False)[1])
 
     def withdraw(self, run_id: str) -> J | None:
-        """Take a job out of the queue; None where it does not wait there (any more)."""
+        """Remove a job from the queue and return it, or None if it does not wait there."""
         with self._lock:
             return self._waiting.pop(run_id, None)
 
     def counts(self) -> tuple[int, int]:
-        """How many jobs are at work, and how many wait."""
+        """Return the number of jobs at work and the number that wait."""
         with self._lock:
             return self._busy, len(self._waiting)
 
     def stop(self) -> list[J]:
-        """Begin no job any more; those that waited."""
+        """Stop starting jobs; returns those that waited."""
         with self._lock:
             self._closed = True
             waited = list(self._waiting.values())
@@ -130,7 +130,7 @@ class Executor(Generic[J]):
         return waited
 
     def close(self) -> None:
-        """Stop, and wait for the jobs at work."""
+        """Stop, and wait for the jobs at work to end."""
         self.stop()
         while True:
             with self._lock:
@@ -141,7 +141,7 @@ class Executor(Generic[J]):
                 thread.join()
 
     def _hand_over(self, job: J) -> None:
-        # With the lock held. Raises RuntimeError where there is no thread to be had.
+        # Called with the lock held. Raises RuntimeError if no thread can be started.
         if self._idle > len(self._ready):
             self._ready.append(job)
             self._handed_over.notify()
@@ -159,12 +159,12 @@ class Executor(Generic[J]):
                 job.begin()
                 job.work()
             except Exception:  # noqa: BLE001
-                # The slot must come free whatever happens; what becomes of the run is the job's own care.
+                # The slot must become free whatever happens; the job itself takes care of its run.
                 _log.exception("job failed", extra={"run": job.run_id})
             job = self._next(time.monotonic() - begun)
 
     def _next(self, took: float) -> J | None:
-        # None: this thread ends.
+        # Returns None if this thread is to end.
         with self._lock:
             self._typical += (took - self._typical) / 8
             if self._waiting and self._busy <= self._concurrency:

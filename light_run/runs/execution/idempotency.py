@@ -1,4 +1,4 @@
-"""Idempotency-Keys: one key, one body, one run, however often and from wherever it is asked for."""
+"""Idempotency-Keys: requests with the same key and body create one run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from light_run.errors import IdempotencyConflict, Overloaded, RunNotFound
 from light_run.runs.model import RunRecord
 from light_run.runs.storage.registry import RunRegistry
 
-# Whoever asks while another request with the same key is being accepted waits so many seconds for it.
+# Seconds that a request waits for another one with the same key to be accepted.
 PATIENCE = 30.0
 
 
@@ -22,7 +22,7 @@ class _Claim:
 
 
 class KeyClaims:
-    """Lets one request a key through at a time."""
+    """Admits one request for each key at a time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -30,7 +30,7 @@ class KeyClaims:
 
     @contextmanager
     def claim(self, owner: str, key: str, digest: str) -> Iterator[None]:
-        """Have `key` of `owner` to oneself while the block runs.
+        """Hold `key` of `owner` while the block runs.
 
         Raises `IdempotencyConflict` where another body is being accepted with it, `Overloaded` where that
         takes too long.
@@ -54,17 +54,17 @@ class KeyClaims:
 
 
 class Replays:
-    """Runs that a key stands for already; asking for one again costs neither a place nor a slot."""
+    """Finds the runs of keys that were used before; a repeated request takes no place in the queue."""
 
     def __init__(self, registry: RunRegistry) -> None:
         self._registry = registry
 
     def known(self, owner: str | None, key: str) -> bool:
-        """True where `key` of `owner` stands for a run."""
+        """Return True if `key` of `owner` was used for a run."""
         return self._registry.key(owner or "", key) is not None
 
     def run(self, owner: str | None, key: str, digest: str) -> RunRecord | None:
-        """The run that `key` stands for; None for a key that is free. Raises `IdempotencyConflict`."""
+        """Return the run of `key`, or None if the key is free. Raises `IdempotencyConflict`."""
         known = self._registry.key(owner or "", key)
         if known is None:
             return None
@@ -76,5 +76,5 @@ class Replays:
 
 
 def conflict() -> IdempotencyConflict:
-    """What to raise for a key that came with another body."""
+    """Return the exception for a key that was used with another body."""
     return IdempotencyConflict("the Idempotency-Key was used with another body")

@@ -1,4 +1,4 @@
-"""How many runs one token may have that have not ended."""
+"""The limit of unended runs of one token."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from light_run.runs.storage.table import RunTable
 
 
 class Quota:
-    """Counts the runs in `store`, and those being accepted, against the cap of who asks."""
+    """Counts a token's runs in `store`, and those being accepted, against its limit."""
 
     def __init__(self, store: RunTable) -> None:
         self._store = store
@@ -20,13 +20,13 @@ class Quota:
 
     @contextmanager
     def reserve(self, owner: str | None, most: int | None, run_id: str) -> Iterator[None]:
-        """Have `run_id` count while it is accepted. Raises `Overloaded` where `most` others have not ended."""
+        """Count `run_id` while it is being accepted. Raises `Overloaded` if `most` runs have not ended."""
         if most is None:
             yield
             return
         with self._lock:
             mine = {each for each, other in self._accepting.items() if other == owner}
-            # By id: a run that has just been accepted is in both for a moment.
+            # By id: a run that was just accepted is in both for a moment.
             if len(mine | self._store.active_of(owner)) >= most:
                 raise Overloaded(f"this token may have {most} runs at the same time")
             self._accepting[run_id] = owner

@@ -25,7 +25,7 @@ from light_run.runs.storage.entries import JournalEntry, JournalStep
 
 _log = logging.getLogger(__name__)
 
-# An engine that is away is asked again so often, in seconds.
+# Seconds between two attempts to reach an engine that does not answer.
 ASK_AGAIN = 1.0
 
 
@@ -44,13 +44,13 @@ class RecoveredJob(RunJob):
             self.stop.request(CANCEL)
         if entry.step is JournalStep.LAUNCHED:
             began = entry.run.started_at or entry.run.created_at
-            # A clock that was put back meanwhile does not make it begin in the future.
+            # If the clock was put back, the run must not begin in the future.
             self._since -= max(0.0, (datetime.now(timezone.utc) - began).total_seconds())
             self._begun = True
 
     @property
     def can_requeue(self) -> bool:
-        """False where its command is at work in a container."""
+        """False if the command is at work in a container."""
         return self.entry.step is not JournalStep.LAUNCHED
 
     def detach(self) -> None:
@@ -95,13 +95,13 @@ class RecoveredJob(RunJob):
             except EngineError as error:
                 _log.warning("run cannot be taken up yet", extra={"run": self.run_id, "error": str(error)})
                 self._news.wait(ASK_AGAIN)
-        # Left, or cancelled, before the engine came back; what it holds is cleared by whoever finds it.
+        # Detached or cancelled before the engine came back; its container is removed as a leftover.
         reason = Reason.CANCELLED if self.stop.requested is None else self.stop.requested.reason
         return RunResult(reason=reason, error=f"the run was {reason} while the engine was away")
 
     def _as_found(self, spec: RunSpec) -> JournalEntry:
-        # Launched, where its server had no time left to write that down. Input that was not delivered to its end
-        # cannot be any more.
+        # The run may have been launched without its server recording it. A command with input is not resumed: the rest
+        # of the input can no longer be delivered.
         entry = self.entry
         if entry.step is not JournalStep.ASSIGNED or entry.container is None or spec.stdin:
             return entry
@@ -131,7 +131,7 @@ class RecoveredJob(RunJob):
         )
 
     def _engine_is_there(self) -> bool:
-        # False once nobody wants to wait for it any more.
+        # Returns False if the run is no longer to wait for the engine.
         while not self._given_up:
             self._news.clear()
             if self.context.runner.health().docker:
@@ -141,10 +141,10 @@ class RecoveredJob(RunJob):
 
     @property
     def _given_up(self) -> bool:
-        # A command at work must be killed, whenever that can be, unless this server stops.
+        # A command at work must be killed as soon as possible, unless this server stops.
         return self._stopping or (self.stop.requested is not None and self.can_requeue)
 
 
 def in_order(entries: Iterable[JournalEntry]) -> list[JournalEntry]:
-    """`entries` as they are to get their slots: those at work have them, the others wait as they came."""
+    """Sort `entries` by the order of their slots: launched runs first, the others as they were accepted."""
     return sorted(entries, key=lambda entry: entry.step is not JournalStep.LAUNCHED)

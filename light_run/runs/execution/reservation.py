@@ -1,4 +1,4 @@
-"""Room for one run that is being accepted, and what becomes of a disk without any."""
+"""Reservations: a place for a run while it is being accepted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Reservation:
-    """A run's place before there is a run: `run_id` is to be its id, `taken` says that it has become one.
+    """A place for a run to come. `run_id` will be its id; `taken` is True once it was accepted.
 
     `check` raises once the place is worth nothing any more.
     """
@@ -28,7 +28,7 @@ class Reservation:
         self._check = check
 
     def intake(self) -> IntakePort:
-        """What takes the files as they come. Raises OSError."""
+        """Return the intake for the run's files. Raises OSError."""
         intake = self._runner.receive(self.run_id)
         intake.check = self._check
         return intake
@@ -36,7 +36,7 @@ class Reservation:
 
 @contextmanager
 def full_disk_refused(run_id: str) -> Iterator[None]:
-    """Raise `InsufficientStorage` for an OSError of a full disk."""
+    """Turn the OSError of a full disk into `InsufficientStorage`."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Following runs' logs: each is read once as it grows, however many follow it.
+"""Following the logs of runs: each log is read once as it grows, however many clients follow it.
 
 The thread that takes a run's output only says that there is more. Those who follow read the spool
 themselves: one who is slow costs a place in the file, and no memory. They mostly stand at the same place,
@@ -19,12 +19,11 @@ from light_run.errors import RunNotFound
 from light_run.runs.model import RunRecord
 from light_run.runs.storage.table import RunTable
 
-# Batches of a run that are kept for those who come to the same place a little later.
+# Batches that are kept for followers who reach the same position a little later.
 _KEPT = 4
-# How often all who follow look for more, together, in a second: output in many small pieces does not make them
-# take the processor from the runs.
+# Reads a second of all followers together: output in many small pieces must not take the processor from the runs.
 _LOOKS = 4000
-# One of many does not look later than this after its last look, in seconds.
+# The longest time between two reads of one follower, in seconds.
 _LATEST = 0.03
 
 Render = Callable[[Sequence[OutputLine]], bytes]
@@ -41,7 +40,7 @@ class LogBatch:
         self._rendered: dict[Hashable, bytes] = {}
 
     def rendered(self, how: Hashable, render: Render) -> bytes:
-        """What `render` makes of the lines; made once for all who ask for it as `how`."""
+        """Return the lines rendered by `render`, once for all followers with the same `how`."""
         with self._lock:
             found = self._rendered.get(how)
             if found is None:
@@ -50,7 +49,7 @@ class LogBatch:
 
 
 class LogFollowing:
-    """Who follows which run of `store`; `log` names the spool of a run."""
+    """The followers of the runs in `store`; `log` returns the path of a run's spool."""
 
     def __init__(self, store: RunTable, log: Callable[[str], Path]) -> None:
         self._store = store
@@ -61,14 +60,14 @@ class LogFollowing:
         self._closed = False
 
     def changed(self, run_id: str) -> None:
-        """There is more of a run's log, or the run has ended."""
-        # One look at a dict needs no lock; who begins to follow looks at the log only after it is in there.
+        """Notify the followers of a run that its log has grown or that it has ended."""
+        # Reading a dict once needs no lock: a new follower reads the log only after it is registered.
         feed = self._feeds.get(run_id)
         if feed is not None:
             feed.changed()
 
     def close(self) -> None:
-        """Let everybody go who follows a run."""
+        """End all following."""
         with self._lock:
             self._closed = True
             feeds = list(self._feeds.values())
@@ -76,12 +75,12 @@ class LogFollowing:
             feed.changed()
 
     def lines(self, run_id: str) -> Iterator[OutputLine]:
-        """The lines a run has written so far, all of them once it has ended; none for a run that is gone."""
+        """Yield the lines that a run has written so far; none for a run that does not exist."""
         run = self._find(run_id)
         return read_log(self._log(run_id), ended=run is None or run.ended)
 
     def batches(self, run_id: str, *, follow: bool, beat: float) -> Iterator[LogBatch | RunRecord | None]:
-        """The lines of a run, all there are; with `follow` also those to come, until it has ended.
+        """Yield the lines of a run in batches; with `follow` until the run has ended.
 
         None comes where there was nothing for `beat` seconds. Last comes the run, where it has ended and
         each of its lines was given; not where it goes on, is gone, or this server stops.
@@ -90,7 +89,7 @@ class LogFollowing:
         with self._joined(run_id) as feed:
             while True:
                 seen, begun, run = feed.version, at, self._find(run_id)
-                # What is read from here on is all of it, if the run had ended before.
+                # If the run had ended before, what is read from here on is complete.
                 while (batch := feed.read(at)).after != at:
                     at = batch.after
                     if batch.lines:
@@ -111,7 +110,7 @@ class LogFollowing:
         lines, after = last_lines(at)
         if lines:
             yield LogBatch(lines, after)
-        # Forgotten meanwhile, it may have lost its log before that was read to its end.
+        # The run may have been deleted, with its log, before the log was read to its end.
         if self._find(run.id) is not None:
             yield run
 
@@ -138,14 +137,14 @@ class LogFollowing:
 
 
 class _Feed:
-    # One run's log for all who follow it; `version` grows with each change.
+    # The log of one run for all its followers; `version` grows with each change.
 
     def __init__(self, log: Path) -> None:
         self.followers = 0
         self.version = 0
         self._log = log
         self._changed = threading.Condition()
-        # Held while the log is read: only those who would read the very same wait for it, never a run.
+        # Held while the log is read: only followers of the same run wait for it, never the run.
         self._turn = threading.Lock()
         self._batches: OrderedDict[int, LogBatch] = OrderedDict()
         self._nothing = (-1, -1)

@@ -1,4 +1,4 @@
-"""The journal's file: opened, checked, set aside where it is damaged."""
+"""The journal's database file: open, check, quarantine rows, set aside a damaged file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CREATE TABLE keys (
 ) WITHOUT ROWID;
 CREATE INDEX keys_by_run ON keys (run_id);
 """
-# Between the name of a journal that was set aside and the time at which it was.
+# Separates the name of a journal that was set aside from the time at which it was.
 _ASIDE = ".damaged-"
 # The write-ahead log is cut back to this after a large one, in bytes.
 _LARGEST_LOG = 64 << 20
@@ -48,20 +48,20 @@ _LARGEST_LOG = 64 << 20
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Commit what the block does, or, where it raises, nothing of it."""
+    """Run the block in a transaction; roll back if it raises."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        # A full disk may have rolled it back already.
+        # On a full disk, SQLite may have rolled back already.
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open the journal at `path`, made where it is not there. Raises `JournalError` for one of a newer version.
+    """Open or create the journal at `path`. Raises `JournalError` if a newer version wrote it.
 
     Raises sqlite3.OperationalError where it cannot be used now, another sqlite3.DatabaseError where it is
     damaged.
@@ -79,7 +79,7 @@ def connect(path: Path) -> sqlite3.Connection:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        # Environments and inputs go with their runs' ends, not when their pages are used again.
+        # Environments and inputs are erased when their runs end, not when their pages are reused.
         connection.execute("PRAGMA secure_delete = FAST")
         connection.execute(f"PRAGMA journal_size_limit = {_LARGEST_LOG}")
         if version == 0:

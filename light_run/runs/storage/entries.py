@@ -1,4 +1,4 @@
-"""What the journal has of a run."""
+"""The entries of the journal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from light_run.runs.model import RunRecord
 
 
 class JournalStep(str, Enum):
-    """How far a run had come when its row was last written."""
+    """The state of a run when its row was last written; see `light_run.runs.model`."""
 
     QUEUED = "queued"
     ASSIGNED = "assigned"
@@ -22,7 +22,7 @@ class JournalStep(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """A run as the journal has it.
+    """The journal's entry of a run.
 
     `container` is known from ``assigned`` on, `deadline` (UTC) from ``launched`` on. `recipient` is who
     asked for a callback, `since` (seconds since the epoch) when the run ended. A `forgotten` run is there
@@ -41,7 +41,7 @@ class JournalEntry:
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """An Idempotency-Key: whose it is, what it stands for, the body it came with, and which run it made."""
+    """An Idempotency-Key: its owner, the digest of its request's body, and the run it created."""
 
     owner: str
     key: str

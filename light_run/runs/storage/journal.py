@@ -1,4 +1,4 @@
-"""The journal: every run on disk, so that an accepted one outlives the server.
+"""The journal: all runs on disk, so that an accepted run survives the server.
 
 A row takes a run's steps, each committed before anybody outside can see its effect::
 
@@ -43,7 +43,7 @@ _Write = tuple[str, tuple[Any, ...]]
 
 
 class Journal:
-    """The rows in the file `path`, in one connection, safe to use from any thread.
+    """The journal in the file `path`, with one connection. All methods are thread-safe.
 
     Raises `JournalError` if the file cannot be used: it is of a newer version, or not writable. A row that cannot be
     read is quarantined, a damaged file is set aside and a new one begun. `quarantined` has the ids of such runs and of
@@ -53,21 +53,21 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         self._finished: list[str] = []
-        # Writes that found no room, in order; each later one tries them first.
+        # Writes that failed on a full disk, in order; later writes retry them first.
         self._behind: list[_Write] = []
         self._connection, self._entries = _open(path)
         self.quarantined = quarantined(self._connection)
         self.incomplete = has_been_set_aside(path)
 
     def load(self) -> list[JournalEntry]:
-        """What an earlier server left, in the order it was accepted; once, the second time it is nothing."""
+        """Return the entries of an earlier server in the order of acceptance; a second call returns none."""
         entries, self._entries = self._entries, []
         return entries
 
     def accept(
         self, run: RunRecord, spec: RunSpec, recipient: Recipient | None, key: IdempotencyKey | None
     ) -> None:
-        """Take in a run whose files are staged. Raises `InsufficientStorage`, and knows nothing of it then."""
+        """Record a run whose files are staged. Raises `InsufficientStorage` and records nothing then."""
         values = (
             run.id,
             JournalStep.QUEUED.value,
@@ -93,39 +93,39 @@ class Journal:
                 raise InsufficientStorage(f"the run cannot be written to the journal: {error}") from error
 
     def assigned(self, run: RunRecord, container: str) -> None:
-        """The run has its container; nothing of its own has been started in it."""
+        """Record that the run has its container, in which its command was not started yet."""
         self._write(
             "UPDATE runs SET step = ?, run = ?, container = ? WHERE id = ?",
             (JournalStep.ASSIGNED.value, encode_run(run), container, run.id),
         )
 
     def launched(self, run_id: str, deadline: datetime) -> None:
-        """The command has certainly been started, and is killed at `deadline` (UTC)."""
+        """Record that the command was started, and is killed at `deadline` (UTC)."""
         self._write(
             "UPDATE runs SET step = ?, deadline = ? WHERE id = ?",
             (JournalStep.LAUNCHED.value, deadline.timestamp(), run_id),
         )
 
     def requeued(self, run: RunRecord) -> None:
-        """The run's container was removed before anything was started that counts."""
+        """Record that the run's container was removed before its command was started."""
         self._write(
             "UPDATE runs SET step = ?, run = ?, container = NULL, deadline = NULL WHERE id = ?",
             (JournalStep.QUEUED.value, encode_run(run), run.id),
         )
 
     def paused(self, run: RunRecord) -> None:
-        """The run is paused, since `run.paused_at`."""
+        """Record that the run is paused since `run.paused_at`."""
         self._write("UPDATE runs SET run = ? WHERE id = ?", (encode_run(run), run.id))
 
     def resumed(self, run: RunRecord, seconds: float) -> None:
-        """The run goes on after a pause of `seconds`, by which its deadline is later."""
+        """Record that the run goes on after a pause of `seconds`, which extends its deadline."""
         self._write(
             "UPDATE runs SET run = ?, deadline = deadline + ? WHERE id = ?",
             (encode_run(run), seconds, run.id),
         )
 
     def cancelling(self, run: RunRecord) -> None:
-        """The run is to be cancelled, and has not ended yet."""
+        """Record that the run, which has not ended, is to be cancelled."""
         self._write(
             "UPDATE runs SET run = ? WHERE id = ? AND step IN (?, ?, ?)",
             (
@@ -136,7 +136,7 @@ class Journal:
         )
 
     def ended(self, run: RunRecord, since: float) -> None:
-        """The run has ended, at `since`; its spec goes."""
+        """Record that the run ended at `since`, and delete its spec."""
         self._write(
             "UPDATE runs SET step = ?, run = ?, callback = ?, callback_since = ?, spec = NULL, stdin = NULL"
             " WHERE id = ?",
@@ -150,52 +150,52 @@ class Journal:
         )
 
     def finished(self, run_id: str) -> None:
-        """The run's container and workspace are gone. Written with the next that must be on disk."""
-        # Lost, it costs a look for a container that is not there.
+        """Record that the run's container and workspace are removed; written together with the next transaction."""
+        # If it is lost, the next server looks for a container that does not exist.
         with self._lock:
             self._finished.append(run_id)
 
     def callback(self, run_id: str, state: CallbackState, since: float | None = None) -> None:
-        """How the run's callback goes; with `since`, its tries are counted from there."""
+        """Record the state of the run's callback; `since` restarts its schedule."""
         self._write(
             "UPDATE runs SET callback = ?, callback_since = coalesce(?, callback_since) WHERE id = ?",
             (encode_callback(state), since, run_id),
         )
 
     def hide(self, run_id: str) -> None:
-        """Keep the run for its callback alone; its keys are free again."""
+        """Keep the run for its callback only; its Idempotency-Keys are free again."""
         self._write("UPDATE runs SET forgotten = 1 WHERE id = ?", (run_id,), _forget_keys(run_id))
 
     def drop(self, run_id: str) -> None:
-        """Forget the run altogether."""
+        """Delete the run."""
         self._write("DELETE FROM runs WHERE id = ?", (run_id,), _forget_keys(run_id))
 
     def spec(self, run_id: str) -> RunSpec:
-        """The spec of a run that has not ended. Raises `JournalError` where it cannot be had."""
+        """Return the spec of a run that has not ended. Raises `JournalError`."""
         row = self._read("SELECT spec, stdin, run FROM runs WHERE id = ?", run_id)
         if row is None or row[0] is None:
             raise JournalError(f"the journal has no spec of run {run_id}")
         return decode_spec(*row)
 
     def recipient(self, run_id: str) -> Recipient | None:
-        """Who asked for the run's callback, if anybody did."""
+        """Return the recipient of the run's callback, or None."""
         row = self._read("SELECT callback_url, callback_secret FROM runs WHERE id = ?", run_id)
         return None if row is None or row[0] is None else Recipient(*row)
 
     def key(self, owner: str, key: str, now: float) -> IdempotencyKey | None:
-        """What an Idempotency-Key stands for, for a day."""
+        """Return the entry of an Idempotency-Key that is less than a day old, or None."""
         row = self._read("SELECT * FROM keys WHERE owner = ? AND key = ?", owner, key)
         return None if row is None or row[4] <= now - _KEEP_KEYS else IdempotencyKey(*row)
 
     def step(self, now: float) -> None:
-        """Write what is behind, forget keys that are too old, give unused room back to the disk."""
+        """Retry failed writes, delete expired keys, and return free pages to the file system."""
         self._write("DELETE FROM keys WHERE created <= ?", (now - _KEEP_KEYS,))
         with self._lock, contextlib.suppress(sqlite3.OperationalError):
-            # A script is stepped to its end; a statement without columns is not, and would free one page.
+            # A script is executed to its end. A statement without columns is not, and would free one page.
             self._connection.executescript("PRAGMA incremental_vacuum(1000)")
 
     def close(self) -> None:
-        """Write what is left, and close the file."""
+        """Write what is pending, and close the file."""
         with self._lock:
             try:
                 self._commit([])
@@ -216,7 +216,7 @@ class Journal:
             try:
                 self._commit(writes)
             except sqlite3.OperationalError as error:
-                # What runs goes on and ends properly; a server that dies before there is room again loses this.
+                # Runs go on and end properly; only a server that dies before there is room again loses this.
                 if not self._behind:
                     _log.error("the journal cannot be written, and falls behind", extra={"error": str(error)})
                 self._behind += writes
@@ -269,7 +269,7 @@ _ALL = """SELECT seq, id, run, callback, step, container, deadline, callback_url
 forgotten FROM runs ORDER BY seq"""
 
 
-# What a value that this version did not write may raise.
+# Exceptions that a value of another origin may cause.
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, OSError)
 
 

@@ -1,4 +1,4 @@
-"""All that is kept of runs, changed together: table, journal, logs, artifacts and callbacks."""
+"""The registry: keeps the run table, the journal, logs, artifacts and callbacks consistent."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryLimits:
-    """How much is kept, and how callbacks go; see `RunService`."""
+    """Limits of what is kept, and the schedule of callbacks; see `RunService`."""
 
     artifacts: int = 20 * GIB
     sweep_interval: float = INTERVAL
@@ -46,7 +46,7 @@ class RegistryLimits:
 
 
 class RunRegistry:
-    """Keeps runs in `journal`, their output in `logs_dir`, their files in `artifacts`, within `bounds`."""
+    """Keeps runs in `journal`, their output in `logs_dir` and their files in `artifacts`, within `bounds`."""
 
     def __init__(
         self,
@@ -91,11 +91,11 @@ class RunRegistry:
 
     @property
     def incomplete(self) -> bool:
-        """True if there may be runs that nobody knows, as a damaged journal was set aside."""
+        """True if runs may be unknown, as a damaged journal was set aside."""
         return self._journal.incomplete
 
     def load(self, *, copied: bool = False) -> list[JournalEntry]:
-        """Take in what an earlier server left. Returns the runs that have not ended, in the order they came.
+        """Load the runs of an earlier server. Returns those that have not ended, in the order of acceptance.
 
         In a `copied` state directory, these belong to the server of the original: they are interrupted here.
         """
@@ -130,17 +130,17 @@ class RunRegistry:
         self._journal.close()
 
     def step(self, now: float) -> None:
-        """Forget runs that are too old, and do what the journal left for later."""
+        """Delete runs beyond the retention time, and let the journal write what it postponed."""
         for run_id in retention.choose(self.store.ended(), self._retention, now):
             self._expire(run_id)
         self._journal.step(now)
 
-    # -- one run's way
+    # -- transitions of a run
 
     def accept(
         self, run: RunRecord, spec: RunSpec, recipient: Recipient | None, key: IdempotencyKey | None
     ) -> None:
-        """Take in a run whose files are staged. Raises `InsufficientStorage`."""
+        """Record a run whose files are staged. Raises `InsufficientStorage`."""
         self._journal.accept(run, spec, recipient, key)
         _log.info("run accepted", extra={"run": run.id, "image": spec.image, "detached": run.detached})
         if recipient is not None:
@@ -148,23 +148,23 @@ class RunRegistry:
         self.store.add(run)
 
     def spec(self, run_id: str) -> RunSpec:
-        """The spec of a run that has not ended. Raises `JournalError`."""
+        """Return the spec of a run that has not ended. Raises `JournalError`."""
         return self._journal.spec(run_id)
 
     def destinations(self, run_id: str) -> tuple[Path, Path]:
-        """Where a run's output goes: its log and its artifact folder."""
+        """Return the paths of a run's log and of its artifact folder."""
         return self._log(run_id), self.artifacts.folder(run_id)
 
     def assigned(self, run_id: str, container: str) -> None:
-        """The run has its container."""
+        """Record that the run has its container."""
         self._journal.assigned(self.store.get(run_id), container)
 
     def launched(self, run_id: str, started_at: datetime, timeout: float) -> None:
-        """Its command has been started at `started_at`, for `timeout` seconds."""
+        """Record that the command was started at `started_at`, with a timeout of `timeout` seconds."""
         self._journal.launched(run_id, started_at + timedelta(seconds=timeout))
 
     def requeued(self, run_id: str) -> None:
-        """It begins anew: nothing that counts had been started in its container."""
+        """Record that the run is queued again: its command was not started in its container."""
         self._journal.requeued(self.store.get(run_id))
 
     def paused(self, run_id: str, at: datetime) -> None:
@@ -178,7 +178,7 @@ class RunRegistry:
         self._journal.resumed(run, max(0.0, (at - since).total_seconds()))
 
     def record_end(self, run: RunRecord) -> RunRecord:
-        """Write down that `run` has ended, make room for what it left; the run as it is to be shown."""
+        """Commit the end of `run` and make room for its artifacts; returns the record to publish."""
         now = time.time()
         if run.callback is not None:
             run = replace(run, callback=replace(run.callback, next_attempt_at=_utc(now)))
@@ -190,7 +190,7 @@ class RunRegistry:
         return run
 
     def announce_end(self, run: RunRecord) -> None:
-        """Everybody sees that `run` has ended: send its callback; let an older one go where it is one too many."""
+        """Publish the end of `run`: send its callback, and delete an older run if there are too many."""
         self.following.changed(run.id)
         self._metrics.ended(run)
         _log.info("run ended", extra=progress_fields(run))
@@ -199,33 +199,33 @@ class RunRegistry:
             self._expire(run_id)
 
     def cancelling(self, run_id: str) -> None:
-        """It is to be cancelled, by the next server if it must be."""
+        """Record that the run is to be cancelled, if need be by the next server."""
         self._journal.cancelling(self.store.get(run_id))
 
     def finished(self, run_id: str) -> None:
-        """Its container and its workspace are gone."""
+        """Record that the container and the workspace are removed."""
         self._journal.finished(run_id)
 
-    # -- afterwards
+    # -- ended runs
 
     def delete(self, run_id: str) -> None:
-        """Forget a run that has ended, with its artifacts and its log. Raises `RunNotFound`, `RunActive`."""
+        """Delete an ended run with its artifacts and its log. Raises `RunNotFound`, `RunActive`."""
         self._forget(run_id)
         self._sweeper.removed(run_id)
         self.artifacts.remove(run_id)
 
     def withdraw(self, run_id: str) -> None:
-        """Forget a run whose place was lost while it was accepted; nobody has been told of it."""
+        """Delete a run that was not accepted after all, or not begun; its client has no id of it."""
         self._recipients.pop(run_id, None)
         self.store.withdraw(run_id)
         self._drop(run_id)
 
     def key(self, owner: str, key: str) -> IdempotencyKey | None:
-        """What an Idempotency-Key stands for."""
+        """Return the entry of an Idempotency-Key, or None."""
         return self._journal.key(owner, key, time.time())
 
     def redeliver(self, run_id: str) -> None:
-        """Send the callback of a run that has ended once more, now. Raises `RunNotFound`, `RunActive`.
+        """Send the callback of an ended run again, now. Raises `RunNotFound`, `RunActive`.
 
         A run that asked for no callback has none to be found.
         """
@@ -244,15 +244,15 @@ class RunRegistry:
 
     @property
     def artifact_bytes(self) -> int:
-        """Bytes of all artifacts."""
+        """The size of all artifacts, in bytes."""
         return self._sweeper.total
 
     @property
     def callbacks(self) -> int:
-        """How many callbacks are still to be delivered."""
+        """The number of callbacks that are still to be delivered."""
         return self._dispatcher.pending
 
-    # -- inside
+    # -- internal
 
     def _load_ended(self, entry: JournalEntry) -> None:
         run, recipient = entry.run, entry.recipient
@@ -264,7 +264,7 @@ class RunRegistry:
             now, due = time.time(), run.callback.next_attempt_at
             age = 0.0 if entry.since is None else now - entry.since
             self._dispatcher.add(run, recipient, age=max(0.0, age), state=run.callback)
-            # Where the clock was put back, nobody knows how long to wait.
+            # If the clock was put back, the time to wait is unknown.
             after = 0.0 if due is None or age < 0 else max(0.0, due.timestamp() - now)
             self._dispatcher.send(run.id, after=after)
             if entry.forgotten:
@@ -293,7 +293,7 @@ class RunRegistry:
         if entry.step is not JournalStep.LAUNCHED:
             run = replace(entry.run, status=Status.QUEUED, started_at=None, queued_ms=0.0, paused_at=None)
             entry = replace(entry, run=run)
-            # It begins anew, and so does its log.
+            # The run starts again, and so does its log.
             self._log(run.id).unlink(missing_ok=True)
         elif entry.run.paused_at is not None:
             entry = replace(entry, run=replace(entry.run, phase=Phase.PAUSED))
@@ -302,7 +302,7 @@ class RunRegistry:
 
     def _forget(self, run_id: str) -> None:
         self.store.remove(run_id)
-        # A callback still to be delivered needs the row and the log.
+        # A pending callback needs the row and the log.
         if self._dispatcher.forget(run_id):
             self._journal.hide(run_id)
         else:
@@ -327,7 +327,7 @@ class RunRegistry:
         return self._logs_dir / run_id
 
     def _ended_at(self, run_id: str) -> float | None:
-        # A run's folder is made at its end.
+        # A run's folder is created at its end.
         with suppress(RunNotFound):
             end = self.store.get(run_id).finished_at
             return None if end is None else end.timestamp()

@@ -1,4 +1,4 @@
-"""How long finished runs are kept, and how many of them."""
+"""Retention of ended runs: how long, and how many."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DAY = 86_400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """Finished runs are kept for `age` seconds after their end, and at most `count` of them."""
+    """Ended runs are kept for `age` seconds, and at most `count` of them."""
 
     age: float = 7 * DAY
     count: int = 10_000

@@ -1,4 +1,4 @@
-"""Every run there is, newest first: one dict under one lock."""
+"""The run table: all runs in memory, in one dict under one lock."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any
 from light_run.errors import RunActive, RunNotFound
 from light_run.runs.model import RunRecord, Status
 
-# Takes the run as it is and gives the run as it shall be.
+# Takes the current record of a run and returns the new one.
 Change = Callable[[RunRecord], RunRecord]
 
 
 class RunTable:
-    """Runs by id, in the order they were accepted. They are immutable, so what is handed out is a copy."""
+    """Runs by id, in the order in which they were accepted. Records are immutable."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._runs: dict[str, RunRecord] = {}
         self._active: set[str] = set()
-        # Those that have ended, in the order of their ends.
+        # Ended runs, in the order in which they ended.
         self._ended: dict[str, None] = {}
         self._waiting: dict[str, list[_Waiter]] = {}
         self._let_go: set[str] = set()
@@ -35,7 +35,7 @@ class RunTable:
         return run_id in self._runs
 
     def add(self, run: RunRecord) -> None:
-        """Take in a new run."""
+        """Add a run."""
         with self._lock:
             self._runs[run.id] = run
             if run.ended:
@@ -44,13 +44,13 @@ class RunTable:
                 self._active.add(run.id)
 
     def order(self) -> None:
-        """Bring those that have ended, and were added as they had been accepted, into the order of their ends."""
+        """Sort the ended runs, which were added in the order of acceptance, by their ends."""
         with self._lock:
             self._ended = dict.fromkeys(sorted(self._ended, key=lambda run_id: _end(self._runs[run_id])))
 
     def get(self, run_id: str) -> RunRecord:
-        """The run as it is now. Raises `RunNotFound`."""
-        # One look at a dict needs no lock.
+        """Return the current record of a run. Raises `RunNotFound`."""
+        # Reading a dict once needs no lock.
         run = self._runs.get(run_id)
         if run is None:
             raise _not_found()
@@ -75,11 +75,11 @@ class RunTable:
         return after
 
     def update(self, run_id: str, **changes: Any) -> RunRecord:
-        """Change fields of a run, its status aside. Raises `RunNotFound`."""
+        """Change fields of a run other than its status. Raises `RunNotFound`."""
         return self.change(run_id, lambda run: replace(run, **changes))
 
     def remove(self, run_id: str) -> RunRecord:
-        """Forget a run that has ended. Raises `RunNotFound`, `RunActive`."""
+        """Remove an ended run. Raises `RunNotFound`, `RunActive`."""
         with self._lock:
             run = self._runs.get(run_id)
             if run is None:
@@ -91,7 +91,7 @@ class RunTable:
         return run
 
     def withdraw(self, run_id: str) -> None:
-        """Forget a run as if it had never been accepted; `wait` raises `RunNotFound`."""
+        """Remove a run as if it had never been accepted; `wait` raises `RunNotFound`."""
         with self._lock:
             self._runs.pop(run_id, None)
             self._ended.pop(run_id, None)
@@ -100,7 +100,7 @@ class RunTable:
                 waiter.ended.set()
 
     def wait(self, run_id: str, timeout: float | None = None) -> RunRecord:
-        """The run once it has ended, or as it is after `timeout` seconds. Raises `RunNotFound`."""
+        """Wait up to `timeout` seconds for the end of a run and return its record. Raises `RunNotFound`."""
         waiter = _Waiter()
         with self._lock:
             run = self._runs.get(run_id)
@@ -113,11 +113,11 @@ class RunTable:
             waiter.ended.wait(timeout)
         finally:
             self._stop_waiting(run_id, waiter)
-        # Handed over rather than looked up: the run may be forgotten as soon as it has ended.
+        # Handed over rather than looked up: the run may be removed as soon as it has ended.
         return waiter.run or self.get(run_id)
 
     def detach(self, run_id: str) -> None:
-        """Let nobody wait for a run any more: it will not end in this process, and is had as it is."""
+        """Stop all waits for a run, which will not end in this process; `wait` returns its current record."""
         with self._lock:
             self._let_go.add(run_id)
             for waiter in self._waiting.get(run_id, ()):
@@ -153,22 +153,22 @@ class RunTable:
             return found, False
 
     def active(self) -> frozenset[str]:
-        """The ids of runs that have not ended."""
+        """Return the ids of runs that have not ended."""
         with self._lock:
             return frozenset(self._active)
 
     def active_of(self, owner: str | None) -> frozenset[str]:
-        """The ids of `owner`'s runs that have not ended."""
+        """Return the ids of runs of `owner` that have not ended."""
         with self._lock:
             return frozenset(run_id for run_id in self._active if self._runs[run_id].owner == owner)
 
     def ended(self) -> tuple[RunRecord, ...]:
-        """Runs that have ended, the one that ended first before the others."""
+        """Return the ended runs, in the order in which they ended."""
         with self._lock:
             return tuple(self._runs[run_id] for run_id in self._ended)
 
     def ended_beyond(self, count: int) -> Sequence[str]:
-        """The ids of those that ended first, as many of them as there are more than `count`."""
+        """Return the ids of the oldest ended runs, as many as exceed `count`."""
         with self._lock:
             return list(islice(self._ended, max(0, len(self._ended) - count)))
 
@@ -182,7 +182,7 @@ class RunTable:
 
 
 class _Waiter:
-    """Somebody who waits for one run's end, and the run as it ended."""
+    """A thread that waits for the end of one run, and the run's final record."""
 
     def __init__(self) -> None:
         self.ended = threading.Event()
