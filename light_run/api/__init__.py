@@ -1,4 +1,4 @@
-"""HTTP: routes, schemas, authorization and errors; the only place that knows Flask and marshmallow."""
+"""The HTTP API: routes, schemas, authorization and errors. Only this package uses Flask and marshmallow."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["OriginPolicy", "Policy", "create_api"]
 
 
 class _Anything(BaseConverter):
-    # Slashes, newlines and all, so that each odd path gets the answer of its route.
+    # Includes slashes and newlines, so that an odd path gets the response of its route.
     regex = r"[\s\S]*"
     part_isolating = False
 
@@ -50,7 +50,7 @@ def create_api(
     browsers: OriginPolicy | None = None,
     page: metrics.Page = metrics.empty,
 ) -> Flask:
-    """The Flask application in front of `service`.
+    """Return the Flask application in front of `service`.
 
     `body_limit` and `upload_limit`, that of a body with files, are in bytes; `threads` is how many requests
     the server takes at once, of which sync runs and uploads get a part; `accel` is the prefix of nginx's
@@ -63,7 +63,7 @@ def create_api(
     """
     app = Flask("light_run", static_folder=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
-    # A redirect to another spelling of a path helps no API client, and loses the body of a POST.
+    # A redirect to another spelling of a path does not help API clients, and loses the body of a POST.
     app.url_map.merge_slashes = False
     app.url_map.converters["anything"] = _Anything
     secured = token is not None or named is not None

@@ -1,4 +1,4 @@
-"""Who asks, and what they may: the bearer token, its scopes, and whose runs are there for it."""
+"""Bearer tokens: authentication, scopes, and which runs a token can see."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from light_run.errors import RunNotFound
 from light_run.runs.model import RunRecord
 from light_run.runs.service import RunService
 
-# The only path that answers without a token.
+# The only path that needs no token.
 _OPEN = "/health"
 # A browser that is pointed at one of these, or at what the page loads, has no way to send a token but this: a
 # password, of any user.
 _PASSWORD = frozenset({"/docs", "/openapi.json"})
 _PASSWORD_BELOW = "/docs/"  # noqa: S105
 _LOOKING = frozenset({"GET", "HEAD"})
-# Where no token is set, everybody is the operator.
+# Without a token, every client is the operator.
 _ANYBODY = Token(None, "", frozenset({tokens.ADMIN}))
-# No run has this id. Whoever asks for another's run is answered as if it were this one, whatever the route.
+# No run has this id. A request for the run of another token is answered as if it were for this one.
 _NOBODYS = "-"
 
 
 def caller() -> Token:
-    """The token that the request at hand came with."""
+    """Return the token of the current request."""
     found: Token = g.get("caller", _ANYBODY)
     return found
 
 
 def owner() -> str | None:
-    """Whose runs the caller sees; None is everybody's."""
+    """Return the owner whose runs the caller can see; None means all runs."""
     asking = caller()
     return None if tokens.ADMIN in asking.scopes else asking.name
 
 
 def sees(run: RunRecord) -> bool:
-    """True where `run` is there for the caller."""
+    """Return True if the caller can see `run`."""
     return caller().sees(run.owner)
 
 
@@ -52,7 +52,7 @@ def register(
     named: TokenFile | None = None,
     trusted: Sequence[throttle.Network] = (),
 ) -> None:
-    """Have `app` ask for `token` or one of `named`, if there are any, before anything else is looked at.
+    """Make `app` require `token` or one of `named`, if there are any, before anything else.
 
     `trusted` are the proxies whose X-Forwarded-For is believed when wrong tokens are counted.
     """
@@ -78,7 +78,7 @@ def _guard(
         given = _given()
         found = None if given is None else tokens.find(known(), given)
         if found is None:
-            # Who gives no token at all has not guessed one.
+            # A request without a token is no guess.
             if given:
                 failures.add(address)
             return _unauthorized()
@@ -90,7 +90,7 @@ def _guard(
 
 
 def _scope() -> str:
-    # What is measured is of everybody's runs.
+    # The metrics cover the runs of all tokens.
     if request.path == metrics.PATH:
         return tokens.METRICS
     if request.path == "/networks" or request.path.startswith("/networks/"):
@@ -114,7 +114,7 @@ def _takes_password() -> bool:
 
 
 def _hide(service: RunService) -> None:
-    # In one place for all routes, also for those that are still to come.
+    # In one place for all routes, including future ones.
     arguments, asking = request.view_args, caller()
     if not arguments or "run_id" not in arguments or tokens.ADMIN in asking.scopes:
         return

@@ -1,4 +1,4 @@
-"""Requests of web pages: answered for the origins that the operator allows, and refused for all others.
+"""Browser origins: requests of web pages are allowed for the configured origins and refused for all others.
 
 A browser sends the origin of a page with its requests (Fetch standard, section 3.2) and tells whether they cross sites
 (``Sec-Fetch-Site``, Fetch Metadata); a page can forge neither. A page that has its own name resolve to this machine
@@ -30,25 +30,25 @@ _RESPONSE_HEADERS = (
     "Accept-Ranges, Content-Disposition, Content-Range, ETag, Link, Location, Retry-After, Server-Timing, "
     "WWW-Authenticate"
 )
-# Seconds in which a browser need not ask again; the most that Chromium takes.
+# Seconds for which a browser may cache a preflight response; the maximum of Chromium.
 _PREFLIGHT_AGE = 7200
 
 
 @dataclass(frozen=True, slots=True)
 class OriginPolicy:
-    """Which pages may use the server: patterns of `origins`, and of the names (`hosts`) that it is known by."""
+    """Patterns of the `origins` whose pages may use the server, and of the host names (`hosts`) of the server."""
 
     origins: Sequence[str] = ()
     hosts: Sequence[str] = ()
 
     def allows_origin(self, origin: str) -> bool:
-        """True where a pattern fits `origin`; the pattern ``*`` fits every one but ``null``."""
+        """Return True if a pattern matches `origin`; ``*`` matches every origin except ``null``."""
         if origin == "null":
             return origin in self.origins
         return "*" in self.origins or matches(self.origins, origin.lower())
 
     def is_foreign(self, origin: str | None, host: str, site: str | None) -> bool:
-        """True for a request of another site's page; `site` is its Sec-Fetch-Site."""
+        """Return True for a request of another site's page; `site` is its Sec-Fetch-Site."""
         if site == "same-origin":
             return False
         if origin is None:
@@ -56,7 +56,7 @@ class OriginPolicy:
         return site == "cross-site" or not _same(origin, host)
 
     def knows_host(self, host: str) -> bool:
-        """True where `host` is an address, a name of the loopback interface, or fits a pattern."""
+        """Return True if `host` is an IP address, a loopback name, or matches a pattern."""
         found = _HOST.fullmatch(host.lower())
         if found is None:
             return False

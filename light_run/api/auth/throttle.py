@@ -1,4 +1,4 @@
-"""Guessing tokens: an address that is wrong too often is not listened to for a while."""
+"""Throttling of wrong tokens: an address with too many failures is refused for a while."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MOST_FAILURES = 20
 WINDOW = 60.0
-# Bounds the memory; whoever has more addresses than this to guess from has the oldest forgotten.
+# Bounds the memory. An attacker with more addresses than this makes the oldest ones forgotten.
 MOST_ADDRESSES = 10_000
 
 
 class FailedAttempts:
-    """Counts wrong tokens by address: MOST_FAILURES in WINDOW seconds and it has to wait.
+    """Counts wrong tokens by address; after MOST_FAILURES in WINDOW seconds, the address must wait.
 
     The right token does not end the wait: it would tell a guesser that it was right.
     """
@@ -32,7 +32,7 @@ class FailedAttempts:
         return len(self._times)
 
     def wait(self, address: str) -> int:
-        """The whole seconds until `address` is listened to again; 0 is now."""
+        """Return the whole seconds until requests of `address` are accepted again; 0 means now."""
         with self._lock:
             times = self._times.get(address)
             if times is None or len(times) < MOST_FAILURES:
@@ -40,7 +40,7 @@ class FailedAttempts:
             return max(0, math.ceil(times[0] + WINDOW - self._clock()))
 
     def add(self, address: str) -> None:
-        """Note a wrong token from `address`."""
+        """Record a wrong token from `address`."""
         with self._lock:
             self._times.setdefault(address, deque(maxlen=MOST_FAILURES)).append(self._clock())
             self._times.move_to_end(address)

@@ -1,4 +1,4 @@
-"""What tarfile and zipfile read an archive from: no more of it at once than its sender should make us hold."""
+"""File objects for tarfile and zipfile that bound how much of a hostile archive is held in memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_ZIP_TABLE = 4 * MIB
 # zipfile keeps some 600 bytes of each entry, beside its name.
 MOST_ZIP_ENTRIES = 25_000
 _ZIP_ENTRY = b"PK\x01\x02"
-# What is passed over costs nothing but time, of which a compressed archive can ask for hours.
+# Skipped data costs only time, but a compressed archive can cost hours of it.
 MOST_PASSED = 256 * MIB
 
 
@@ -36,13 +36,13 @@ class ForwardReader:
         self._passed = 0
 
     def peek(self, size: int) -> bytes:
-        """What the next `size` bytes will be."""
+        """Return the next `size` bytes without consuming them."""
         while len(self._buffer) < size and (chunk := next(self._chunks, b"")):
             self._buffer += chunk
         return bytes(self._buffer[:size])
 
     def read(self, size: int) -> bytes:
-        """The next `size` bytes, or what is left. Raises ReadError where that is too much."""
+        """Read the next `size` bytes, or the rest. Raises ReadError if that is too much."""
         if size > self._most:
             raise tarfile.ReadError(f"it has a header of {size} bytes")
         if self.spare is not None:
@@ -52,7 +52,7 @@ class ForwardReader:
         return self._take(size)
 
     def tell(self) -> int:
-        """How many bytes are behind."""
+        """Return the position in the stream."""
         return self._position
 
     def seek(self, position: int) -> int:
@@ -83,7 +83,7 @@ class BoundedReader:
         self.tell, self.seekable = file.tell, file.seekable
 
     def read(self, size: int = -1) -> bytes:
-        """As a file does. Raises BadZipFile."""
+        """See `io.IOBase`. Raises BadZipFile."""
         if size > MOST_ZIP_TABLE:
             raise zipfile.BadZipFile(
                 f"its table of contents has {size} bytes; {MOST_ZIP_TABLE} are the most, send a tar instead"
@@ -97,7 +97,7 @@ class BoundedReader:
         return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """As a file does. Raises BadZipFile."""
+        """See `io.IOBase`. Raises BadZipFile."""
         try:
             return self._file.seek(offset, whence)
         except (OSError, ValueError):

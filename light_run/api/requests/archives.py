@@ -1,4 +1,4 @@
-"""An archive that a client sends, unpacked while it arrives: tar, tar.gz or zip.
+"""Unpacking of archives while they arrive: tar, tar.gz or zip.
 
 Regular files and folders alone come out, and second names of files that came out before. Nothing of it is
 trusted: tarfile and zipfile say what there is, and what is written where is decided here.
@@ -45,7 +45,7 @@ _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _LONGEST_MAGIC = 6
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
-# What they raise for an archive that is not one, or not all of one.
+# Exceptions for an invalid or incomplete archive.
 _BROKEN = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -61,7 +61,7 @@ _BROKEN = (
 
 
 def unpack(chunks: Iterator[bytes], intake: IntakePort) -> None:
-    """Have `intake` take what the archive in `chunks` holds; not all of `chunks` need be read for it.
+    """Unpack the archive in `chunks` into `intake`; not all of `chunks` need be read.
 
     Raises InvalidSpec for names that lead outside or are taken, for what is neither file nor folder, for
     what is broken, encrypted or no such archive; PayloadTooLarge, OSError.
@@ -76,7 +76,7 @@ def unpack(chunks: Iterator[bytes], intake: IntakePort) -> None:
         if head.startswith(_ZIP):
             _from_zip(archive, members)
         elif head.startswith(_GZIP):
-            # It reads 128 KiB at a time, or as much as it likes.
+            # It reads 128 KiB or more at a time.
             source = ForwardReader(_chunks(cast("IO[bytes]", archive)), most=_MOST_GZIP_READ)
             with gzip.GzipFile(fileobj=cast("IO[bytes]", source)) as file:
                 _from_tar(ForwardReader(iter(lambda: file.read(CHUNK), b"")), members)
@@ -89,7 +89,7 @@ def unpack(chunks: Iterator[bytes], intake: IntakePort) -> None:
 
 
 class _Members:
-    # Takes members one by one, and keeps what is wrong with them, up to a number.
+    # Unpacks members one by one and collects a bounded number of faults.
     def __init__(self, intake: IntakePort) -> None:
         self._intake = intake
         self._faults: list[Fault] = []
@@ -110,7 +110,7 @@ class _Members:
 
     def file(self, name: str, file: IO[bytes], mode: int) -> None:
         path = self._path(name)
-        # Nothing is written any more where nothing will be kept.
+        # After a fault, nothing more is written.
         if path is not None and not self._faults:
             self._kept(lambda: self._intake.add_file(path, _chunks(file), mode, SOURCE))
 
@@ -158,7 +158,7 @@ def _from_tar(archive: ForwardReader, members: _Members) -> None:
         fileobj=cast("IO[bytes]", archive), encoding="utf-8", errors="surrogateescape"
     ) as tar:
         while not members.hopeless and (member := tar.next()) is not None:
-            # A file's content has a cap of its own.
+            # A file's content has its own limit.
             archive.spare = None
             if len(tar.pax_headers) > _MOST_GLOBAL_HEADERS:
                 raise tarfile.ReadError("it has too many global headers")
@@ -170,10 +170,10 @@ def _from_tar(archive: ForwardReader, members: _Members) -> None:
                 members.second_name(member.name, member.linkname)
             else:
                 members.refuse(member.name, f"is {_tar_kind(member)}; there may be regular files and folders")
-            # tarfile remembers every member, which a million of them would make us pay for.
+            # tarfile keeps every member in memory, of which there may be a million.
             tar.members = []  # type: ignore[attr-defined]
             archive.spare = _MOST_TAR_HEADERS
-    # It also takes the middle of an archive for its end.
+    # It also mistakes the middle of an archive for its end.
     if not members.hopeless and archive.last != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("it ends without the blocks of zeros that end a tar")
 
@@ -185,7 +185,7 @@ def _tar_kind(member: tarfile.TarInfo) -> str:
 
 
 def _from_zip(archive: ForwardReader, members: _Members) -> None:
-    # Its table of contents comes last: it has to be there whole.
+    # The table of contents comes last, so the whole file is needed.
     with members.spool() as spool:
         for chunk in _chunks(cast("IO[bytes]", archive)):
             spool.write(chunk)

@@ -1,4 +1,4 @@
-"""Reading a request's body, bounded in length and time, whatever its headers claim."""
+"""Reading of request bodies, bounded in length and time whatever the headers claim."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 from light_run.system.deadlines import DEADLINES, Deadline
 
 _PIECE = 64 * 1024
-# Seconds for all of it.
+# Seconds for the whole body.
 TIMEOUT = 60.0
 # Bytes that give a body which may be long another second.
 PACE = 32 * 1024
-# Seconds that what is refused gets to arrive all the same.
+# Seconds for which a refused body is still read.
 LINGER = 5.0
 
 

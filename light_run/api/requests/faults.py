@@ -1,4 +1,4 @@
-"""How a field says what is wrong, and how that becomes the faults of an answer."""
+"""Faults of fields, and their conversion to the `details` of an error response."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ _LONGEST_NAME = 2048
 
 @dataclass(frozen=True, slots=True)
 class FieldFault:
-    """What is wrong with one value: a word, and the rest of a sentence that begins with the field's name."""
+    """A fault of one value: an error code, and the rest of a sentence that begins with the field's name."""
 
     code: str
     text: str
 
 
 def wrong(code: str, text: str) -> ValidationError:
-    """The exception for one problem."""
+    """Return the exception for one fault."""
     return ValidationError([FieldFault(code, text)])
 
 
 def wrong_type(value: Any, right: str) -> ValidationError:
-    """The exception for a value of another type than `right` describes."""
+    """Return the exception for a value that is not of the type that `right` describes."""
     return wrong("invalid_type", f"is {kind(value)}; it must be {right}")
 
 
 def kind(value: Any) -> str:
-    """What a client would call `value`; only numbers and booleans are shown themselves."""
+    """Describe `value` for a client; only numbers and booleans are shown themselves."""
     if value is None:
         return "null"
     if isinstance(value, (bool, int, float)):
@@ -47,13 +47,13 @@ def kind(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """`value` as JSON, cut where it is long."""
+    """Return `value` as JSON, truncated if it is long."""
     text = json.dumps(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def faults(messages: Any, path: tuple[str | int, ...] = ()) -> Iterator[Fault]:
-    """Every problem in marshmallow's nested `messages`, with its path and a whole sentence."""
+    """Yield every fault in marshmallow's nested `messages`, with its path and a whole sentence."""
     if isinstance(messages, dict):
         for key, below in messages.items():
             yield from faults(below, path if key == SCHEMA else (*path, key))

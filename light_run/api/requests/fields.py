@@ -1,4 +1,4 @@
-"""Strict fields: nothing is converted, and every fault is said in a sentence of its own.
+"""Strict fields: values are not converted, and every fault has a sentence of its own.
 
 Their `metadata` is what a JSON Schema of them says beside their type.
 """
@@ -102,7 +102,7 @@ class TextList(fields.List):  # type: ignore[type-arg,unused-ignore]
 
 
 class Integer(fields.Integer):
-    """A whole number from `least` to `most`; `what` says of what."""
+    """A whole number from `least` to `most`, in units of `what`."""
 
     def __init__(self, what: str, *, least: int, most: int) -> None:
         super().__init__(error_messages=MESSAGES, metadata=_bounds("minimum", least, "maximum", most))
@@ -118,7 +118,7 @@ class Integer(fields.Integer):
 
 
 class Number(fields.Float):
-    """A number from `least` to `most`, fractions too."""
+    """A number from `least` to `most`, fractions allowed."""
 
     def __init__(self, what: str, *, least: float, most: float) -> None:
         super().__init__(error_messages=MESSAGES, metadata=_bounds("minimum", least, "maximum", most))
@@ -181,7 +181,7 @@ class Nested(fields.Nested):
 
 
 class AnyValue(fields.Raw):
-    """Any JSON value, null too."""
+    """Any JSON value, including null."""
 
     def __init__(self) -> None:
         super().__init__(allow_none=True)

@@ -1,4 +1,4 @@
-"""The `files` of a request: paths that stay in the workdir, and what is in them."""
+"""The `files` of a request: paths inside the workdir, and their content."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Content = str | File
 
 
 def relative_path(path: str) -> str:
-    """`path` without its ``.`` and empty segments. Raises `ValidationError` for one that may lead outside."""
+    """Return `path` without ``.`` and empty segments. Raises `ValidationError` if it may lead outside the workdir."""
     if not path:
         raise wrong("invalid_path", "is empty; a path has a character, at least")
     if len(path) > MOST_PATH:
@@ -64,7 +64,7 @@ def content(value: Any) -> Content:
 
 
 def decoded(value: Any, keys: Sequence[str]) -> bytes:
-    """The bytes that an object with no other keys than `keys` stands for. Raises `ValidationError`."""
+    """Return the bytes of an object with only the keys `keys`. Raises `ValidationError`."""
     if not isinstance(value, dict):
         raise wrong_type(value, 'a string, or an object such as {"content": "...", "encoding": "base64"}')
     problems = dict(_problems(value, keys))
@@ -115,7 +115,7 @@ class Stdin(fields.Field):  # type: ignore[type-arg,unused-ignore]
 
 
 class Files(fields.Dict):
-    """An object of relative paths and contents, one at least."""
+    """An object of relative paths and contents, with at least one entry."""
 
     def __init__(self) -> None:
         super().__init__(required=True, error_messages=MESSAGES, metadata=_FILES_SCHEMA)

@@ -1,4 +1,4 @@
-"""What of a log a request asks for."""
+"""The query parameters of a log request."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COUNT = "a whole number from 0 on"
 
 @dataclass(frozen=True, kw_only=True)
 class LogQuery:
-    """What of a log is asked for: the lines of `stream` (None is both) behind the line `since`, `tail` at most."""
+    """A request for lines of `stream` (None: both) after the line `since`, at most `tail` of them."""
 
     form: str
     follow: bool
@@ -34,12 +34,12 @@ class LogQuery:
     resumed: bool = False
 
     def wants(self, line: LinePort) -> bool:
-        """True for a line that is asked for, `tail` aside."""
+        """Return True if a line is requested, regardless of `tail`."""
         return line.seq > self.since and self.stream in (None, line.stream)
 
 
 def query(request: Request) -> LogQuery:
-    """What `request` asks for. Raises `InvalidSpec` with all that is wrong."""
+    """Parse the query of `request`. Raises `InvalidSpec` with every fault."""
     given = _Given(request.args.get)
     form = given.choice("format", tuple(log_formats.TYPES))
     form = form or log_formats.of_type(request.accept_mimetypes.best_match(log_formats.MIMETYPES))
@@ -65,7 +65,7 @@ def query(request: Request) -> LogQuery:
 
 
 class _Given:
-    # Values by name, and what is wrong with them.
+    # Values by name, and their faults.
     def __init__(self, get: Callable[[str], str | None]) -> None:
         self._get = get
         self.faults: list[Fault] = []

@@ -52,19 +52,19 @@ Take = Callable[[str, str | None, Iterator[bytes]], None]
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What came: the request's fields as `Load` gave them, and a `digest` of all that a client chose to send."""
+    """The loaded fields of the request, and a `digest` of everything that the client sent."""
 
     loaded: Mapping[str, Any]
     digest: str
 
 
 def boundary(request: Request) -> str | None:
-    """The boundary of `request`'s parts; None where it is not multipart, and to be read as JSON."""
+    """Return the boundary of a multipart `request`, or None if the body is JSON."""
     return request.mimetype_params.get("boundary") or None if request.mimetype == TYPE else None
 
 
 def receive(pieces: Iterator[bytes], boundary: str, intake: IntakePort, load: Load, most: int) -> Received:
-    """Read the body in `pieces` to its end, and have `intake` take its files.
+    """Read the body in `pieces` to its end and write its files to `intake`.
 
     `load` reads the part ``request``, which may have `most` bytes. Raises InvalidSpec with all faults at
     once; after the first one nothing is written any more. Raises BadRequest for what is no multipart body,
@@ -76,7 +76,7 @@ def receive(pieces: Iterator[bytes], boundary: str, intake: IntakePort, load: Lo
 
 
 def digest(pieces: Iterator[bytes], boundary: str) -> str:
-    """The digest that `receive` has of the same body, of which nothing is kept. Raises BadRequest, and 413."""
+    """Return the digest that `receive` computes, without keeping the body. Raises BadRequest, and 413."""
     return _digest(pieces, boundary, lambda *_: None)
 
 
@@ -96,7 +96,7 @@ def _digest(pieces: Iterator[bytes], boundary: str, take: Take) -> str:
 
 
 class _Parts:
-    # Takes one part after the other, and keeps what is wrong with them.
+    # Reads the parts one by one and collects their faults.
     def __init__(self, intake: IntakePort, load: Load, most: int) -> None:
         self._intake, self._load, self._most = intake, load, most
         self._loaded: Mapping[str, Any] | None = None

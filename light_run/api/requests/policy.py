@@ -1,4 +1,4 @@
-"""What the operator lets a request ask for."""
+"""The policy: what the operator allows requests to ask for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OFFICIAL = "library/"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The bounds of a request.
+    """The limits of a request.
 
     `limits`, `timeout` (ms) and `pull` are what a run gets that asks for none; `most` and `max_timeout` what
     it may ask for; `step_timeout` (ms) is both. `images` and `networks` are patterns, None allows all;
@@ -37,7 +37,7 @@ class Policy:
     owns_network: Callable[[str], bool] = lambda _: False
 
     def allows_image(self, image: str) -> bool:
-        """True where a pattern fits `image`, in whichever way it may be written.
+        """Return True if a pattern matches `image`, however it is written.
 
         An id is allowed only by a pattern that begins with ``sha256:``, a digest only by a pattern with an ``@``. The
         engine does not check a tag that is written beside a digest, so such a pattern decides on the digest alone.
@@ -53,24 +53,24 @@ class Policy:
 
     @property
     def allowed_networks(self) -> tuple[str, ...] | None:
-        """The patterns of networks that the request at hand may name; None allows all."""
+        """The patterns of networks that the current request may name; None allows all."""
         if self.networks is None and self.is_tenant():
             return ("none",)
         return self.networks
 
     def allows_network(self, network: str) -> bool:
-        """True if a pattern fits `network`, or its token created the network."""
+        """Return True if a pattern matches `network`, or the caller created the network."""
         patterns = self.allowed_networks
         return patterns is None or matches(patterns, network) or self.owns_network(network)
 
 
 def matches(patterns: Sequence[str], text: str) -> bool:
-    """True where one of `patterns` fits: ``*`` and ``?`` stop at a slash, ``**`` does not."""
+    """Return True if one of `patterns` matches: ``*`` and ``?`` stop at a slash, ``**`` does not."""
     return any(_compiled(pattern).fullmatch(text) for pattern in patterns)
 
 
 def spellings(image: str) -> set[str]:
-    """The ways to write one image: with and without Docker Hub's name, ``:latest``, and a tag beside a digest.
+    """Return the spellings of an image: with and without Docker Hub's name, ``:latest``, and a tag beside a digest.
 
     They come from the parsed reference, so that no text can pass for an image that it does not name. An invalid
     reference has none.
@@ -80,7 +80,7 @@ def spellings(image: str) -> set[str]:
     except ValueError:
         return set()
     if reference.digest:
-        # The engine goes by the digest alone, so the tag may be written or not.
+        # The engine uses only the digest, so the tag is optional.
         endings = {
             f"@{reference.digest}",
             f":{reference.tag}@{reference.digest}" if reference.tag else "",

@@ -1,4 +1,4 @@
-"""The body of ``POST /run``: which fields there are, and what they become."""
+"""The schema of ``POST /run``, and its conversion to a `RunSpec`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SEPARATORS = re.compile(r"[/\\]")
 _BLANK_OR_CONTROL = re.compile(r"[\x00-\x20\x7f]")
 
-# What the checks below look for, as far as JSON Schema can say it.
+# The checks below, as far as JSON Schema can express them.
 _PARENT = {"pattern": r"(^|[/\\])[.][.]([/\\]|$)"}
 _ABSOLUTE = {"pattern": r"^/[^\u0000]*$", "not": _PARENT}
 _NETWORK_NAME = {"pattern": f"^{_NETWORK.pattern}$", "not": {"const": "host"}}
@@ -51,9 +51,9 @@ _WEB_ADDRESS = {"format": "uri", "pattern": r"^[hH][tT][tT][pP][sS]?://[^\u0000-
 
 
 class Strict(Schema):
-    """A schema that names every field it does not know, and the one that was probably meant."""
+    """A schema that reports every unknown field, with the field that was probably meant."""
 
-    # What JSON Schema says of it beside its fields.
+    # Keywords of JSON Schema besides the fields.
     json_schema: ClassVar[Mapping[str, Any]] = {"additionalProperties": False}
 
     class Meta:
@@ -61,7 +61,7 @@ class Strict(Schema):
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def _name_unknown(self, data: Any, original: Mapping[str, Any], **kwargs: Any) -> None:
-        # Looking for the one meant takes time, and a body has room for a million names.
+        # Searching for similar names takes time, and a body can have a million unknown ones.
         unknown = list(
             islice((name for name in original if name not in self.fields), strict_json.MOST_FAULTS)
         )
@@ -75,7 +75,7 @@ class Strict(Schema):
 
 
 class RunRequestBase(Strict):
-    """What no single field can see."""
+    """Checks across fields."""
 
     json_schema: ClassVar[Mapping[str, Any]] = {
         **Strict.json_schema,
@@ -114,7 +114,7 @@ def _env_size(name: str, value: str) -> int:
 
 
 def _exec_size(data: Mapping[str, Any]) -> int:
-    # What the kernel counts against its limit of a program's arguments and environment.
+    # The size that the kernel counts against its limit of arguments and environment.
     command = (data.get("entrypoint") or "").encode("utf-8", "surrogatepass")
     return len(command) + sum(_env_size(name, value) + _EACH_VARIABLE for name, value in data["env"].items())
 
@@ -148,7 +148,7 @@ class Env(fields.Dict):
 
 
 def run_schema(policy: Policy) -> Schema:
-    """The schema of a request under `policy`; one instance serves every thread."""
+    """Return the schema of a request under `policy`; the instance is shared by all threads."""
     step = Text(most=2048)
     limits = Strict.from_dict(
         {
@@ -187,7 +187,7 @@ def run_schema(policy: Policy) -> Schema:
 
 
 def load(schema: Schema, body: bytes, optional: Sequence[str] = ()) -> dict[str, Any]:
-    """The fields in `body`, each of its own type; those in `optional` need not be there.
+    """Load the fields of `body`, converted to their types; those in `optional` may be missing.
 
     Raises `BadRequest` for no JSON, else `InvalidSpec`.
     """
@@ -208,7 +208,7 @@ def load(schema: Schema, body: bytes, optional: Sequence[str] = ()) -> dict[str,
 
 
 def run_spec(loaded: Mapping[str, Any], policy: Policy, owner: str = "") -> RunSpec:
-    """The run that the fields `loaded` ask for, as `owner`'s."""
+    """Return the run that the fields `loaded` describe, for `owner`."""
     networks = tuple(dict.fromkeys(loaded.get("networks", ())))
     return RunSpec(
         image=loaded["image"],

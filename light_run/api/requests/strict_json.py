@@ -1,4 +1,4 @@
-"""A request body read as JSON, more strictly than Python does by itself.
+"""Strict parsing of JSON request bodies, stricter than Python's own.
 
 Python takes NaN, the last of two equal keys, and half of a surrogate pair; none of these would reach a
 container the way they were meant.
@@ -17,7 +17,7 @@ from werkzeug.exceptions import BadRequest
 
 from light_run.errors import Fault
 
-# Only an escape can bring a surrogate in: raw ones are no UTF-8.
+# Only an escape can contain a surrogate: raw ones are not valid UTF-8.
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -28,13 +28,13 @@ MOST_FAULTS = 1000
 
 
 class _Repeating(dict[str, Any]):
-    """An object some of whose keys, `repeated`, came more than once."""
+    """An object in which the keys `repeated` occur more than once."""
 
     repeated: tuple[str, ...] = ()
 
 
 def parse(body: bytes) -> tuple[Any, list[Fault]]:
-    """Read `body`; the value, and what is wrong with it beyond its form.
+    """Parse `body` into its value and the faults beyond its syntax.
 
     Raises `BadRequest` for what is no JSON at all: empty, malformed, not UTF-8, nested too deeply.
     """
@@ -56,7 +56,7 @@ def parse(body: bytes) -> tuple[Any, list[Fault]]:
 
 
 def serialise(value: Any) -> bytes:
-    """Write `value` as JavaScript would: compact, and not escaped. Raises ValueError, RecursionError."""
+    """Serialise `value` as JavaScript would: compact and unescaped. Raises ValueError, RecursionError."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 

@@ -1,4 +1,4 @@
-"""Everything a run left in one download, made while it is sent."""
+"""Archives of all artifacts of a run, created while they are sent."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _log = logging.getLogger(__name__)
 
 _BLOCK = 64 * 1024
 _GZIP = 31  # zlib's window bits for a gzip header and trailer
-# Artifacts are mostly sent once and over a quick line: speed counts for more than size.
+# Artifacts are mostly sent once, over a fast connection: speed matters more than size.
 _LEVEL = 1
 
 
 def response(store: ArtifactStore, run_id: str, kind: str) -> Response:
-    """An attachment ``<run id>.<kind>`` with all files and directories of the run."""
+    """Return an attachment ``<run id>.<kind>`` with all files and directories of the run."""
     headers = {"Content-Disposition": f'attachment; filename="{run_id}.{kind}"'}
     pieces = KINDS[kind](store, run_id)
     return Response(pieces, headers=headers, content_type=_TYPES[kind])
 
 
 def tar_gz(store: ArtifactStore, run_id: str) -> Iterator[bytes]:
-    """The bytes of a tar.gz file, a bounded piece at a time."""
+    """Yield the bytes of a tar.gz file in bounded pieces."""
     packer = zlib.compressobj(_LEVEL, wbits=_GZIP)
     for entry, file in _contents(store, run_id):
         yield packer.compress(_tar_header(entry, file))
@@ -45,7 +45,7 @@ def tar_gz(store: ArtifactStore, run_id: str) -> Iterator[bytes]:
 
 
 def zip_file(store: ArtifactStore, run_id: str) -> Iterator[bytes]:
-    """The bytes of a zip file, a bounded piece at a time."""
+    """Yield the bytes of a zip file in bounded pieces."""
     sink = _Sink()
     with zipfile.ZipFile(cast("IO[bytes]", sink), "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
         for entry, file in _contents(store, run_id):
@@ -104,7 +104,7 @@ def _contents(store: ArtifactStore, run_id: str) -> Iterator[tuple[ArtifactEntry
 
 
 def _blocks(file: OpenFile) -> Iterator[bytes]:
-    # Exactly as many bytes as were announced, also of a file that shrank or grew.
+    # Yields exactly as many bytes as were announced, even if the file has shrunk or grown.
     left = file.bytes
     while left:
         block = file.handle.read(min(_BLOCK, left))
@@ -125,7 +125,7 @@ def _tar_header(entry: ArtifactEntry, file: OpenFile | None) -> bytes:
 
 
 def _zip_info(entry: ArtifactEntry, modified: float) -> zipfile.ZipInfo:
-    # The format begins with 1980 and ends with 2107.
+    # The format covers the years 1980 to 2107.
     moment = max((1980, 1, 1, 0, 0, 0), min(time.gmtime(modified)[:6], (2107, 12, 31, 23, 59, 58)))
     directory = entry.type == "directory"
     info = zipfile.ZipInfo(entry.path + "/" if directory else entry.path, moment)

@@ -1,4 +1,4 @@
-"""Sending one file: whole or a part of it, by the quickest way there is."""
+"""Downloads of one file, whole or in part, by sendfile or nginx where possible."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from werkzeug.wsgi import wrap_file
 from light_run.artifacts.store import OpenFile
 
 _TYPE = "application/octet-stream"
-# What compressed files are, whatever is in them.
+# Media types of compressed files, whatever they contain.
 _ENCODED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
 _BLOCK = 256 * 1024
 _UNFIT = re.compile(r"[^ -~]")
@@ -37,7 +37,7 @@ def response(file: OpenFile, accel: str | None, *, inline: bool = False) -> Resp
 
 
 def disposition(name: str, kind: str = "attachment") -> str:
-    """The Content-Disposition of a download called `name` (RFC 6266)."""
+    """Return the Content-Disposition of a download called `name` (RFC 6266)."""
     quoted = _ESCAPED.sub(r"\\\g<0>", _UNFIT.sub("_", name))
     plain = f'{kind}; filename="{quoted}"'
     if not _UNFIT.search(name):
@@ -99,7 +99,7 @@ def _range(file: OpenFile, modified: datetime) -> tuple[int, int] | None:
     ):
         return None
     begin, end = wanted.ranges[0]
-    # The last so many bytes of a file that has fewer are all of them.
+    # A suffix longer than the file is the whole file.
     start = max(0, file.bytes + begin) if begin < 0 else begin
     if start >= file.bytes:
         raise RequestedRangeNotSatisfiable(file.bytes)

@@ -1,4 +1,4 @@
-"""What is answered where something is wrong: JSON, always, and never a stack trace."""
+"""Error responses: always JSON, never a stack trace."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _ANSWERS: dict[type[errors.LightRunError], tuple[int, str]] = {
 
 
 def register(app: Flask) -> None:
-    """Have `app` answer every exception."""
+    """Register handlers with `app` for all exceptions."""
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(errors.InvalidSpec, _invalid)
     app.register_error_handler(Exception, _any)
@@ -57,7 +57,7 @@ def _http(error: HTTPException) -> Response:
         if name.lower() not in {"content-type", "content-length"}:
             response.headers[name] = value
     if status == 408:
-        # What is left of the body may still come, and would be taken for another request.
+        # The rest of the body may still arrive, and would be read as another request.
         response.headers["Connection"] = "close"
     return response
 

@@ -1,4 +1,4 @@
-"""Answers in JSON, whole or streamed."""
+"""JSON responses, whole or streamed."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 from flask import Response
 
-# An answer of up to so many bytes is sent in one piece and with its length.
+# A response of up to this many bytes is sent in one piece, with its length.
 _WHOLE = 64 * 1024
 
 
 def json_response(value: Any, status: int = 200) -> Response:
-    """`value` as compact JSON."""
+    """Return `value` as compact JSON."""
     # Escaped: an error may quote a client's own lone surrogate, which UTF-8 has no bytes for.
     return Response(json.dumps(value, separators=(",", ":")), status, content_type="application/json")
 
 
 def streamed_json(pieces: Iterator[bytes]) -> Response:
-    """JSON that comes in `pieces`; memory stays flat, and what is small is sent whole."""
+    """Stream JSON from `pieces` in constant memory; a small response is sent whole."""
     head: list[bytes] = []
     size = 0
     for piece in pieces:
@@ -32,14 +32,14 @@ def streamed_json(pieces: Iterator[bytes]) -> Response:
 
 
 def no_content() -> Response:
-    """204, without a body and without the type of one."""
+    """Return a 204 response without a body and a Content-Type."""
     response = Response(status=204)
     del response.headers["Content-Type"]
     return response
 
 
 def error_response(word: str, status: int, message: str | None = None, **more: Any) -> Response:
-    """``{"error": word}``, with a sentence where the word is not enough."""
+    """Return ``{"error": word}``, with a sentence if the word is not enough."""
     body: dict[str, Any] = {"error": word}
     if message:
         body["message"] = message

@@ -1,4 +1,4 @@
-"""Lines of output as bytes: newline-delimited JSON, server-sent events, plain text."""
+"""Log formats: newline-delimited JSON, server-sent events and plain text."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from light_run.runs.ports import LinePort
 from light_run.runs.presentation import run_state, timestamp
 
 NDJSON, TEXT, SSE = "ndjson", "text", "sse"
-# Content types by format; the first is what is sent where any will do.
+# Content types by format; the first one is the default.
 TYPES = {
     NDJSON: "application/x-ndjson",
     TEXT: "text/plain; charset=utf-8",
     SSE: "text/event-stream; charset=utf-8",
 }
 MIMETYPES = [each.split(";", 1)[0] for each in TYPES.values()]
-# A line of more characters than this is sent in slices.
+# A line with more characters than this is sent in slices.
 LONG = 1 << 16
 COMMENT = b": nothing yet\n\n"
 
@@ -27,7 +27,7 @@ _string = json.JSONEncoder().encode
 
 
 def of_type(mimetype: str | None) -> str:
-    """The format whose content type is `mimetype`; NDJSON for others."""
+    """Return the format with the content type `mimetype`; NDJSON for any other."""
     return next((form for form, kind in TYPES.items() if kind.split(";", 1)[0] == mimetype), NDJSON)
 
 
@@ -64,7 +64,7 @@ def slices(line: LinePort, form: str) -> Iterator[bytes]:
 def _objects(lines: Iterator[LinePort]) -> Iterator[tuple[int, str]]:
     milliseconds, time = -1, ""
     for line in lines:
-        # Lines that came together share their time.
+        # Lines that arrived together have the same time.
         if line.time != milliseconds:
             milliseconds, time = line.time, _time(line)
         yield line.seq, f"{_head(line, time)}{_string(line.text)}}}"

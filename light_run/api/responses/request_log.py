@@ -1,4 +1,4 @@
-"""One log line a request: what was asked, what was answered, how long it took."""
+"""The request log: one line for each request, with its method, path, status and duration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("light_run.request")
 
-# Where a handler notes which run a request was about.
+# The key under which a handler records the id of the run.
 RUN = "light_run.run"
 
 
@@ -23,7 +23,7 @@ class RequestLog:
         self._app = app
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Pass the request on."""
+        """Handle a request."""
         began = time.perf_counter()
         status = ["500"]
 
@@ -36,7 +36,7 @@ class RequestLog:
 
 
 class _Closing:
-    # An answer that tells when the server is done with it.
+    # A response that reports when the server has finished sending it.
     def __init__(self, body: Iterable[bytes], then: Callable[[], None]) -> None:
         self._body, self._then = body, then
         self._next = iter(body).__next__

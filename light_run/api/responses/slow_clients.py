@@ -1,4 +1,4 @@
-"""Sending answers: to clients that take them, for as long as they do."""
+"""Slow clients: responses are sent with a timeout for slow readers."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-# What a client has to take within the limit, in bytes.
+# Bytes that a client must read within the limit.
 PIECE = 1 << 16
 TIMEOUT = 60.0
-# Seconds of silence after which the other end is asked whether it is there.
+# Seconds of silence after which TCP probes whether the client is still there.
 _IDLE = 15
 
 
 class SendLimit:
-    """WSGI middleware around `app`: a client that takes nothing for `seconds` is dropped.
+    """WSGI middleware around `app` that closes the connection of a client that reads nothing for `seconds`.
 
     That needs a server that lends its connection, as gunicorn does: sending then fails with TimeoutError.
     """
@@ -29,7 +29,7 @@ class SendLimit:
         self._seconds = seconds
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Pass the request on."""
+        """Handle a request."""
         connection: socket.socket | None = environ.get("gunicorn.socket")
 
         def start(line: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[..., object]:
@@ -78,7 +78,7 @@ def _limit(connection: socket.socket, seconds: float) -> None:
 
 
 def is_gone(connection: socket.socket | None) -> bool:
-    """True where the client has closed `connection`; False where that cannot be known."""
+    """Return True if the client has closed `connection`; False if that is not known."""
     if connection is None:
         return False
     poll = select.poll()

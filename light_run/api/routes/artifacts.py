@@ -1,4 +1,4 @@
-"""What runs left: lists, files, folders and everything in one archive."""
+"""``/runs/ID/artifacts``: lists, files, folders, and all artifacts in one archive."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from light_run.runs.service import RunService
 
 
 def blueprint(service: RunService, *, accel: str | None) -> Blueprint:
-    """The routes below ``/runs/ID/artifacts``; files go by way of nginx below `accel` where that is set."""
+    """Return the routes below ``/runs/ID/artifacts``; nginx sends files below `accel` if that is set."""
     routes = Blueprint("artifacts", __name__)
 
     @routes.get("/runs/<run_id>/artifacts")

@@ -15,7 +15,7 @@ _UNPROTECTED = (
 
 
 def blueprint(service: RunService) -> Blueprint:
-    """The route that says how the service is; it needs no token."""
+    """Return the health check, which needs no token."""
     routes = Blueprint("health", __name__)
 
     @routes.get("/health")

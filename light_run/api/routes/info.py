@@ -1,4 +1,4 @@
-"""``GET /info``: what the service is like, for those who may use it."""
+"""``GET /info``: the version, the engine and the limits of the service."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from light_run.version import __version__
 
 
 def blueprint(service: RunService, policy: Policy) -> Blueprint:
-    """The route that ``light-run doctor`` asks; it names nothing that a token may not know."""
+    """Return the route that ``light-run doctor`` uses."""
     routes = Blueprint("info", __name__)
 
     @routes.get("/info")

@@ -1,4 +1,4 @@
-"""``GET /runs/ID/logs``: a run's lines as they come, in one of three formats."""
+"""``GET /runs/ID/logs``: the lines of a run as they are written, in one of three formats."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from light_run.runs.model import RunRecord
 from light_run.runs.ports import LinePort
 from light_run.runs.service import RunService
 
-# Seconds between two looks whether a client that gets nothing is still there.
+# Seconds between two checks whether an idle client is still connected.
 BEAT = 1.0
-# A stream of events that is silent for so many seconds says that it is there.
+# Seconds of silence after which an event stream sends a comment.
 COMMENT_EVERY = 15.0
 
 _RETRY_AFTER = 5
 
 
 class LogRoutes:
-    """The route for logs; at most `followers` clients at once follow a run that has not ended."""
+    """The route for logs; at most `followers` clients follow runs at the same time."""
 
     def __init__(self, service: RunService, followers: int) -> None:
         self._service = service
         self._places = threading.BoundedSemaphore(followers)
 
     def blueprint(self) -> Blueprint:
-        """The route, to be registered."""
+        """Return the blueprint."""
         routes = Blueprint("logs", __name__)
         routes.get("/runs/<run_id>/logs")(self.logs)
         return routes

@@ -1,4 +1,4 @@
-"""Runs: ask for one, look at them, cancel and delete them."""
+"""``/run`` and ``/runs``: start, list, look at, control and delete runs."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ _NUMBER = re.compile(r"[0-9]+(?:[.][0-9]+)?(?:[eE][+-]?[0-9]{1,3})?")
 
 
 class Waiters:
-    """How many request threads may wait for a run to end; the others are for those that do not wait."""
+    """Bounds how many request threads wait for the end of a run; the others serve requests that do not wait."""
 
     def __init__(self, threads: int) -> None:
         self._free = threading.BoundedSemaphore(max(1, threads - max(4, threads // 4)))
 
     @contextmanager
     def reserve(self) -> Iterator[bool]:
-        """Take a place for as long as the block lasts; False where there is none."""
+        """Take a place while the block runs; yields False if there is none."""
         taken = self._free.acquire(blocking=False)
         try:
             yield taken
@@ -83,7 +83,7 @@ class RunRoutes:
         self._waiters = Waiters(threads)
 
     def blueprint(self) -> Blueprint:
-        """The routes, to be registered."""
+        """Return the blueprint."""
         routes = Blueprint("runs", __name__)
         routes.post("/run")(self.submit)
         routes.get("/runs")(self.list)
@@ -106,7 +106,7 @@ class RunRoutes:
             if not taken:
                 raise Overloaded("too many requests are waiting for a run; try again, or use detached")
             run = self._uploaded(boundary or "") if asked is None else self._service.submit(asked)
-            # The files are on disk now; as long as the run takes, they need not be in memory too.
+            # The files are on disk now: free their memory while the run is waited for.
             del asked
             if run.detached:
                 return _accepted(run)
@@ -142,7 +142,7 @@ class RunRoutes:
         wait = _wait_query()
         if wait:
             with self._waiters.reserve() as taken:
-                # No place to wait in is no error: the state as it is now is an answer too.
+                # Without a place to wait, the current state is the response.
                 if taken:
                     return self._state(self._service.wait(run_id, wait))
         return self._state(self._service.get(run_id))
@@ -273,7 +273,7 @@ def _list_query() -> dict[str, Any]:
 
 def _wait_query() -> float:
     given = request.args.get("wait", "0")
-    # Python itself would take underscores and blanks, too.
+    # Python itself would accept underscores and spaces.
     wait = float(given) if _NUMBER.fullmatch(given) else -1.0
     if not 0 <= wait <= MOST_WAIT:
         raise _fault("wait", "out_of_range", f"wait must be a number of seconds from 0 to {MOST_WAIT:g}")
