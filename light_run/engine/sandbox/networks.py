@@ -40,7 +40,8 @@ _POLL_SECONDS = 0.1
 _BRIDGE_NAME = "com.docker.network.bridge.name"
 # Networks with this label are ours.
 LABEL = "light-run.network"
-_OPTIONS = {"com.docker.network.bridge.enable_icc": "false"}
+_ICC = "com.docker.network.bridge.enable_icc"
+_OPTIONS = {_ICC: "false"}
 
 
 class Networks:
@@ -129,11 +130,21 @@ class Networks:
 
     def _found(self, name: str) -> dict[str, Any]:
         if name == self._isolated:
-            return self._settled() or self._create()
+            return self._isolating(self._settled() or self._create())
         for each in self._engine.networks(name):
             if each["Driver"] != "host":
                 return each
         raise StartFailed(f"network {name!r} does not exist")
+
+    def _isolating(self, network: dict[str, Any]) -> dict[str, Any]:
+        # Read back: an engine such as Podman accepts the option and ignores it.
+        if (network.get("Options") or {}).get(_ICC) != "false":
+            raise StartFailed(
+                f"the container engine does not keep containers on network {self._isolated!r} from each other "
+                f'({_ICC} is not "false" there): use "network": "none", or remove the network if it was not created '
+                "by light-run"
+            )
+        return network
 
     def _settled(self) -> dict[str, Any] | None:
         # Two servers that make it at the same moment have made two, and the engine starts nothing on either. Each

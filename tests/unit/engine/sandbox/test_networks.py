@@ -37,7 +37,14 @@ class Switchboard(Engine):
 
     @staticmethod
     def _network(name: str, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
-        return {"Name": name, "Id": uuid.uuid4().hex * 2, "Driver": "bridge", "Options": {}, "Labels": labels}
+        options = {"com.docker.network.bridge.enable_icc": "false"}
+        return {
+            "Name": name,
+            "Id": uuid.uuid4().hex * 2,
+            "Driver": "bridge",
+            "Options": options,
+            "Labels": labels,
+        }
 
     def networks(self, name: str | None = None) -> list[dict[str, Any]]:
         assert name is not None
@@ -148,6 +155,22 @@ def test_the_one_that_another_server_makes_at_the_same_moment() -> None:
     assert len(engine.ids()) == 1
 
 
+@pytest.mark.parametrize("options", [None, {}, {"com.docker.network.bridge.enable_icc": "true"}])
+@pytest.mark.parametrize("there", [True, False])
+def test_an_engine_that_does_not_keep_runs_apart_is_refused(
+    options: dict[str, str] | None, there: bool
+) -> None:
+    class Ignoring(Switchboard):
+        def networks(self, name: str | None = None) -> list[dict[str, Any]]:
+            return [{**each, "Options": options} for each in super().networks(name)]
+
+    engine = Ignoring(*(["isolated"] if there else []))
+    with pytest.raises(StartFailed, match="does not keep containers on network 'isolated' from each other"):
+        Networks(engine, "isolated").ensure(None)
+    # Other networks are what the operator made them.
+    assert Networks(engine, "isolated").ensure("bridge") == "bridge"
+
+
 def test_a_start_that_finds_two() -> None:
     engine = Switchboard("isolated")
     networks = Networks(engine, "isolated")
@@ -252,7 +275,7 @@ def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def here(monkeypatch: pytest.MonkeyPatch) -> Switchboard:
     """An engine whose isolated network is an interface of this host."""
     engine = Switchboard("isolated", "mine")
-    engine.there[0]["Options"] = {"com.docker.network.bridge.name": "lo"}
+    engine.there[0]["Options"] |= {"com.docker.network.bridge.name": "lo"}
     monkeypatch.setattr(network, "_FRESH", 0.0)
     return engine
 
