@@ -33,6 +33,11 @@ class _Anything(BaseConverter):
     part_isolating = False
 
 
+class _NetworkName(BaseConverter):
+    # The rest of a path that is a route of its own is no name.
+    regex = r"(?!cleanup$)[^/]+"
+
+
 def create_api(
     service: RunService,
     *,
@@ -66,6 +71,7 @@ def create_api(
     # A redirect to another spelling of a path does not help API clients, and loses the body of a POST.
     app.url_map.merge_slashes = False
     app.url_map.converters["anything"] = _Anything
+    app.url_map.converters["network"] = _NetworkName
     secured = token is not None or named is not None
     policy = replace(
         policy,

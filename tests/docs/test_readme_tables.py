@@ -156,7 +156,7 @@ def test_endpoints() -> None:
     for rule in app.url_map.iter_rules():
         path = (
             rule.rule.replace("<run_id>", "ID")
-            .replace("<name>", "NAME")
+            .replace("<network:name>", "NAME")
             .replace("<anything:rest>", "PATH")
             .replace("<filename>", "FILE")
         )

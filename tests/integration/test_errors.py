@@ -182,7 +182,7 @@ def test_a_path_that_leaves_the_workdir_is_named(server: Server) -> None:
         ("timeOut", "timeout"),
         ("callbackURL", "callbackUrl"),
         ("file", "files"),
-        ("networks", "network"),
+        ("netwrok", "network"),
         ("detach", "detached"),
     ],
 )

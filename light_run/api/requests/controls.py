@@ -18,12 +18,14 @@ from light_run.engine.stop import Stop
 DEFAULT_SIGNAL = "SIGTERM"
 DEFAULT_GRACE = 10_000
 MOST_GRACE = 300_000
+# With and without SIG. Small letters are accepted, too.
+_NAMES = sorted({name for each in signal.Signals for name in (each.name, each.name.removeprefix("SIG"))})
 
 
 def stop_schema() -> Schema:
     """Return the schema of the body: a signal, and a grace in milliseconds."""
     fields: dict[str, Field[Any]] = {
-        "signal": Text(_known_signal, least=1, most=20),
+        "signal": Text(_known_signal, least=1, most=20, schema={"enum": _NAMES}),
         "grace": Integer("milliseconds", least=0, most=MOST_GRACE),
     }
     return Strict.from_dict(fields, name="StopRequest")()

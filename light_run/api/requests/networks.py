@@ -18,6 +18,11 @@ from light_run.errors import Fault, InvalidSpec
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _OWN_LABELS = "light-run."
+# A subnet becomes a route of the engine's host: it must take no public address, and not all of a private network.
+_PRIVATE = tuple(
+    ipaddress.IPv4Network(each) for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
+)
+_LARGEST = 16
 _RIGHT_NAME = 'must be 1 to 100 letters, digits, "_", "." and "-", and begin with a letter or digit'
 _NAME_SCHEMA = {"pattern": f"^{_NAME.pattern}$"}
 
@@ -95,13 +100,20 @@ def _name(text: str) -> None:
 
 def _subnet(text: str) -> None:
     try:
-        ipaddress.ip_network(text)
+        subnet = ipaddress.IPv4Network(text)
     except ValueError:
         raise wrong("invalid_value", f"is {shown(text)}; it must be a subnet such as 10.1.0.0/24") from None
+    if subnet.prefixlen < _LARGEST or not any(subnet.subnet_of(each) for each in _PRIVATE):
+        raise wrong(
+            "not_allowed",
+            f"is {shown(text)}; it must be private and /{_LARGEST} or smaller, such as 10.1.0.0/24",
+        )
 
 
 def _address(text: str) -> None:
     try:
-        ipaddress.ip_address(text)
+        address = ipaddress.IPv4Address(text)
     except ValueError:
         raise wrong("invalid_value", f"is {shown(text)}; it must be an address such as 10.1.0.1") from None
+    if not any(address in each for each in _PRIVATE):
+        raise wrong("not_allowed", f"is {shown(text)}; it must be a private address such as 10.1.0.1")

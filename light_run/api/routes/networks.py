@@ -37,11 +37,11 @@ def blueprint(service: RunService, *, body_limit: int, body_timeout: float) -> B
         removed = service.networks.clean_up(asked.get("prefix", ""), age, bearer.owner())
         return json_response({"removed": removed})
 
-    @routes.get("/networks/<name>")
+    @routes.get("/networks/<network:name>")
     def look(name: str) -> Response:
         return json_response({"name": name, "exists": service.networks.exists(name_of(name))})
 
-    @routes.delete("/networks/<name>")
+    @routes.delete("/networks/<network:name>")
     def delete(name: str) -> Response:
         service.networks.delete(name_of(name), bearer.owner())
         return no_content()

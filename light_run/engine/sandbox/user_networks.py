@@ -23,7 +23,8 @@ from light_run.errors import (
 
 _SERVER, _OWNER = "light-run.server", "light-run.owner"
 _ICC = "com.docker.network.bridge.enable_icc"
-_RESERVED = frozenset({"bridge", "host", "none", "default"})
+# Names of the engine's own, and one that is a route.
+_RESERVED = frozenset({"bridge", "host", "none", "default", "cleanup"})
 
 
 class UserNetworks:

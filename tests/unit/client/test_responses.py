@@ -17,7 +17,7 @@ from light_run.client.download import url_path
 from light_run.client.following import events
 from light_run.client.retries import Retries
 from tests.docs import rst
-from tests.docs.settings_files import README
+from tests.docs.settings_files import MANUAL
 
 
 def answer(status: int, body: Any = None, **headers: str) -> requests.Response:
@@ -52,7 +52,7 @@ NAMED: dict[str, type[errors.LightRunError]] = {
 
 
 @pytest.mark.parametrize(
-    ("status", "word"), [(int(row[0]), row[1]) for row in rst.table(README, "errors-table")]
+    ("status", "word"), [(int(row[0]), row[1]) for row in rst.table(MANUAL, "errors-table")]
 )
 def test_every_error_of_the_readme(status: int, word: str) -> None:
     error = responses.failure(answer(status, {"error": word}))

@@ -174,7 +174,7 @@ def test_only_a_token_for_it_and_the_operators_see_it(make_client: MakeClient, t
         scope: client.get("/metrics", headers=bearer(token)).status_code
         for scope, token in {**made, "one": "one"}.items()
     }
-    assert statuses == {"read": 403, "run": 403, "metrics": 200, "admin": 200, "one": 200}
+    assert statuses == {"read": 403, "run": 403, "metrics": 200, "network": 403, "admin": 200, "one": 200}
     assert client.get("/metrics").status_code == 401
     answer = client.get("/metrics", headers=bearer(made["metrics"]))
     assert answer.content_type == metrics.page("")[1]
