@@ -358,7 +358,7 @@ def wait_ready(server: Server, status: int = 200) -> None:
         assert code is None, f"the server exited with {code}; stderr:\n{server.stderr}"
         try:
             return server.get("/health", timeout=10).status_code == status
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
 
     eventually(look, f"/health answers {status}", within=START_SECONDS)

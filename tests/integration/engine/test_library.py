@@ -269,7 +269,12 @@ def test_the_isolated_network_that_was_made_twice(isolated: str, start_runner: S
 
     def another() -> None:
         with engine_api() as api:
-            api.create_network(isolated, driver="bridge", labels={"light-run.network": "isolated"})
+            api.create_network(
+                isolated,
+                driver="bridge",
+                options={"com.docker.network.bridge.enable_icc": "false"},
+                labels={"light-run.network": "isolated"},
+            )
 
     another()
     (first,) = bridges_of(isolated)
