@@ -29,7 +29,9 @@ _NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 PIECE = 1 << 14
 
 _FRAME = struct.Struct(">BxxxL")
-_RECORD = struct.Struct(">BQL")
+RECORD = struct.Struct(">BQL")
+# What a spool may have of headers where its cap is lower, in bytes.
+_LEAST_OVERHEAD = 1 << 20
 
 
 class Output(Protocol):
@@ -73,13 +75,15 @@ def _nobody() -> None:
 class LogWriter:
     """Spools output to `path`, at most `cap` bytes of it; what comes after is dropped.
 
+    The same holds for what the spool has beside: output that comes byte by byte is cut earlier, after a million pieces.
+
     `wrote` is called behind each piece that a reader of the spool can find now.
     """
 
     def __init__(self, path: Path, cap: int, wrote: Callable[[], None] = _nobody) -> None:
         self._cap = cap
         self._wrote = wrote
-        self._kept = 0
+        self._kept = self._records = 0
         self._skip: dict[int, int] = {}
         self._file: BinaryIO = path.open("wb", buffering=0)
         self.truncated = False
@@ -90,11 +94,14 @@ class LogWriter:
         kept: dict[int, int] = {}
         writer = cls.__new__(cls)
         writer._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
+        count = 0
         for stream, _, data in records(writer._file):
+            count += 1
             kept[stream] = kept.get(stream, 0) + len(data)
         # A server that was killed may have left half a record.
         writer._file.truncate()
         writer._cap, writer._kept, writer._skip = cap, sum(kept.values()), kept
+        writer._records = count
         # Full to the last byte, it is not worth a look through a flood at whether there was one more.
         writer.truncated, writer._wrote = 0 < cap <= writer._kept, wrote
         return writer
@@ -105,15 +112,16 @@ class LogWriter:
         if already:
             self._skip[stream] -= already
             data = data[already:]
-        room = max(0, self._cap - self._kept)
+        room = 0 if self._records >= _most_records(self._cap) else max(0, self._cap - self._kept)
         if len(data) > room:
             self.truncated = True
             data = data[:room]
         if not data:
             return
         self._kept += len(data)
+        self._records += 1
         try:
-            self._append(_RECORD.pack(stream, time.time_ns() // 1_000_000, len(data)) + data)
+            self._append(RECORD.pack(stream, time.time_ns() // 1_000_000, len(data)) + data)
         except OSError as error:
             _log.warning(
                 "the rest of a run's output is dropped: %s cannot be written: %s", self._file.name, error
@@ -134,6 +142,10 @@ class LogWriter:
     def close(self) -> None:
         """Close the spool."""
         self._file.close()
+
+
+def _most_records(cap: int) -> int:
+    return max(cap, _LEAST_OVERHEAD) // RECORD.size
 
 
 class Tail:
@@ -244,9 +256,9 @@ def records(file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
     """
     while True:
         position = file.tell()
-        header = file.read(_RECORD.size)
-        if len(header) == _RECORD.size:
-            stream, milliseconds, length = _RECORD.unpack(header)
+        header = file.read(RECORD.size)
+        if len(header) == RECORD.size:
+            stream, milliseconds, length = RECORD.unpack(header)
             data = file.read(length)
             if len(data) == length:
                 yield stream, milliseconds, data

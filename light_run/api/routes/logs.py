@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
-from itertools import islice
 
 from flask import Blueprint, Response, request
 
+from light_run.api.auth import bearer
 from light_run.api.requests.log_query import LogQuery, query
 from light_run.api.responses import log_formats
 from light_run.api.responses.json import no_content
 from light_run.api.responses.request_log import RUN
 from light_run.api.responses.slow_clients import is_gone
 from light_run.errors import Overloaded
+from light_run.runs.fairness import Places
 from light_run.runs.logs.following import LogBatch
 from light_run.runs.model import RunRecord
-from light_run.runs.ports import LinePort
 from light_run.runs.service import RunService
 
 # Seconds between two checks whether an idle client is still connected.
@@ -28,14 +27,21 @@ BEAT = 1.0
 COMMENT_EVERY = 15.0
 
 _RETRY_AFTER = 5
+_READ_AGAIN = 1
+# Logs that are read, and not followed, at the same time: each takes the processor for as long as it is read.
+READERS = 16
 
 
 class LogRoutes:
-    """The route for logs; at most `followers` clients follow runs at the same time."""
+    """The route for logs: `followers` clients may follow runs at the same time, `readers` read what is there so far.
 
-    def __init__(self, service: RunService, followers: int) -> None:
+    A token gets a fair share of either.
+    """
+
+    def __init__(self, service: RunService, followers: int, readers: int = READERS) -> None:
         self._service = service
-        self._places = threading.BoundedSemaphore(followers)
+        self._followers = Places(followers)
+        self._readers = Places(readers)
 
     def blueprint(self) -> Blueprint:
         """Return the blueprint."""
@@ -52,41 +58,33 @@ class LogRoutes:
             # Where a client of server-sent events stops connecting again.
             return no_content()
         with ExitStack() as resources:
-            if asked.follow and not run.ended and request.method != "HEAD":
-                resources.callback(self._take_place())
+            if request.method != "HEAD":
+                follows = asked.follow and not run.ended
+                resources.callback(self._take_place(self._followers if follows else self._readers))
             response = Response(self._stream(run_id, asked), content_type=log_formats.TYPES[asked.form])
             response.headers["Cache-Control"] = "no-store"
             response.headers["X-Accel-Buffering"] = "no"
             response.call_on_close(resources.pop_all().close)
         return response
 
-    def _take_place(self) -> Callable[[], None]:
-        if not self._places.acquire(blocking=False):
+    def _take_place(self, places: Places) -> Callable[[], None]:
+        owner = bearer.owner()
+        if not places.take(owner):
+            if places is self._readers:
+                raise Overloaded("too many logs are read at the same time; try again", _READ_AGAIN)
             message = "too many clients follow a run already; try again, or ask for the lines so far"
             raise Overloaded(message, _RETRY_AFTER)
-        return self._places.release
+        return partial(places.give_back, owner)
 
     def _had_all(self, run_id: str, asked: LogQuery) -> bool:
-        return asked.since >= sum(1 for _ in self._service.log_lines(run_id))
+        return asked.since >= self._service.following.count(run_id).all
 
     def _stream(self, run_id: str, asked: LogQuery) -> Iterator[bytes]:
-        since = self._start(run_id, asked)
-        feed = self._service.following.batches(run_id, follow=asked.follow, beat=BEAT)
+        following = self._service.following
+        at, since = following.find(run_id, since=asked.since, stream=asked.stream, tail=asked.tail)
+        feed = following.batches(run_id, follow=asked.follow, beat=BEAT, at=at)
         gone = partial(is_gone, request.environ.get("gunicorn.socket"))
         return pieces(feed, asked, since, gone)
-
-    def _start(self, run_id: str, asked: LogQuery) -> int:
-        # The line behind which those that are asked for begin.
-        if asked.tail is None:
-            return asked.since
-        surplus = sum(1 for _ in self._wanted(run_id, asked)) - asked.tail
-        last_left_out = (
-            next(islice(self._wanted(run_id, asked), surplus - 1, None), None) if surplus > 0 else None
-        )
-        return asked.since if last_left_out is None else last_left_out.seq
-
-    def _wanted(self, run_id: str, asked: LogQuery) -> Iterator[LinePort]:
-        return filter(asked.wants, self._service.log_lines(run_id))
 
 
 def pieces(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from hashlib import sha256
 from typing import Any
 from urllib.parse import urlencode
@@ -27,6 +26,7 @@ from light_run.errors import (
     RunNotActive,
     RunNotFound,
 )
+from light_run.runs.fairness import Places
 from light_run.runs.model import RunRecord, RunRequest, Status
 from light_run.runs.presentation import run_state, server_timing, stream_state
 from light_run.runs.service import RunService
@@ -40,21 +40,9 @@ _NO_ID = Fault(
 _NUMBER = re.compile(r"[0-9]+(?:[.][0-9]+)?(?:[eE][+-]?[0-9]{1,3})?")
 
 
-class Waiters:
-    """Bounds how many request threads wait for the end of a run; the others serve requests that do not wait."""
-
-    def __init__(self, threads: int) -> None:
-        self._free = threading.BoundedSemaphore(max(1, threads - max(4, threads // 4)))
-
-    @contextmanager
-    def reserve(self) -> Iterator[bool]:
-        """Take a place while the block runs; yields False if there is none."""
-        taken = self._free.acquire(blocking=False)
-        try:
-            yield taken
-        finally:
-            if taken:
-                self._free.release()
+def waiting_threads(threads: int) -> int:
+    """Return how many of `threads` may wait for the end of a run; the others serve requests that do not wait."""
+    return max(1, threads - max(4, threads // 4))
 
 
 class RunRoutes:
@@ -80,7 +68,7 @@ class RunRoutes:
         self._body_timeout = body_timeout
         self._schema = schema.run_schema(policy)
         self._stop_schema = stop_schema()
-        self._waiters = Waiters(threads)
+        self._waiters = Places(waiting_threads(threads))
 
     def blueprint(self) -> Blueprint:
         """Return the blueprint."""
@@ -102,7 +90,7 @@ class RunRoutes:
         asked = self._asked() if boundary is None else None
         if asked is not None and asked.detached:
             return _accepted(self._service.submit(asked))
-        with self._waiters.reserve() as taken:
+        with self._waiters.reserve(bearer.owner()) as taken:
             if not taken:
                 raise Overloaded("too many requests are waiting for a run; try again, or use detached")
             run = self._uploaded(boundary or "") if asked is None else self._service.submit(asked)
@@ -141,7 +129,7 @@ class RunRoutes:
         request.environ[RUN] = run_id
         wait = _wait_query()
         if wait:
-            with self._waiters.reserve() as taken:
+            with self._waiters.reserve(bearer.owner()) as taken:
                 # Without a place to wait, the current state is the response.
                 if taken:
                     return self._state(self._service.wait(run_id, wait))
@@ -157,7 +145,7 @@ class RunRoutes:
             self._stop_schema, body.read(request, self._body_limit, self._body_timeout) or b"{}"
         )
         stop = stop_of(asked)
-        with self._waiters.reserve() as taken:
+        with self._waiters.reserve(bearer.owner()) as taken:
             if not taken:
                 raise Overloaded("too many requests are waiting for a run; try again")
             return self._control(run_id, lambda run_id: self._service.stop(run_id, stop))

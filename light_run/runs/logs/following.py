@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from light_run.engine.log_search import LineCount, count_lines, find_line
 from light_run.engine.output import START, Cursor, OutputLine, last_lines, read_log, read_on
 from light_run.errors import RunNotFound
 from light_run.runs.model import RunRecord
@@ -79,13 +80,33 @@ class LogFollowing:
         run = self._find(run_id)
         return read_log(self._log(run_id), ended=run is None or run.ended)
 
-    def batches(self, run_id: str, *, follow: bool, beat: float) -> Iterator[LogBatch | RunRecord | None]:
-        """Yield the lines of a run in batches; with `follow` until the run has ended.
+    def count(self, run_id: str, *, since: int = -1, stream: str | None = None) -> LineCount:
+        """Count the lines that a run has written so far, and those of `stream` (None: both) after the line `since`."""
+        run = self._find(run_id)
+        ended = run is None or run.ended
+        return count_lines(self._log(run_id), since=since, stream=stream, ended=ended)
+
+    def find(
+        self, run_id: str, *, since: int = -1, stream: str | None = None, tail: int | None = None
+    ) -> tuple[Cursor, int]:
+        """Find where the lines of `stream` after the line `since` begin, or the last `tail` of them.
+
+        Returns the place to read from, and the line after which they come: from that place on, lines up to this one
+        have to be left out.
+        """
+        if tail is None and since < 0:
+            return START, since
+        skip = 0 if tail is None else self.count(run_id, since=since, stream=stream).wanted - tail
+        return find_line(self._log(run_id), max(0, skip), since=since, stream=stream)
+
+    def batches(
+        self, run_id: str, *, follow: bool, beat: float, at: Cursor = START
+    ) -> Iterator[LogBatch | RunRecord | None]:
+        """Yield the lines of a run from `at` on in batches; with `follow` until the run has ended.
 
         None comes where there was nothing for `beat` seconds. Last comes the run, where it has ended and
         each of its lines was given; not where it goes on, is gone, or this server stops.
         """
-        at = START
         with self._joined(run_id) as feed:
             while True:
                 seen, begun, run = feed.version, at, self._find(run_id)

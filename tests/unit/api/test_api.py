@@ -13,7 +13,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from light_run.api.routes.runs import Waiters
+from light_run.api.routes.runs import waiting_threads
 from light_run.engine.output import STDOUT, LogWriter
 from light_run.engine.spec import Firewall, Reason, RunArtifact, RunResult
 from light_run.errors import EngineUnavailable, IdempotencyConflict, InsufficientStorage
@@ -378,15 +378,7 @@ def test_a_wait_that_runs_out(client: FlaskClient, runner: FakeRunner) -> None:
 
 @pytest.mark.parametrize(("threads", "places"), [(64, 48), (8, 4), (4, 1), (1, 1), (17, 13)])
 def test_sync_runs_get_a_part_of_the_threads(threads: int, places: int) -> None:
-    waiters = Waiters(threads)
-    taken = [waiters.reserve() for _ in range(places)]
-    assert all(waiter.__enter__() for waiter in taken)
-    with waiters.reserve() as one_more:
-        assert not one_more
-    for waiter in taken:
-        waiter.__exit__(None, None, None)
-    with waiters.reserve() as again:
-        assert again
+    assert waiting_threads(threads) == places
 
 
 def test_beyond_that_they_are_turned_away_at_once(make_client: MakeClient, runner: FakeRunner) -> None:

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from light_run.engine.output import (
+    RECORD,
     START,
     STDERR,
     STDOUT,
@@ -415,3 +416,17 @@ def test_who_wrote_is_told_of_what_was_kept(tmp_path: Path) -> None:
 
 def test_reading_on_where_there_is_nothing(tmp_path: Path) -> None:
     assert read_on(tmp_path / "none", START) == ([], START)
+
+
+def test_output_byte_by_byte_does_not_make_the_spool_many_times_its_cap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("light_run.engine.output._LEAST_OVERHEAD", 0)
+    cap = 100 * RECORD.size
+    log = written(tmp_path / "log", *[(STDOUT, b".")] * 101, cap=cap)
+    assert log.truncated
+    assert len(kept(tmp_path / "log")) == 100
+    again = LogWriter.resume(tmp_path / "log", cap)
+    give(again, *[(STDOUT, b".")] * 101)
+    assert again.truncated
+    assert len(kept(tmp_path / "log")) == 100

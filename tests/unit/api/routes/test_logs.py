@@ -18,8 +18,9 @@ from werkzeug.wrappers import Response
 from light_run.api.requests.log_query import LogQuery
 from light_run.api.responses import log_formats
 from light_run.api.responses.slow_clients import is_gone
-from light_run.api.routes.logs import COMMENT_EVERY, pieces
+from light_run.api.routes.logs import COMMENT_EVERY, LogRoutes, pieces
 from light_run.engine.output import STDERR, STDOUT, Cursor, LogWriter, OutputLine
+from light_run.errors import Overloaded
 from light_run.runs.logs.following import LogBatch
 from light_run.runs.model import RunRecord
 from light_run.runs.service import RunService
@@ -324,6 +325,17 @@ def test_followers_are_bounded(make_client: MakeClient, runner: FakeRunner) -> N
         end(client, runner, run_id)
         assert logs(client, run_id, "follow=true") == []
     assert follow(make_client(followers=0), start(make_client())).status_code == 503
+
+
+def test_reading_is_bounded_as_well(make_client: MakeClient, runner: FakeRunner, service: RunService) -> None:
+    run_id = start(client := make_client())
+    routes = LogRoutes(service, followers=4, readers=1)
+    with client.application.test_request_context(f"/runs/{run_id}/logs"):
+        first = routes.logs(run_id)
+        with pytest.raises(Overloaded, match="too many logs are read"):
+            routes.logs(run_id)
+        first.close()
+        routes.logs(run_id).close()
 
 
 # --- silence ----------------------------------------------------------------------------------------------
