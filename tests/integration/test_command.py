@@ -483,13 +483,14 @@ def test_doctor_of_a_wrong_token_and_of_a_limited_one(
     own = start_server(settings={**tokens, "LIGHT_RUN_WORKSPACE": "archive", "LIGHT_RUN_RUNTIMES": "kata"})
     done = light("doctor", environ={"LIGHT_RUN_URL": own.url, "LIGHT_RUN_TOKEN": looks})
     words = done.stdout.decode()
-    assert (done.returncode, words.count("warn")) == (0, 3), words
-    for each in (
-        "token: accepted, scopes: read",
-        "runtimes: the engine has none",
-        "workspaces: archive",
-    ):
-        assert each in words
+    assert done.returncode == 0, words
+    # Whether the packet filter's rules stand is the host's state, which others on this machine change as well.
+    warned = [line for line in words.splitlines() if line.startswith("warn  ") and "network:" not in line]
+    assert warned == [
+        "warn  token: accepted, scopes: read",
+        "warn  runtimes: the engine has none of the allowed runtimes",
+        "warn  workspaces: archive (files are copied)",
+    ]
 
 
 def test_doctor_of_a_machine_without_a_server(light: Light, tmp_path: Path) -> None:

@@ -28,6 +28,9 @@ _PATIENCE = 30.0
 _WAIT = ("-w", "5")
 # Somebody may have set a rule more than once.
 _COPIES = 8
+# Two who change the packet filter at the same moment can make each other's change fail (nftables takes a change only
+# on the state that it was made for).
+_ATTEMPTS = 3
 
 _IPV6 = Path("/proc/net/if_inet6")
 
@@ -71,7 +74,7 @@ class _Filter:
     allowed: tuple[str, ...] = ()
 
     def protect(self, bridge: str) -> bool:
-        return self._has_chain() and all(self._ensure(rule) for rule in self._rules(bridge, self._forward()))
+        return any(self._stands(bridge) for _ in range(_ATTEMPTS))
 
     def unprotect(self, bridge: str) -> None:
         rules = {rule for forward in ("DOCKER-USER", "FORWARD") for rule in self._rules(bridge, forward)}
@@ -79,6 +82,9 @@ class _Filter:
             for _ in range(_COPIES):
                 if not self._succeeds("-D", *rule):
                     break
+
+    def _stands(self, bridge: str) -> bool:
+        return self._has_chain() and all(self._ensure(rule) for rule in self._rules(bridge, self._forward()))
 
     def _rules(self, bridge: str, forward: str) -> tuple[tuple[str, ...], ...]:
         return (
