@@ -18,9 +18,11 @@ from light_run.engine import DROPPED_CAPABILITIES, Limits, Runner, RunnerConfig
 from light_run.engine.daemon import errors
 from light_run.errors import JournalError, SettingsError
 from light_run.runs.callbacks.schedule import Schedule
+from light_run.runs.execution.executor import Executor
 from light_run.runs.metrics import RunMetrics
 from light_run.runs.service import RunService
 from light_run.runs.storage.retention import Retention
+from light_run.runs.storage.sqlite.journal import SQLiteJournal
 from light_run.server import json_log, state_dir, worker
 from light_run.server.metrics import Metrics
 from light_run.version import __version__
@@ -148,9 +150,9 @@ def _service(settings: Settings, metrics: RunMetrics, identity: state_dir.Identi
     return RunService(
         Runner(runner_config(settings, identity.server_id)),
         ArtifactStore(settings.artifacts_dir),
+        SQLiteJournal(settings.state_dir / "journal.sqlite"),
+        Executor(concurrency=settings.max_concurrency, max_queue=settings.max_queue),
         logs_dir=settings.state_dir / "logs",
-        concurrency=settings.max_concurrency,
-        max_queue=settings.max_queue,
         max_artifacts_bytes=settings.max_artifacts_bytes,
         sweep_interval=settings.sweep_interval,
         retention=Retention(age=settings.retention, count=settings.max_runs),

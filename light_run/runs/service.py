@@ -24,8 +24,8 @@ from light_run.runs.callbacks.delivery import Recipient
 from light_run.runs.callbacks.schedule import Schedule
 from light_run.runs.execution import idempotency
 from light_run.runs.execution.cleanup import EngineCleanup
-from light_run.runs.execution.executor import Executor
 from light_run.runs.execution.job import RunJob
+from light_run.runs.execution.queue import JobQueue
 from light_run.runs.execution.quota import Quota
 from light_run.runs.execution.recovery import RecoveredJob, in_order
 from light_run.runs.execution.reservation import Reservation, full_disk_refused
@@ -51,23 +51,22 @@ LARGEST_HELD = 1 << 16
 class RunService:
     """Runs, from request to deletion.
 
-    `concurrency` runs are at work at once, each holding its slot until its container is gone; `max_queue`
-    more wait in order. The journal lies beside `logs_dir`, which holds one spool a run; what an earlier
-    server left there is seen at once, and taken up by `start`. The runner is the service's own from here
-    on. `max_artifacts_bytes` caps all artifact folders, looked after every `sweep_interval` seconds;
+    Runs are recorded in `journal` and get their slots from `queue`; `logs_dir` holds one spool a run. What an earlier
+    server left there is seen at once, and taken up by `start`. The runner, the journal and the queue are the service's
+    own from here on. `max_artifacts_bytes` caps all artifact folders, looked after every `sweep_interval` seconds;
     `callback_private` allows callbacks to loopback and private addresses; `metrics` counts what happens; no run
     is paused for more than `max_pause` seconds. A `copied` state directory is that of another server, to which the runs
-    that have not ended are left. Raises `JournalError`.
+    that have not ended are left.
     """
 
     def __init__(
         self,
         runner: RunnerPort,
         artifacts: ArtifactStore,
+        journal: Journal,
+        queue: JobQueue[RunJob],
         *,
         logs_dir: Path,
-        concurrency: int,
-        max_queue: int = 1000,
         max_artifacts_bytes: int = 20 * GIB,
         sweep_interval: float = INTERVAL,
         retention: Retention = retentions.DEFAULT,
@@ -80,8 +79,6 @@ class RunService:
     ) -> None:
         self.runner = runner
         self.artifacts = artifacts
-        logs_dir.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        journal = Journal(logs_dir.with_name("journal.sqlite"))
         bounds = RegistryLimits(
             artifacts=max_artifacts_bytes,
             sweep_interval=sweep_interval,
@@ -93,7 +90,7 @@ class RunService:
         self.registry = RunRegistry(journal, logs_dir, artifacts, bounds, self._metrics)
         self._store = self.registry.store
         self.following = self.registry.following
-        self._executor: Executor[RunJob] = Executor(concurrency=concurrency, max_queue=max_queue)
+        self._queue = queue
         self._keys = idempotency.KeyClaims()
         self.replays = idempotency.Replays(self.registry)
         self._quota = Quota(self._store)
@@ -113,13 +110,13 @@ class RunService:
         )
         for entry in found:
             # A command that goes on anyway must be watched, also where there are fewer slots than there were.
-            self._executor.preload(
+            self._queue.preload(
                 self._register(RecoveredJob(entry, self)), at_work=entry.step is JournalStep.LAUNCHED
             )
 
     def start(self) -> None:
         """Start everything that runs beside the requests. Call it in the process that serves."""
-        self._executor.start()
+        self._queue.start()
         self.registry.start()
         self._cleanup.start()
         self._periodic.start()
@@ -132,7 +129,7 @@ class RunService:
         """
         # Whoever follows a run takes up where it stopped with the next server.
         self.following.close()
-        for job in self._executor.stop():
+        for job in self._queue.stop():
             if job.detached:
                 self.release(job.run_id)
                 self._store.detach(job.run_id)
@@ -151,7 +148,7 @@ class RunService:
             with contextlib.suppress(RunNotActive):
                 job.request(Stop(Reason.INTERRUPTED))
         self._periodic.close()
-        self._executor.close()
+        self._queue.close()
         self._cleanup.close()
         self.runner.close()
         self.registry.close()
@@ -165,18 +162,18 @@ class RunService:
         run_id = self._new_id()
         with self._quota.reserve(owner, max_runs, run_id), full_disk_refused(run_id):
             try:
-                self._executor.reserve()
+                self._queue.reserve()
             except Overloaded:
                 self._metrics.refused()
                 raise
             # From before there is anything of it on the disk, lest that be cleared as an earlier server's.
             self._cleanup.accepting.add(run_id)
-            reservation = Reservation(run_id, self.runner, self._executor.check)
+            reservation = Reservation(run_id, self.runner, self._queue.check)
             try:
                 yield reservation
             finally:
                 if not reservation.taken:
-                    self._executor.release()
+                    self._queue.release()
                     self.runner.discard(run_id)
                 self._cleanup.accepting.discard(run_id)
 
@@ -224,7 +221,7 @@ class RunService:
         """
         job = self._job(run_id)
         job.request(stop)
-        if job.can_requeue and self._executor.withdraw(run_id) is not None:
+        if job.can_requeue and self._queue.withdraw(run_id) is not None:
             job.end_queued(stop.reason, f"the run was {stop.reason} while it waited")
         else:
             with contextlib.suppress(RunNotFound):
@@ -283,7 +280,7 @@ class RunService:
 
     def levels(self) -> Levels:
         """How much there is of everything; the engine is asked once a second at most."""
-        at_work, waiting = self._executor.counts()
+        at_work, waiting = self._queue.counts()
         return Levels(
             queued=waiting,
             at_work=at_work,
@@ -326,7 +323,7 @@ class RunService:
         job = self._register(RunJob(run_id, self, detached=request.detached, spec=held))
         reservation.taken = True
         try:
-            if self._executor.submit(job):
+            if self._queue.submit(job):
                 job.begin()
         except BaseException:
             self.release(run_id)

@@ -11,7 +11,10 @@ from flask.testing import FlaskClient
 
 from light_run.api import Policy, create_api
 from light_run.artifacts.store import ArtifactStore
+from light_run.runs.execution.executor import Executor
+from light_run.runs.execution.job import RunJob
 from light_run.runs.service import RunService
+from light_run.runs.storage.sqlite.journal import SQLiteJournal
 from tests.unit.fake_runner import FakeRunner
 
 MakeClient = Callable[..., FlaskClient]
@@ -30,7 +33,8 @@ def runner(tmp_path: Path) -> FakeRunner:
 def service(tmp_path: Path, runner: FakeRunner) -> Iterator[RunService]:
     """Runs on the fake runner; two at once, two more may wait."""
     artifacts = ArtifactStore(tmp_path / "artifacts")
-    service = RunService(runner, artifacts, logs_dir=tmp_path / "logs", concurrency=2, max_queue=2)
+    journal, queue = SQLiteJournal(tmp_path / "journal.sqlite"), Executor[RunJob](concurrency=2, max_queue=2)
+    service = RunService(runner, artifacts, journal, queue, logs_dir=tmp_path / "logs")
     service.start()
     yield service
     service.close(grace=0)

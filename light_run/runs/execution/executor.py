@@ -7,9 +7,10 @@ import math
 import threading
 import time
 from collections import OrderedDict, deque
-from typing import Generic, Protocol, TypeVar
+from typing import Generic
 
 from light_run.errors import Overloaded
+from light_run.runs.execution.queue import J
 
 _log = logging.getLogger(__name__)
 
@@ -19,25 +20,8 @@ LONGEST_RETRY = 60
 THREAD_NAME = "light-run-executor"
 
 
-class Job(Protocol):
-    """A job of the executor."""
-
-    @property
-    def run_id(self) -> str:
-        """The id of the job's run."""
-
-    def begin(self) -> None:
-        """Called when the job gets its slot; `work` follows. Never raises."""
-
-    def work(self) -> None:
-        """Do the work; the slot is free when this returns."""
-
-
-J = TypeVar("J", bound=Job)
-
-
 class Executor(Generic[J]):
-    """Runs jobs in order, `concurrency` at a time; at most `max_queue` wait."""
+    """The `JobQueue` of one process: `concurrency` jobs are at work at once, at most `max_queue` wait."""
 
     def __init__(self, *, concurrency: int, max_queue: int) -> None:
         self._concurrency = concurrency
@@ -56,7 +40,7 @@ class Executor(Generic[J]):
         self._typical = 1.0
 
     def reserve(self) -> None:
-        """Reserve a place for a job; `submit` or `release` must follow. Raises `Overloaded`."""
+        """See `JobQueue`."""
         with self._lock:
             self.check()
             if self._busy + len(self._waiting) + self._reserved >= self._concurrency + self._max_queue:
@@ -65,20 +49,17 @@ class Executor(Generic[J]):
             self._reserved += 1
 
     def check(self) -> None:
-        """Raise `Overloaded` if the executor is stopped."""
+        """See `JobQueue`."""
         if self._closed:
             raise Overloaded("the server is stopping", retry_after=5)
 
     def release(self) -> None:
-        """Release a reserved place."""
+        """See `JobQueue`."""
         with self._lock:
             self._reserved -= 1
 
     def submit(self, job: J) -> bool:
-        """Submit `job` to its reserved place. Returns True if it got a slot at once, False if it was queued.
-
-        Raises `Overloaded` where the executor was stopped meanwhile; the place is given back then too.
-        """
+        """See `JobQueue`."""
         with self._lock:
             self._reserved -= 1
             self.check()
@@ -92,14 +73,14 @@ class Executor(Generic[J]):
             return True
 
     def preload(self, job: J, *, at_work: bool = False) -> None:
-        """Queue a job regardless of the limit; one `at_work` gets an extra slot at `start`, if need be."""
+        """See `JobQueue`."""
         with self._lock:
             self._waiting[job.run_id] = job
             if at_work:
                 self._at_work.append(job.run_id)
 
     def start(self) -> None:
-        """Start the preloaded jobs."""
+        """See `JobQueue`."""
         with self._lock:
             if self._closed:
                 return
@@ -111,17 +92,17 @@ class Executor(Generic[J]):
                 self._hand_over(self._waiting.popitem(last=False)[1])
 
     def withdraw(self, run_id: str) -> J | None:
-        """Remove a job from the queue and return it, or None if it does not wait there."""
+        """See `JobQueue`."""
         with self._lock:
             return self._waiting.pop(run_id, None)
 
     def counts(self) -> tuple[int, int]:
-        """Return the number of jobs at work and the number that wait."""
+        """See `JobQueue`."""
         with self._lock:
             return self._busy, len(self._waiting)
 
     def stop(self) -> list[J]:
-        """Stop starting jobs; returns those that waited."""
+        """See `JobQueue`."""
         with self._lock:
             self._closed = True
             waited = list(self._waiting.values())
@@ -130,7 +111,7 @@ class Executor(Generic[J]):
         return waited
 
     def close(self) -> None:
-        """Stop, and wait for the jobs at work to end."""
+        """See `JobQueue`."""
         self.stop()
         while True:
             with self._lock:

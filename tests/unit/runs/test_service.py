@@ -18,9 +18,11 @@ from light_run.engine.output import STDERR, STDOUT, LogWriter
 from light_run.engine.spec import Reason, RunArtifact, RunResult, RunSpec
 from light_run.errors import InsufficientStorage, Overloaded, RunActive, RunNotActive, RunNotFound
 from light_run.runs import service as module
+from light_run.runs.execution.executor import Executor
 from light_run.runs.model import CallbackState, Delivery, RunRecord, RunRequest, Status
 from light_run.runs.presentation import run_state
 from light_run.runs.service import RunService
+from light_run.runs.storage.sqlite.journal import SQLiteJournal
 from tests.support.poll import eventually
 from tests.support.receiver import SIGNATURE, Answer, Received, Receiver, receiving, signature
 from tests.unit.fake_runner import OK, FakeRunner
@@ -39,9 +41,9 @@ class Scene:
         self.service = RunService(
             self.runner,
             self.artifacts,
+            SQLiteJournal(path / "journal.sqlite"),
+            Executor(concurrency=concurrency, max_queue=max_queue),
             logs_dir=path / "logs",
-            concurrency=concurrency,
-            max_queue=max_queue,
             **settings,
         )
 
@@ -138,7 +140,7 @@ def test_too_many_are_turned_away_before_their_files_are_written(tmp_path: Path)
         scene.submit()
     assert len(scene.runner.staged_files) == 2
     scene.runner.end(runs[0].id)
-    eventually(lambda: scene.service._executor.counts() == (1, 0), "a place is free")
+    eventually(lambda: scene.service._queue.counts() == (1, 0), "a place is free")
     scene.submit()
     scene.service.close(grace=0)
 

@@ -25,10 +25,12 @@ from light_run.errors import (
 )
 from light_run.runs import service
 from light_run.runs.execution import cleanup, recovery
+from light_run.runs.execution.executor import Executor
 from light_run.runs.model import Delivery, RunRecord, RunRequest, Status
 from light_run.runs.service import RunService
 from light_run.runs.storage import retention
 from light_run.runs.storage.retention import Retention
+from light_run.runs.storage.sqlite.journal import SQLiteJournal
 from tests.support.poll import eventually
 from tests.support.receiver import Answer, Receiver, receiving
 from tests.unit.fake_runner import OK, Engine, FakeHealth, FakeRunner
@@ -40,13 +42,20 @@ REQUEST = RunRequest(spec=SPEC, detached=True)
 class Server:
     """One life of a server over a state directory and an engine that outlive it."""
 
-    def __init__(self, path: Path, engine: Engine, **settings: Any) -> None:
+    def __init__(
+        self, path: Path, engine: Engine, *, concurrency: int = 4, max_queue: int = 1000, **settings: Any
+    ) -> None:
         self.path = path
         self.runner = FakeRunner(engine)
         self.runner.hold()
-        settings = {"concurrency": 4, **settings}
+        self.journal = SQLiteJournal(path / "journal.sqlite")
         self.service = RunService(
-            self.runner, ArtifactStore(path / "artifacts"), logs_dir=path / "logs", **settings
+            self.runner,
+            ArtifactStore(path / "artifacts"),
+            self.journal,
+            Executor(concurrency=concurrency, max_queue=max_queue),
+            logs_dir=path / "logs",
+            **settings,
         )
         self.alive = True
 
@@ -57,7 +66,7 @@ class Server:
 
     def kill(self) -> None:
         """End as a killed process does: nothing of what it would still write reaches the disk."""
-        journal = self.service.registry._journal
+        journal = self.journal
         # SQLite's memory is gone with the connection: never close it under a thread that is writing.
         with journal._lock:
             journal._finished.clear()
@@ -117,7 +126,7 @@ def reaches(server: Server, run: RunRecord, step: str) -> None:
     """Wait until `run`'s row says `step`."""
 
     def look() -> bool:
-        row = server.service.registry._journal._read("SELECT step FROM runs WHERE id = ?", run.id)
+        row = server.journal._read("SELECT step FROM runs WHERE id = ?", run.id)
         return bool(row and row[0] == step)
 
     eventually(look, f"the run is {step}", within=10)
@@ -334,7 +343,7 @@ def test_a_run_that_lost_its_place_while_it_was_accepted_was_never_there(
 
     def stage_while_stopping(run_id: str, files: Any) -> None:
         stage(run_id, files)
-        server.service._executor.stop()
+        server.service._queue.stop()
 
     monkeypatch.setattr(server.runner, "stage", stage_while_stopping)
     with pytest.raises(Overloaded):
@@ -492,7 +501,7 @@ def test_a_forgotten_runs_callback_outlives_the_server(world: World, receiver: R
         second.service.get(run.id)
     receiver.wait(2)
     eventually(
-        lambda: second.service.registry._journal._read("SELECT id FROM runs") is None,
+        lambda: second.journal._read("SELECT id FROM runs") is None,
         "nothing is kept of it then",
     )
 
@@ -537,7 +546,7 @@ def test_the_queue_found_may_be_longer_than_it_may_grow(world: World) -> None:
         second.submit()
     for run in runs:
         second.finish(run.id)
-    eventually(lambda: second.service._executor.counts() == (0, 0), "all slots are free")
+    eventually(lambda: second.service._queue.counts() == (0, 0), "all slots are free")
     second.submit()
 
 
@@ -628,14 +637,14 @@ def test_large_input_does_not_wait_in_memory(world: World) -> None:
 
 def test_a_journal_without_room_turns_runs_away_and_recovers(world: World) -> None:
     server = world.server()
-    connection = server.service.registry._journal._connection
+    connection = server.journal._connection
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages}")
     large = replace(REQUEST, spec=replace(SPEC, stdin=bytes(1 << 20)))
     with pytest.raises(InsufficientStorage):
         server.submit(large)
     assert world.engine.staged == {}
-    assert server.service._executor.counts() == (0, 0)
+    assert server.service._queue.counts() == (0, 0)
     connection.execute("PRAGMA max_page_count = 100000")
     assert server.finish(server.submit(large).id).reason is OK.reason
 

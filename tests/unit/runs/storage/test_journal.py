@@ -15,10 +15,10 @@ from light_run.engine.spec import ExtractResult, Limits, Reason, RunArtifact, Ru
 from light_run.errors import InsufficientStorage, JournalError
 from light_run.runs.callbacks.delivery import Recipient
 from light_run.runs.model import CallbackState, Delivery, RunRecord, Status
-from light_run.runs.storage.database import VERSION
 from light_run.runs.storage.entries import IdempotencyKey, JournalEntry, JournalStep
-from light_run.runs.storage.journal import Journal
 from light_run.runs.storage.records import decode_run, decode_spec, encode_callback, encode_run, encode_spec
+from light_run.runs.storage.sqlite.database import VERSION
+from light_run.runs.storage.sqlite.journal import SQLiteJournal as Journal
 
 NOW = datetime(2026, 4, 20, 10, 0, 0, 123456, tzinfo=timezone.utc)
 CALLBACK = CallbackState(Delivery.PENDING, 3, 503, NOW)
