@@ -2,52 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import ipaddress
-import json
 import logging
 import os
+import resource
 import signal
 import socket
-import struct
 import sys
-import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped,unused-ignore]
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped,unused-ignore]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped,unused-ignore]
-from gunicorn.http import errors  # type: ignore[import-untyped,unused-ignore]
-from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped,unused-ignore]
 
 from light_run.config.settings import Settings
 from light_run.errors import SettingsError
 from light_run.server import json_log
-from light_run.system.deadlines import DEADLINES
+from light_run.server.http_worker import JsonWorker
 
 if TYPE_CHECKING:
     from flask import Flask
 
 _log = logging.getLogger(__name__)
 
-# Error responses for requests that do not reach the application.
-_REFUSALS: tuple[tuple[type[Exception], int, str, str], ...] = (
-    (errors.LimitRequestLine, 414, "URI Too Long", "uri_too_long"),
-    (errors.LimitRequestHeaders, 431, "Request Header Fields Too Large", "headers_too_large"),
-    (errors.UnsupportedTransferCoding, 501, "Not Implemented", "not_implemented"),
-    (errors.ParseException, 400, "Bad Request", "bad_request"),
-)
-# Seconds within which the headers of a request must arrive.
-HEADER_TIMEOUT = 10.0
-# Seconds that a client which may still be sending gets to read its response before the connection is closed.
-LINGER = 2.0
-# A request with one of these headers has a body.
-_FRAMING = {"CONTENT-LENGTH", "TRANSFER-ENCODING"}
-_UNREAD = 1 << 16
 # Maximum number of connections, besides those of clients that follow logs.
 CONNECTIONS = 1000
+# Where fewer files may be open than there could be connections: those of a run, of a request and of the rest, and the
+# least number of connections.
+_OF_A_RUN, _OF_A_THREAD, _OF_THE_REST, _FEWEST = 6, 2, 64, 16
 # Seconds to kill containers, send responses and close connections, after the grace period of sync runs.
 _STOP_MARGIN = 25
 
@@ -107,104 +89,17 @@ class JsonLogger(Logger):  # type: ignore[misc,unused-ignore]
         """Do nothing: the application logs requests, in more detail."""
 
 
-class JsonWorker(ThreadWorker):  # type: ignore[misc,unused-ignore]
-    """A gunicorn thread worker with JSON error responses and a timeout for request headers."""
-
-    _reading = threading.local()
-
-    def init_signals(self) -> None:
-        """Ignore SIGHUP until the application installs its handler."""
-        super().init_signals()
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-    def load_wsgi(self) -> None:
-        """Load the application and honour its ``Connection: close`` headers, which gunicorn would drop."""
-        # Objects created while loading live until the process exits, so the garbage collector can skip them.
-        gc.disable()
-        super().load_wsgi()
-        gc.freeze()
-        gc.enable()
-        self.wsgi: Any = _honour_connection_close(self.wsgi)
-
-    def handle(self, conn: Any) -> Any:
-        """Serve a connection; called in a worker thread once there is data to read."""
-        self._reading.deadline = deadline = DEADLINES.start(conn.sock, HEADER_TIMEOUT)
-        self._reading.more = True
-        kept = None
-        try:
-            kept = super().handle(conn)
-            return kept
-        finally:
-            DEADLINES.stop(deadline)
-            if deadline.passed:
-                self.log.warning("a request was refused: %s", "request_timeout")
-                self._refuse(conn.sock, 408, "Request Timeout", "request_timeout")
-            if not kept:
-                _linger(conn.sock, LINGER if self._reading.more else 0.0)
-
-    def handle_request(self, req: Any, conn: Any) -> Any:
-        """Serve a request whose headers have arrived."""
-        DEADLINES.stop(self._reading.deadline)
-        self._reading.more = any(name in _FRAMING for name, _ in req.headers)
-        try:
-            return super().handle_request(req, conn)
-        except TimeoutError:
-            self.log.warning("a connection was closed: the client did not read the response in time")
-            _reset(conn.sock)
-            # gunicorn's own way to end a connection.
-            raise StopIteration from None
-
-    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
-        """Respond to a request that did not reach the application."""
-        for kind, code, reason, word in _REFUSALS:
-            if isinstance(exc, kind):
-                status, phrase, error = code, reason, word
-                self.log.warning("a request was refused: %s", word)
-                break
-        else:
-            status, phrase, error = 500, "Internal Server Error", "internal_error"
-            self.log.error("a request failed outside of the application", exc_info=exc)
-        self._refuse(client, status, phrase, error)
-
-    def _refuse(self, client: Any, status: int, phrase: str, error: str) -> None:
-        body = json.dumps({"error": error})
-        head = f"HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        try:
-            client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
-        except OSError:
-            self.log.debug("the client closed the connection before the error response was sent")
-
-
-def _linger(connection: socket.socket, linger: float) -> None:
-    # Waits until a client that may still be sending has read its response. gunicorn would do the same in its main
-    # loop and block all other connections meanwhile; after this, it has nothing left to wait for.
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_WR)
-        deadline = time.monotonic() + linger
-        while (left := deadline - time.monotonic()) > 0:
-            connection.settimeout(left)
-            if not connection.recv(_UNREAD):
-                break
-        connection.shutdown(socket.SHUT_RD)
-
-
-def _reset(connection: socket.socket) -> None:
-    # Closes the connection at once and discards unsent data, so that gunicorn need not wait for the client.
-    with contextlib.suppress(OSError):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        connection.shutdown(socket.SHUT_RDWR)
-
-
-def _honour_connection_close(application: Any) -> Any:
-    def serve(environ: dict[str, Any], start_response: Any) -> Any:
-        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-            if ("Connection", "close") in headers:
-                start_response.__self__.force_close()
-            return start_response(status, headers, *exc_info)
-
-        return application(environ, start)
-
-    return serve
+def _connections(settings: Settings) -> int:
+    # As many as there are descriptors for: worker.allow_descriptors raises the limit as far as it goes.
+    wanted = CONNECTIONS + settings.max_followers
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY:
+        return wanted
+    threads = settings.threads + settings.max_followers
+    taken = _OF_A_RUN * settings.max_concurrency + _OF_THE_REST
+    # At most one thread a connection.
+    left = max(most - taken - _OF_A_THREAD * threads, (most - taken) // (1 + _OF_A_THREAD))
+    return max(_FEWEST, min(wanted, left))
 
 
 class _Arbiter(Arbiter):  # type: ignore[misc,unused-ignore]
@@ -231,7 +126,7 @@ class _Server(BaseApplication):  # type: ignore[misc,unused-ignore]
             "workers": 1,
             "worker_class": JsonWorker,
             "threads": self._settings.threads + self._settings.max_followers,
-            "worker_connections": CONNECTIONS + self._settings.max_followers,
+            "worker_connections": _connections(self._settings),
             "logger_class": JsonLogger,
             "proc_name": "light-run",
             "keepalive": 75,

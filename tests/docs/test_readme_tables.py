@@ -42,7 +42,7 @@ from light_run.errors import (
 from light_run.runs.model import Delivery, RunRecord, Status
 from light_run.runs.presentation import run_state
 from light_run.runs.service import RunService
-from light_run.server.gunicorn import _REFUSALS
+from light_run.server.http_worker import _REFUSALS
 from tests.docs import rst
 from tests.docs.settings_files import ENV_EXAMPLE, MANUAL, REPOSITORY, SETTINGS, env_example, with_table
 from tests.support.poll import eventually

@@ -24,7 +24,7 @@ from light_run.api.requests import schema as schemas
 from light_run.api.responses import errors
 from light_run.engine import Limits
 from light_run.errors import InvalidSpec
-from light_run.server.gunicorn import _REFUSALS
+from light_run.server.http_worker import _REFUSALS
 from tests.support.described import faults
 from tests.support.server import REPOSITORY
 from tests.unit.conftest import MakeClient

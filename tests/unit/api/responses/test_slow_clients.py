@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from light_run.server.gunicorn import HEADER_TIMEOUT
+from light_run.server.connections import HEAD_TIMEOUT
 from light_run.system.deadlines import Deadlines
 from tests.support.poll import eventually
 from tests.support.server import Server, running_server
@@ -107,7 +107,7 @@ def test_slow_headers(server: Server) -> None:
         client.thread.join()
         assert client.answer.startswith(b"HTTP/1.1 408 "), client.answer
         assert b"\r\nConnection: close\r\n" in client.answer
-        assert HEADER_TIMEOUT - 1 <= client.seconds < HEADER_TIMEOUT + MARGIN
+        assert HEAD_TIMEOUT - 1 <= client.seconds < HEAD_TIMEOUT + MARGIN
     assert server.get("/health").status_code == 503
 
 
