@@ -26,6 +26,7 @@ test: .venv/installed-dev test-engine ## run all tests, against a real engine
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 edges: .venv/installed-dev ## run the unit tests with the oldest and with the newest that setup.cfg allows
+	@scripts/ensure-test-tools
 	scripts/test-edges $(BIN)/uv $(ARGS)
 
 check: .venv/installed-dev docs ## formatting, lint, types, imports, known holes, scripts, documentation

@@ -4,7 +4,7 @@ A row takes a run's steps, each committed before anybody outside can see its eff
 
     queued ──► assigned ──► launched ──► ended ──► finished
 
-`light_run.runs.storage.sqlite` keeps it in a file.
+`light_run.runs.storage.sqlite` keeps it in a file, `light_run.runs.storage.postgres` in a database.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ class Journal(Protocol):
     def accept(
         self, run: RunRecord, spec: RunSpec, recipient: Recipient | None, key: IdempotencyKey | None
     ) -> None:
-        """Record a run whose files are staged. Raises `InsufficientStorage` and records nothing then."""
+        """Record a run whose files are staged.
+
+        Raises `InsufficientStorage`, or `Overloaded` while the journal cannot be reached, and records nothing then.
+        """
 
     def assigned(self, run: RunRecord, container: str) -> None:
         """Record that the run has its container, in which its command was not started yet."""

@@ -140,7 +140,7 @@ class RunRegistry:
     def accept(
         self, run: RunRecord, spec: RunSpec, recipient: Recipient | None, key: IdempotencyKey | None
     ) -> None:
-        """Record a run whose files are staged. Raises `InsufficientStorage`."""
+        """Record a run whose files are staged. Raises `InsufficientStorage`, `Overloaded`."""
         self._journal.accept(run, spec, recipient, key)
         _log.info("run accepted", extra={"run": run.id, "image": spec.image, "detached": run.detached})
         if recipient is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -34,6 +33,10 @@ from light_run.runs.storage.sqlite.journal import SQLiteJournal
 from tests.support.poll import eventually
 from tests.support.receiver import Answer, Receiver, receiving
 from tests.unit.fake_runner import OK, Engine, FakeHealth, FakeRunner
+from tests.unit.runs.storage.journals import Storage
+
+# A file that is full or damaged.
+ONLY_SQLITE = pytest.mark.parametrize("storage", ["sqlite"], indirect=True)
 
 SPEC = RunSpec(image="alpine", files={"a": "1"}, entrypoint="x", stdin=b"in", timeout=100.0, env={"A": "B"})
 REQUEST = RunRequest(spec=SPEC, detached=True)
@@ -43,12 +46,20 @@ class Server:
     """One life of a server over a state directory and an engine that outlive it."""
 
     def __init__(
-        self, path: Path, engine: Engine, *, concurrency: int = 4, max_queue: int = 1000, **settings: Any
+        self,
+        path: Path,
+        storage: Storage,
+        engine: Engine,
+        *,
+        concurrency: int = 4,
+        max_queue: int = 1000,
+        **settings: Any,
     ) -> None:
         self.path = path
         self.runner = FakeRunner(engine)
         self.runner.hold()
-        self.journal = SQLiteJournal(path / "journal.sqlite")
+        self.storage = storage
+        self.journal = storage.open()
         self.service = RunService(
             self.runner,
             ArtifactStore(path / "artifacts"),
@@ -66,13 +77,7 @@ class Server:
 
     def kill(self) -> None:
         """End as a killed process does: nothing of what it would still write reaches the disk."""
-        journal = self.journal
-        # SQLite's memory is gone with the connection: never close it under a thread that is writing.
-        with journal._lock:
-            journal._finished.clear()
-            journal._connection.close()
-            journal._write = lambda *_: None  # type: ignore[method-assign]
-            journal._commit = lambda *_: None  # type: ignore[method-assign]
+        self.storage.kill(self.journal)
         staged, containers = dict(self.runner.engine.staged), dict(self.runner.engine.containers)
         for life in list(self.service._jobs.values()):
             life.detached = True
@@ -96,15 +101,16 @@ class Server:
 
 
 class World:
-    """A state directory and an engine, and the servers that come and go."""
+    """A state directory, a database and an engine, and the servers that come and go."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, storage: Storage) -> None:
         self.path = path
+        self.storage = storage
         self.engine = Engine()
         self.servers: list[Server] = []
 
     def server(self, *, start: bool = True, docker: bool = True, **settings: Any) -> Server:
-        server = Server(self.path, self.engine, **settings)
+        server = Server(self.path, self.storage, self.engine, **settings)
         server.runner.health_now.docker = docker
         self.servers.append(server)
         if start:
@@ -113,10 +119,10 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(tmp_path: Path, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr(recovery, "ASK_AGAIN", 0.02)
     monkeypatch.setattr(cleanup, "AGAIN", 0.02)
-    world = World(tmp_path)
+    world = World(tmp_path, storage)
     yield world
     for server in world.servers:
         server.stop()
@@ -126,8 +132,8 @@ def reaches(server: Server, run: RunRecord, step: str) -> None:
     """Wait until `run`'s row says `step`."""
 
     def look() -> bool:
-        row = server.journal._read("SELECT step FROM runs WHERE id = ?", run.id)
-        return bool(row and row[0] == step)
+        rows = server.storage.execute("SELECT step FROM runs WHERE id = %s", run.id)
+        return rows == [(step,)]
 
     eventually(look, f"the run is {step}", within=10)
 
@@ -501,7 +507,7 @@ def test_a_forgotten_runs_callback_outlives_the_server(world: World, receiver: R
         second.service.get(run.id)
     receiver.wait(2)
     eventually(
-        lambda: second.journal._read("SELECT id FROM runs") is None,
+        lambda: second.storage.execute("SELECT id FROM runs") == [],
         "nothing is kept of it then",
     )
 
@@ -635,8 +641,10 @@ def test_large_input_does_not_wait_in_memory(world: World) -> None:
     assert server.runner.specs[large.id].stdin == bytes(1 << 20)
 
 
+@ONLY_SQLITE
 def test_a_journal_without_room_turns_runs_away_and_recovers(world: World) -> None:
     server = world.server()
+    assert isinstance(server.journal, SQLiteJournal)
     connection = server.journal._connection
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages}")
@@ -660,9 +668,7 @@ def test_a_damaged_row_costs_no_other_run_and_nothing_of_its_own(world: World) -
     for run in (good, bad):
         (world.path / "logs" / run.id).write_text("kept")
     first.kill()
-    with sqlite3.connect(world.path / "journal.sqlite") as other:
-        other.execute("UPDATE runs SET deadline = 'tomorrow' WHERE id = ?", (bad.id,))
-    other.close()
+    world.storage.execute("UPDATE runs SET deadline = 1e300 WHERE id = %s", bad.id)
     second = world.server()
     eventually(lambda: good.id in second.runner.adopted, "the other run goes on")
     second.service._cleanup.step(0.0)
@@ -674,6 +680,7 @@ def test_a_damaged_row_costs_no_other_run_and_nothing_of_its_own(world: World) -
         second.service.get(bad.id)
 
 
+@ONLY_SQLITE
 def test_a_journal_that_was_set_aside_costs_no_log_and_no_container(world: World) -> None:
     first = world.server()
     run = first.submit()
