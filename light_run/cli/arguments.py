@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 
@@ -29,3 +31,14 @@ class ImageAndCommand(click.Command):
         image, command = found.get("image"), found.get("command")
         count = isinstance(image, str) + (len(command) if isinstance(command, tuple) else 0)
         return args[: len(args) - count], args[len(args) - count :]
+
+
+def parsed_labels(given: Sequence[str]) -> dict[str, str]:
+    """Return the labels of ``KEY=VALUE`` words. Raises `click.BadParameter`."""
+    labels = {}
+    for each in given:
+        key, equals, value = each.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{each!r} has no value: give {each}=VALUE", param_hint="--label")
+        labels[key] = value
+    return labels

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from light_run.cli import attach, tables
-from light_run.cli.arguments import ImageAndCommand
+from light_run.cli.arguments import ImageAndCommand, parsed_labels
 from light_run.cli.server import connected, fail, print_error, with_url
 from light_run.cli.signals import SignalHandler
 from light_run.errors import LightRunError, Refused, ServerUnavailable
@@ -65,6 +65,9 @@ _PROGRESS_BAR_FROM = 4_000_000
 @click.option("--pull", type=click.Choice(["missing", "always", "never"]), help="when to pull the image")
 @click.option(
     "--setup", "steps", multiple=True, metavar="STEP", help="shell command to build into the image first"
+)
+@click.option(
+    "-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="label of the run; can be repeated"
 )
 @click.option("-n", "--no-stdin", is_flag=True, help="send no input, even if stdin is a pipe or a file")
 @click.option("-d", "--detach", is_flag=True, help="print the run's id and exit")
@@ -168,6 +171,7 @@ def _request_options(options: dict[str, Any], *, fetch: bool) -> dict[str, Any]:
         "command": options["command"] or None,
         "files": _files(options["files"]),
         "env": dict(_variable(given) for given in options["env"]),
+        "labels": parsed_labels(options["labels"]),
         "extract": extract or (["."] if fetch else []),
         "limits": {name: value for name, value in limits.items() if value is not None},
     }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from light_run.cli import attach, tables
+from light_run.cli.arguments import parsed_labels
 from light_run.cli.server import FAILED, RUN, connected, print_error, resolve_id, sentence, with_url
 from light_run.errors import LightRunError, RunNotActive, ServerUnavailable
 
@@ -23,40 +24,56 @@ _STATUSES = ("queued", "running", "succeeded", "failed", "cancelled")
 @click.option("-a", "--all", "everything", is_flag=True, help="include runs that have ended")
 @click.option("--status", type=click.Choice(_STATUSES), help="only runs with this status")
 @click.option("--last", type=click.IntRange(min=1), metavar="N", help="the newest N runs of any status")
+@click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="only runs with this label")
+@click.option("-w", "--wide", is_flag=True, help="show the labels, too")
 @click.option("--json", "as_json", is_flag=True, help="print the server's JSON")
 @with_url
-def ps(url: str | None, everything: bool, status: str | None, last: int | None, as_json: bool) -> None:
+def ps(
+    *,
+    url: str | None,
+    everything: bool,
+    status: str | None,
+    last: int | None,
+    labels: tuple[str, ...],
+    wide: bool,
+    as_json: bool,
+) -> None:
     """List runs, newest first. By default, only queued and running ones.
 
     Prints a table on a terminal, and tab-separated lines otherwise: id, status, exit code, start time, duration,
-    and why the run ended.
+    and why the run ended; with --wide, its labels as well.
 
     \b
     Examples:
       light-run ps
       light-run ps --all --json | jq -r '.[].id'
+      light-run ps --all --wide --label team=search
     """
     with connected(url) as client:
-        found = _listed(client, everything or last is not None, status, last)
+        found = _listed(client, everything or last is not None, status, last, parsed_labels(labels))
     if as_json:
         click.echo(json.dumps([dict(run.state) for run in found], indent=2))
     else:
-        tables.table(("RUN", "STATUS", "EXIT", "STARTED", "TOOK", "WHY"), [_row(run) for run in found])
+        head = ("RUN", "STATUS", "EXIT", "STARTED", "TOOK", "WHY", *(["LABELS"] if wide else []))
+        tables.table(head, [_row(run, wide=wide) for run in found])
 
 
-def _listed(client: Client, everything: bool, status: str | None, last: int | None) -> list[Run]:
+def _listed(
+    client: Client, everything: bool, status: str | None, last: int | None, labels: dict[str, str]
+) -> list[Run]:
     if everything or status is not None:
-        return list(client.runs(status=status, limit=last))  # type: ignore[arg-type]
-    active = [*client.runs(status="queued"), *client.runs(status="running")]
+        return list(client.runs(status=status, limit=last, labels=labels))  # type: ignore[arg-type]
+    active = [*client.runs(status="queued", labels=labels), *client.runs(status="running", labels=labels)]
     # A run can start between the two requests and be in both lists.
     return list({run.id: run for run in active}.values())
 
 
-def _row(run: Run) -> tuple[str, ...]:
+def _row(run: Run, *, wide: bool) -> tuple[str, ...]:
     took = "" if run.duration_ms is None else tables.duration(run.duration_ms / 1000)
     code = "" if run.exit_code is None else str(run.exit_code)
     why = run.error or (run.reason or "") if run.ended else (run.phase or "")
-    return tables.short(run.id), run.status, code, tables.age(run.started_at), took, why
+    row = (tables.short(run.id), run.status, code, tables.age(run.started_at), took, why)
+    return (*row, ",".join(f"{key}={value}" for key, value in run.labels.items())) if wide else row
 
 
 @click.command()

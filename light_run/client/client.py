@@ -159,9 +159,17 @@ class Client:
             if now - asked < min(MIN_POLL_PAUSE, seconds):
                 retries.sleep(MIN_POLL_PAUSE)
 
-    def runs(self, *, status: Status | None = None, limit: int | None = None) -> Iterator[Run]:
-        """Yield runs, newest first and without their logs: at most `limit`, and only those with `status`."""
-        params: dict[str, str] = {} if status is None else {"status": status}
+    def runs(
+        self,
+        *,
+        status: Status | None = None,
+        limit: int | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Iterator[Run]:
+        """Yield runs, newest first and without their logs: at most `limit`, with `status` and all of `labels`."""
+        params: dict[str, str | list[str]] = {} if status is None else {"status": status}
+        if labels:
+            params["label"] = [f"{key}={value}" for key, value in labels.items()]
         left = float("inf") if limit is None else limit
         page, more = self._page(params, left)
         while page:
@@ -174,7 +182,7 @@ class Client:
             page = following
 
     def _next_page(
-        self, page: Sequence[Run], params: Mapping[str, str], left: float
+        self, page: Sequence[Run], params: Mapping[str, str | list[str]], left: float
     ) -> tuple[list[Run], bool]:
         # The runs after the last run of the page that the server still has.
         for run in reversed(page[1:]):
@@ -182,7 +190,7 @@ class Client:
                 return self._page({**params, "before": run.id}, left)
         return self._page({**params, "before": page[0].id}, left)
 
-    def _page(self, params: Mapping[str, str], left: float) -> tuple[list[Run], bool]:
+    def _page(self, params: Mapping[str, str | list[str]], left: float) -> tuple[list[Run], bool]:
         # Returns at most `left` runs, and whether there are more.
         if left <= 0:
             return [], False

@@ -81,7 +81,7 @@ class Run:
 
     `exit_code` is None if the command did not exit by itself, and `error` is a sentence that says why. `logs` are
     the lines so far; lists of runs omit them. `phase` and `progress` describe what a run is doing before it ends.
-    `state` is the JSON that the server sent.
+    `labels` are those of the request. `state` is the JSON that the server sent.
     """
 
     id: str
@@ -100,6 +100,7 @@ class Run:
     usage: Mapping[str, int] = field(default_factory=dict)
     phase: str | None = None
     progress: Any = None
+    labels: Mapping[str, str] = field(default_factory=dict)
     state: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -171,6 +172,7 @@ def _run(state: Mapping[str, Any]) -> Run:
         usage=dict(state.get("usage", {})),
         phase=state.get("phase"),
         progress=state.get("progress"),
+        labels=dict(state.get("labels", {})),
         state=state,
     )
 

@@ -21,9 +21,9 @@ class Options(TypedDict, total=False):
     environment variables. `extract` are paths in the container to keep as artifacts. `steps` are shell commands
     that are built into the image first. `timeout` is in seconds, and so is `step_timeout`, for all `steps` together.
     `network` is ``none``, ``bridge`` or the name of a network; `networks` are several, in place of it. `limits` has the
-    keys ``memory``, ``cpus`` and ``pids``. The final state is POSTed to `callback_url` and signed with
-    `callback_secret`. `progress` is called with the size of each chunk in bytes before it is sent; an exception it
-    raises aborts the request.
+    keys ``memory``, ``cpus`` and ``pids``. `labels` mark the run, and lists of runs can be filtered by them. The final
+    state is POSTed to `callback_url` and signed with `callback_secret`. `progress` is called with the size of each
+    chunk in bytes before it is sent; an exception it raises aborts the request.
     """
 
     files: Files | None
@@ -40,6 +40,7 @@ class Options(TypedDict, total=False):
     limits: Mapping[str, Any] | None
     runtime: str | None
     pull: Literal["missing", "always", "never"] | None
+    labels: Mapping[str, str] | None
     callback_url: str | None
     callback_secret: str | None
     progress: Progress
@@ -76,6 +77,7 @@ _FIELDS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("limits", "limits", dict),
     ("runtime", "runtime", str),
     ("pull", "pull", str),
+    ("labels", "labels", dict),
     ("callback_url", "callbackUrl", str),
     ("callback_secret", "callbackSecret", str),
     ("stdin", "stdin", text),

@@ -24,7 +24,7 @@ status.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum
@@ -123,6 +123,7 @@ class RunRecord:
     logs_truncated: bool = False
     parked: bool = False
     callback: CallbackState | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ended(self) -> bool:
@@ -136,7 +137,7 @@ class RunRequest:
 
     `max_runs` caps the runs of `owner` that have not ended, this one included; None is no cap. `body_digest`
     tells two requests with the same `idempotency_key` apart: any string that differs where the bodies do.
-    `owner` is the name of the token that asks, None where there is but one.
+    `owner` is the name of the token that asks, None where there is but one. `labels` are the client's own.
     """
 
     spec: RunSpec = field(repr=False)
@@ -147,6 +148,7 @@ class RunRequest:
     body_digest: str = ""
     owner: str | None = None
     max_runs: int | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def advance(run: RunRecord, status: Status, **changes: Any) -> RunRecord:
@@ -165,6 +167,7 @@ def accept(request: RunRequest, run_id: str, *, at: datetime) -> RunRecord:
         detached=request.detached,
         owner=request.owner,
         callback=None if request.callback_url is None else CallbackState(),
+        labels=request.labels,
     )
 
 

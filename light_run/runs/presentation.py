@@ -47,6 +47,7 @@ def run_state(run: RunRecord, *, callback: bool = True) -> dict[str, Any]:
         "parked": run.parked if run.started_at and run.ended else None,
         "logsTruncated": run.logs_truncated or None,
         "callback": run.callback and _callback(run.callback) if callback else None,
+        "labels": dict(run.labels) or None,
     }
     return {name: value for name, value in state.items() if value is not None}
 

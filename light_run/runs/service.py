@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -205,9 +205,10 @@ class RunService:
         limit: int = 1000,
         before: str | None = None,
         owner: str | None = None,
+        labels: Sequence[tuple[str, str]] = (),
     ) -> tuple[list[RunRecord], bool]:
         """At most `limit` runs, newest first, and whether more follow; see `RunTable.list`."""
-        return self._store.list(status=status, limit=limit, before=before, owner=owner)
+        return self._store.list(status=status, limit=limit, before=before, owner=owner, labels=labels)
 
     @property
     def networks(self) -> NetworksPort:

@@ -22,6 +22,7 @@ from light_run.api.auth.throttle import MOST_FAILURES
 from light_run.api.requests import fields as ours
 from light_run.api.requests import schema as schemas
 from light_run.api.requests.files import MOST_PATH, Files, Stdin
+from light_run.api.requests.labels import RunLabels
 from light_run.api.responses import errors
 from light_run.cli import main
 from light_run.config import tokens
@@ -64,6 +65,7 @@ TYPES: dict[type[fields.Field[Any]], str] = {
     Files: "object",
     Stdin: "string or object",
     schemas.Env: "object",
+    RunLabels: "object",
 }
 
 STATE_TYPES: dict[str, type] = {
@@ -218,7 +220,7 @@ def states(real: Server) -> list[dict[str, Any]]:
     """Final states of runs that ended in different ways; together they have every field."""
     chatty = {"entrypoint": "seq 100 | tee large; echo 1 >kept", "extract": ["kept", "missing", "large"]}
     return [
-        real.run(**chatty, callbackUrl="http://127.0.0.1:1/"),
+        real.run(**chatty, callbackUrl="http://127.0.0.1:1/", labels={"team": "search"}),
         real.run(entrypoint="sleep 60", timeout=100),
         real.run(entrypoint="exit 3"),
         real.run(entrypoint="tail /dev/zero; exit 0", limits={"memory": "32m"}),

@@ -325,6 +325,10 @@ def test_a_detached_run_from_its_begin_to_its_end(light: Light) -> None:
             BUSYBOX,
             "-x",
             "out",
+            "--label",
+            "team=search",
+            "--label",
+            "rank=2",
             "--",
             "sh",
             "-c",
@@ -378,6 +382,8 @@ def test_a_detached_run_from_its_begin_to_its_end(light: Light) -> None:
     refused = light("cancel", run_id, "ffffffff")
     assert (refused.returncode, refused.stdout) == (125, b"")
     assert len(refused.stderr.splitlines()) == 2
+    wide = light("ps", "--all", "--wide", "--label", "team=search").stdout.decode().splitlines()
+    assert [(row.split("\t")[0], row.split("\t")[-1]) for row in wide] == [(run_id, "team=search,rank=2")]
     removed = light("rm", run_id[:13])
     assert (removed.returncode, removed.stdout.decode().strip()) == (0, run_id)
     assert light("logs", run_id).returncode == 125

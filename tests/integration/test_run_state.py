@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 
 import pytest
 
+from light_run.client import Client
 from tests.integration.conftest import StartServer
 from tests.support.poll import eventually
 from tests.support.server import RunState, Server
@@ -27,7 +28,7 @@ MAY_BE_THERE = {
         "callback",
         "phase",
     ),
-    *("progress", "owner"),
+    *("progress", "owner", "labels"),
 }
 
 
@@ -194,6 +195,31 @@ def test_nothing_undocumented(succeeded: RunState, failed: RunState) -> None:
 
 def test_the_state_is_the_same_when_asked_for_later(server: Server, succeeded: RunState) -> None:
     assert server.state(succeeded["id"]) == succeeded
+
+
+def test_labels_are_in_the_state_and_filter_lists(server: Server) -> None:
+    night = {"job": "report/nightly", "night.1-of_2": "größer=weit"}
+    first = server.run(labels=night)
+    second = server.start(labels={**night, "job": "other"})
+    assert first["labels"] == night
+    assert server.wait_done(second)["labels"] == {**night, "job": "other"}
+
+    def listed(*labels: str, **query: str) -> list[str]:
+        response = server.get("/runs", params={**query, "label": list(labels)})
+        return [run["id"] for run in response.json()]
+
+    one = "night.1-of_2=größer=weit"
+    assert listed(one) == [second, first["id"]]
+    assert listed(one, "job=report/nightly", status="succeeded") == [first["id"]]
+    assert listed(one, "job=") == []
+    link = server.get("/runs", params={"limit": "1", "label": one}).links["next"]["url"]
+    assert [run["id"] for run in server.get(link).json()] == [first["id"]]
+    with Client(server.url, server.token) as client:
+        assert [run.labels for run in client.runs(labels=night)] == [night]
+    for wrong in ("job", "jo b=1", "=1", f"a={'b' * 201}"):
+        response = server.get("/runs", params={"label": wrong})
+        assert (response.status_code, response.json()["details"][0]["path"]) == (400, ["label"])
+    assert server.get("/runs", params={"label": ["a=b"] * 21}).status_code == 400
 
 
 def test_a_status_before_a_slot_is_free(start_server: StartServer) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from light_run.api.openapi import callback, schemas, texts
 from light_run.api.openapi.operation import RUN_ID, Operation, answer, header, links, query, sent
+from light_run.api.requests.labels import FILTER_SCHEMA
 from light_run.api.routes.runs import MOST_LISTED, MOST_WAIT
 from light_run.runs.model import Status
 
@@ -116,6 +117,11 @@ def _looking() -> Iterator[Operation]:
                 "before",
                 "Go on behind the run with this id.",
                 {"type": "string", "pattern": "^[a-z0-9-]{1,64}$"},
+            ),
+            query(
+                "label",
+                "`KEY=VALUE`: only runs with that label. Given several times: with all of them.",
+                dict(FILTER_SCHEMA),
             ),
         ],
         answers={

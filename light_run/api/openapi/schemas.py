@@ -270,6 +270,11 @@ class RunSummarySchema(ResponseSchema):
         metadata={"description": "True where output went past the cap.", "enum": [True]}
     )
     callback = _part(CallbackStateSchema, "Where one was asked for; not in the callback itself.")
+    labels = fields.Dict(
+        fields.String(),
+        fields.String(),
+        metadata={"description": "As the request gave them.", "minProperties": 1},
+    )
 
 
 class RunStateSchema(RunSummarySchema):

@@ -29,6 +29,7 @@ FIELDS = {
     "limits": "At most what the server allows.",
     "runtime": "A runtime of the engine that the server allows.",
     "pull": "When the registry is asked for the image: where the engine does not have it, each time, or never.",
+    "labels": "Your own marks of the run, in its state and in lists: `GET /runs?label=KEY=VALUE` filters by them.",
 }
 
 NETWORK = {
@@ -62,6 +63,7 @@ REQUEST = {
     "timeout": 60000,
     "network": "none",
     "extract": ["greetings.txt"],
+    "labels": {"team": "search"},
 }
 
 DETACHED = {
@@ -83,6 +85,7 @@ SUMMARY = {
     "extracted": [{"path": "greetings.txt", "status": "ok", "bytes": 24}],
     "timings": {"queuedMs": 0.4, "imageMs": 1.5, "startMs": 11.2, "runMs": 35.6, "extractMs": 2.3},
     "parked": True,
+    "labels": {"team": "search"},
 }
 
 STATE = {**SUMMARY, "logs": ["Hello, Ada", "Hello, Grace"]}

@@ -27,6 +27,7 @@ from light_run.api.requests.fields import (
     TextList,
 )
 from light_run.api.requests.files import Files, Stdin
+from light_run.api.requests.labels import RunLabels
 from light_run.api.requests.policy import Policy
 from light_run.engine.spec import MIB, Limits, Pull, RunSpec
 from light_run.errors import InvalidSpec
@@ -180,6 +181,7 @@ def run_schema(policy: Policy) -> Schema:
             "limits": Nested(limits()),
             "runtime": Text(_runtime_check(policy), most=100, schema={"enum": list(policy.runtimes)}),
             "pull": Choice(*get_args(Pull), check=_pull_check(policy)),
+            "labels": RunLabels(),
         },
         name="RunRequest",
     )

@@ -14,6 +14,7 @@ from flask import Blueprint, Response, request
 from light_run.api.auth import bearer
 from light_run.api.requests import body, multipart, schema
 from light_run.api.requests.controls import stop_of, stop_schema
+from light_run.api.requests.labels import label_filters
 from light_run.api.requests.policy import Policy
 from light_run.api.responses.json import error_response, json_response, no_content, streamed_json
 from light_run.api.responses.request_log import RUN
@@ -120,7 +121,9 @@ class RunRoutes:
         response = json_response([run_state(run) for run in found])
         if more and found:
             following = {**asked, "before": found[-1].id}
-            query = {name: str(value) for name, value in following.items() if value is not None}
+            labels = following.pop("labels")
+            query = [(name, str(value)) for name, value in following.items() if value is not None]
+            query += [("label", f"{key}={value}") for key, value in labels]
             response.headers["Link"] = f'</runs?{urlencode(query)}>; rel="next"'
         return response
 
@@ -224,6 +227,7 @@ class RunRoutes:
             body_digest=digest,
             owner=asking.name,
             max_runs=asking.max_runs,
+            labels=loaded.get("labels", {}),
         )
 
     def _state(self, run: RunRecord) -> Response:
@@ -256,6 +260,7 @@ def _list_query() -> dict[str, Any]:
         "status": None if status is None else Status(status),
         "limit": MOST_LISTED if limit is None else int(limit),
         "before": request.args.get("before"),
+        "labels": label_filters(request.args.getlist("label")),
     }
 
 

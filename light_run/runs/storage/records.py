@@ -35,6 +35,7 @@ def encode_run(run: RunRecord) -> str:
             "logs_truncated": run.logs_truncated,
             "parked": run.parked,
             **({} if run.paused_at is None else {"paused_at": _moment(run.paused_at)}),
+            **({"labels": dict(run.labels)} if run.labels else {}),
         }
     )
 

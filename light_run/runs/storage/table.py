@@ -130,11 +130,12 @@ class RunTable:
         limit: int = 1000,
         before: str | None = None,
         owner: str | None = None,
+        labels: Sequence[tuple[str, str]] = (),
     ) -> tuple[list[RunRecord], bool]:
         """At most `limit` runs, newest first, and whether more follow.
 
-        Only those with `status`, of `owner`, and accepted before the run `before`. Raises `RunNotFound`
-        where `before` is no run.
+        Only those with `status`, of `owner`, with all of `labels`, and accepted before the run `before`. Raises
+        `RunNotFound` where `before` is no run.
         """
         with self._lock:
             if before is not None and before not in self._runs:
@@ -146,7 +147,11 @@ class RunTable:
                         break
             found: list[RunRecord] = []
             for run in newest_first:
-                if (status is None or run.status is status) and (owner is None or run.owner == owner):
+                if (
+                    (status is None or run.status is status)
+                    and (owner is None or run.owner == owner)
+                    and all(run.labels.get(key) == value for key, value in labels)
+                ):
                     if len(found) == limit:
                         return found, True
                     found.append(run)

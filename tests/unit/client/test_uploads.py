@@ -159,6 +159,7 @@ def test_every_option_has_its_field() -> None:
         "limits": {"pids": 5},
         "runtime": "runc",
         "pull": "never",
+        "labels": {"team": "search"},
         "callback_url": "http://x/",
         "callback_secret": "x" * 16,
     }

@@ -115,6 +115,13 @@ def test_setup_is_run() -> None:
 @pytest.mark.parametrize(
     ("fields", "path", "code"),
     [
+        ({"labels": []}, ("labels",), "invalid_type"),
+        ({"labels": {str(number): "" for number in range(21)}}, ("labels",), "too_long"),
+        ({"labels": {"a b": ""}}, ("labels", "a b"), "invalid_name"),
+        ({"labels": {"a" * 65: ""}}, ("labels", "a" * 65), "invalid_name"),
+        ({"labels": {"a": 1}}, ("labels", "a"), "invalid_type"),
+        ({"labels": {"a": "b" * 201}}, ("labels", "a"), "too_long"),
+        ({"labels": {"a": "b\0"}}, ("labels", "a"), "invalid_text"),
         ({"image": ...}, ("image",), "required"),
         ({"image": ""}, ("image",), "too_short"),
         ({"image": "a" * 301}, ("image",), "too_long"),

@@ -40,6 +40,7 @@ FULL = RunRecord(
     logs_truncated=True,
     parked=True,
     callback=CALLBACK,
+    labels={"team": "grün"},
 )
 SPEC = RunSpec(
     image="alpine",

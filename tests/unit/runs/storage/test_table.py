@@ -34,7 +34,8 @@ def store() -> RunTable:
     store = RunTable()
     for number in range(10):
         status = Status.RUNNING if number % 2 else Status.SUCCEEDED
-        store.add(a_run(f"r{number}", status, owner=None if number % 3 else "o"))
+        run = a_run(f"r{number}", status, owner=None if number % 3 else "o")
+        store.add(replace(run, labels={"last": str(number // 5), "odd": str(number % 2)}))
     return store
 
 
@@ -56,6 +57,9 @@ def ids(page: tuple[list[RunRecord], bool]) -> tuple[str, bool]:
         ({"status": Status.RUNNING, "limit": 5}, ("9 7 5 3 1", False)),
         ({"status": Status.FAILED}, ("", False)),
         ({"owner": "o"}, ("9 6 3 0", False)),
+        ({"labels": [("last", "1"), ("odd", "0")]}, ("8 6", False)),
+        ({"labels": [("odd", "1")], "limit": 2, "before": "r7"}, ("5 3", True)),
+        ({"labels": [("other", "1")]}, ("", False)),
         ({"owner": "o", "status": Status.SUCCEEDED, "before": "r6"}, ("0", False)),
     ],
 )
