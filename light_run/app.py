@@ -175,13 +175,24 @@ def _limits(settings: Settings) -> dict[str, float]:
     }
 
 
+def _default_limits(settings: Settings) -> Limits:
+    return Limits(
+        memory=settings.memory,
+        cpus=settings.cpus,
+        pids=settings.pids,
+        shm=settings.shm,
+        nofile=settings.nofile,
+        fsize=settings.fsize,
+    )
+
+
 def runner_config(settings: Settings, server_id: str) -> RunnerConfig:
     """Return the engine package's part of `settings`."""
     return RunnerConfig(
         server_id=server_id,
         state_dir=settings.state_dir,
         workspace=settings.workspace,
-        limits=Limits(memory=settings.memory, cpus=settings.cpus, pids=settings.pids),
+        limits=_default_limits(settings),
         cap_drop=(*DROPPED_CAPABILITIES, *settings.cap_drop),
         read_only=settings.read_only,
         user=settings.user,
@@ -209,11 +220,15 @@ def policy(settings: Settings) -> Policy:
     alone = ("runc", "runsc") if settings.runtime is None else ()
     runtimes = alone if settings.runtimes is None else settings.runtimes
     return Policy(
-        limits=Limits(memory=settings.memory, cpus=settings.cpus, pids=settings.pids),
+        limits=_default_limits(settings),
         most=Limits(
             memory=settings.max_memory or settings.memory,
             cpus=settings.max_cpus or settings.cpus,
             pids=settings.max_pids or settings.pids,
+            shm=settings.max_shm or max(settings.max_memory or settings.memory, settings.shm or 0),
+            nofile=settings.nofile,
+            fsize=settings.fsize,
+            gpus=settings.gpus,
         ),
         timeout=settings.timeout,
         max_timeout=settings.max_timeout,
@@ -221,5 +236,6 @@ def policy(settings: Settings) -> Policy:
         runtimes=runtimes if settings.runtime is None else (settings.runtime, *runtimes),
         images=settings.images,
         networks=settings.networks,
+        users=settings.users or ((settings.user,) if settings.user else None),
         pull=settings.pull,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -31,6 +32,16 @@ class ImageAndCommand(click.Command):
         image, command = found.get("image"), found.get("command")
         count = isinstance(image, str) + (len(command) if isinstance(command, tuple) else 0)
         return args[: len(args) - count], args[len(args) - count :]
+
+
+class NumberOrAll(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A whole number, or ``all``."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return an int or ``all``."""
+        return value if value == "all" else click.INT.convert(value, param, ctx)
 
 
 def parsed_labels(given: Sequence[str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from light_run.cli import attach, tables
-from light_run.cli.arguments import ImageAndCommand, parsed_labels
+from light_run.cli.arguments import ImageAndCommand, NumberOrAll, parsed_labels
 from light_run.cli.server import connected, fail, print_error, with_url
 from light_run.cli.signals import SignalHandler
 from light_run.errors import LightRunError, Refused, ServerUnavailable
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PIPE_BROKEN = 141
 
 _TOO_LARGE = "payload_too_large"
+_LIMITS = ("memory", "cpus", "pids", "shm", "nofile", "fsize", "gpus")
 
 # Smaller uploads finish before anybody could read a progress bar.
 _PROGRESS_BAR_FROM = 4_000_000
@@ -61,6 +62,11 @@ _PROGRESS_BAR_FROM = 4_000_000
 @click.option("--memory", metavar="SIZE", help="memory limit, such as 256m")
 @click.option("--cpus", type=float, metavar="NUMBER", help="CPU limit, such as 0.5")
 @click.option("--pids", type=int, metavar="NUMBER", help="limit of processes and threads")
+@click.option("--shm", metavar="SIZE", help="size of /dev/shm, such as 256m")
+@click.option("--nofile", type=int, metavar="NUMBER", help="limit of open files of a process")
+@click.option("--fsize", metavar="SIZE", help="limit of the size of a single file, such as 10m")
+@click.option("--gpus", type=NumberOrAll(), metavar="NUMBER", help="number of GPUs, or all")
+@click.option("-u", "--user", metavar="USER", help="user of the command: a name, uid or uid:gid")
 @click.option("--runtime", metavar="NAME", help="container runtime, such as runsc")
 @click.option("--pull", type=click.Choice(["missing", "always", "never"]), help="when to pull the image")
 @click.option(
@@ -164,7 +170,7 @@ def _cancel(client: Client, run_id: str) -> None:
 
 
 def _request_options(options: dict[str, Any], *, fetch: bool) -> dict[str, Any]:
-    limits = {name: options.pop(name) for name in ("memory", "cpus", "pids")}
+    limits = {name: options.pop(name) for name in _LIMITS}
     extract = options.pop("extract")
     return {
         **options,

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 from light_run.errors import SettingsError
 
@@ -153,6 +154,16 @@ def user(value: object) -> str:
     if _USER.fullmatch(text := str(value).strip()):
         return text
     raise ValueError("give a name, a uid or uid:gid, such as 65534:65534")
+
+
+def gpus(value: object) -> int | Literal["all"]:
+    """Parse a number of GPUs, or ``all``."""
+    text = str(value).strip().lower()
+    if text == "all":
+        return "all"
+    if not isinstance(value, bool) and re.fullmatch(r"[1-9][0-9]{0,3}", text):
+        return int(text)
+    raise ValueError("give all, or a number of GPUs from 1 on")
 
 
 def patterns(value: object) -> tuple[str, ...]:

@@ -149,6 +149,27 @@ class Settings:
         "maximum processes and threads a run can set",
         shown="as LIGHT_RUN_PIDS",
     )
+    shm: int | None = setting(
+        None,
+        readers.size(4096),
+        "size of /dev/shm of a run that sets none",
+        shown="the engine's, usually 64 MiB",
+    )
+    max_shm: int | None = setting(
+        None, readers.size(4096), "maximum size of /dev/shm a run can set", shown="as LIGHT_RUN_MAX_MEMORY"
+    )
+    nofile: int | None = setting(
+        None,
+        readers.integer(64, 1_048_576),
+        "open files of a process of a run; a run can set less",
+        shown="the engine's",
+    )
+    fsize: int | None = setting(
+        None, readers.size(0), "maximum bytes of a single file of a run; a run can set less", shown="no limit"
+    )
+    gpus: int | Literal["all"] | None = setting(
+        None, readers.gpus, "GPUs a run can ask for: a number, or all", shown="none"
+    )
     timeout: int = setting(
         1_200_000, readers.milliseconds(1, 86_400_000), "timeout of a run that sets none, in ms"
     )
@@ -190,6 +211,12 @@ class Settings:
     read_only: bool = setting(False, readers.boolean, "give runs a read-only root file system")
     user: str | None = setting(
         None, readers.user, "user of every run: name, uid or uid:gid", shown="the image's own"
+    )
+    users: tuple[str, ...] | None = setting(
+        None,
+        readers.patterns,
+        "patterns of users a run can name, such as 1000:*; root must be named",
+        shown="all; only LIGHT_RUN_USER if that is set",
     )
     runtime: str | None = setting(
         None, readers.name, "runtime of a run that names none", shown="the engine's default"
@@ -298,6 +325,8 @@ class Settings:
             object.__setattr__(self, "timeout", self.max_timeout)
         for name in ("memory", "cpus", "pids"):
             _check_most(name, getattr(self, name), getattr(self, f"max_{name}"))
+        if self.shm is not None:
+            _check_most("shm", self.shm, self.max_shm)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:

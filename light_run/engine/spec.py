@@ -11,14 +11,24 @@ from typing import Literal, Protocol
 
 MIB = 1024 * 1024
 
+Gpus = int | Literal["all"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one container may use: `memory` in bytes, `cpus` in cores, `pids` in processes and threads."""
+    """What one container may use: `memory` in bytes, `cpus` in cores, `pids` in processes and threads.
+
+    `shm` is the size of ``/dev/shm`` in bytes, `nofile` the open files of a process, `fsize` the size of a single file
+    in bytes; None is the engine's own limit. `gpus` is a number of GPUs, ``"all"``, or None for no GPU.
+    """
 
     memory: int = 512 * MIB
     cpus: float = 1.0
     pids: int = 100
+    shm: int | None = None
+    nofile: int | None = None
+    fsize: int | None = None
+    gpus: Gpus | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +59,8 @@ class RunSpec:
     patterns of such (`globs`). `limits` and `runtime` None are the runner's own. `pull` says when the
     registry is asked for the image: where the engine lacks it (``missing``), for each run (``always``), or
     ``never``. `owner` is the tenant, empty for the operator: cached steps are
-    shared between the runs of one owner, and a tenant pulls from public registries alone.
+    shared between the runs of one owner, and a tenant pulls from public registries alone. `user` is the command's:
+    a name of the image's, ``uid`` or ``uid:gid``; None is the runner's, or else the image's own.
     """
 
     image: str
@@ -68,6 +79,7 @@ class RunSpec:
     pull: Pull = "missing"
     owner: str = ""
     networks: tuple[str, ...] = ()
+    user: str | None = None
 
 
 class Firewall(str, Enum):

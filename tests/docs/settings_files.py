@@ -27,7 +27,7 @@ MANUAL = (
             *(f"guides/{name}" for name in ("first-run", "detached-runs", "files", "live-logs", "artifacts")),
             *(
                 f"guides/{name}"
-                for name in ("cancelling", "steps", "callbacks", "command-line", "python", "sdk")
+                for name in ("cancelling", "steps", "sandbox", "callbacks", "command-line", "python", "sdk")
             ),
             "guides/tokens",
             *(f"reference/{name}" for name in ("endpoints", "request", "state", "errors", "settings")),

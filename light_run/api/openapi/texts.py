@@ -29,6 +29,7 @@ FIELDS = {
     "limits": "At most what the server allows.",
     "runtime": "A runtime of the engine that the server allows.",
     "pull": "When the registry is asked for the image: where the engine does not have it, each time, or never.",
+    "user": "Of the command: `1000`, `1000:1000` or a name of the image's. Steps run as the image's own.",
     "labels": "Your own marks of the run, in its state and in lists: `GET /runs?label=KEY=VALUE` filters by them.",
 }
 
@@ -52,6 +53,10 @@ LIMITS = {
     "memory": 'Bytes, or text such as `"512m"` within the same bounds.',
     "cpus": "CPUs, fractions too.",
     "pids": "Processes and threads.",
+    "shm": 'Size of `/dev/shm`: bytes, or text such as `"256m"`. What is in there counts as memory.',
+    "nofile": "Open files of a process.",
+    "fsize": 'Size of a single file: bytes, or text such as `"10m"`.',
+    "gpus": 'A number of GPUs, or `"all"`, where the server allows it.',
 }
 
 RUN_ID = "0b9d5b6e-6f0e-4b4c-9a35-2d8f1c7e4a10"

@@ -12,6 +12,7 @@ from light_run.engine.spec import Limits, Pull
 
 # Docker Hub's official images lie under this path, and are written without it.
 _OFFICIAL = "library/"
+_ROOT = ("root", "0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +20,7 @@ class Policy:
     """The limits of a request.
 
     `limits`, `timeout` (ms) and `pull` are what a run gets that asks for none; `most` and `max_timeout` what
-    it may ask for; `step_timeout` (ms) is both. `images` and `networks` are patterns, None allows all;
+    it may ask for; `step_timeout` (ms) is both. `images`, `networks` and `users` are patterns, None allows all;
     `runtimes` are names. `is_tenant` tells of the request at hand whether its token is a named one without scope admin,
     `owns_network` whether that token created a network.
     """
@@ -32,6 +33,7 @@ class Policy:
     runtimes: tuple[str, ...] = ("runc", "runsc")
     images: tuple[str, ...] | None = None
     networks: tuple[str, ...] | None = None
+    users: tuple[str, ...] | None = None
     pull: Pull = "missing"
     is_tenant: Callable[[], bool] = lambda: False
     owns_network: Callable[[str], bool] = lambda _: False
@@ -50,6 +52,16 @@ class Policy:
             return matches(patterns, f"sha256:{image.removeprefix('sha256:')}")
         patterns = [pattern for pattern in self.images if "@" in pattern or "@" not in image]
         return any(matches(patterns, each) for each in spellings(image))
+
+    def allows_user(self, user: str) -> bool:
+        """Return True if a pattern matches `user`; root is allowed only by a pattern that names it, not by ``*``."""
+        if self.users is None:
+            return True
+        name, colon, group = user.partition(":")
+        if name not in _ROOT:
+            return matches(self.users, user)
+        patterns = [pattern for pattern in self.users if pattern.partition(":")[0] in _ROOT]
+        return any(matches(patterns, f"{each}{colon}{group}") for each in _ROOT)
 
     @property
     def allowed_networks(self) -> tuple[str, ...] | None:

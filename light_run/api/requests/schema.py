@@ -21,15 +21,14 @@ from light_run.api.requests.fields import (
     Choice,
     Integer,
     Nested,
-    Number,
-    Size,
     Text,
     TextList,
 )
 from light_run.api.requests.files import Files, Stdin
 from light_run.api.requests.labels import RunLabels
 from light_run.api.requests.policy import Policy
-from light_run.engine.spec import MIB, Limits, Pull, RunSpec
+from light_run.api.requests.sandbox import limit_fields, limits_of, user_field, user_of
+from light_run.engine.spec import MIB, Pull, RunSpec
 from light_run.errors import InvalidSpec
 from light_run.runs.callbacks.targets import TargetRefused, parse
 
@@ -151,14 +150,7 @@ class Env(fields.Dict):
 def run_schema(policy: Policy) -> Schema:
     """Return the schema of a request under `policy`; the instance is shared by all threads."""
     step = Text(most=2048)
-    limits = Strict.from_dict(
-        {
-            "memory": Size(least=min(6 * MIB, policy.most.memory), most=policy.most.memory),
-            "cpus": Number("CPUs", least=min(0.01, policy.most.cpus), most=policy.most.cpus),
-            "pids": Integer("processes", least=1, most=policy.most.pids),
-        },
-        name="Limits",
-    )
+    limits = Strict.from_dict(limit_fields(policy), name="Limits")
     request = RunRequestBase.from_dict(
         {
             "image": Text(_image_check(policy), most=300, required=True),
@@ -182,6 +174,7 @@ def run_schema(policy: Policy) -> Schema:
             "runtime": Text(_runtime_check(policy), most=100, schema={"enum": list(policy.runtimes)}),
             "pull": Choice(*get_args(Pull), check=_pull_check(policy)),
             "labels": RunLabels(),
+            "user": user_field(policy),
         },
         name="RunRequest",
     )
@@ -225,18 +218,11 @@ def run_spec(loaded: Mapping[str, Any], policy: Policy, owner: str = "") -> RunS
         workdir=loaded.get("workdir", "/app"),
         env=loaded.get("env", {}),
         extract=tuple(loaded.get("extract", ())),
-        limits=_limits(loaded.get("limits", {}), policy.limits),
+        limits=limits_of(loaded.get("limits", {}), policy.limits),
+        user=user_of(loaded["user"]) if "user" in loaded else None,
         runtime=loaded.get("runtime"),
         pull=loaded.get("pull", policy.pull),
         owner=owner,
-    )
-
-
-def _limits(asked: Mapping[str, Any], default: Limits) -> Limits:
-    return Limits(
-        memory=asked.get("memory", default.memory),
-        cpus=asked.get("cpus", default.cpus),
-        pids=asked.get("pids", default.pids),
     )
 
 

@@ -27,6 +27,7 @@ class ParkKey(NamedTuple):
     network: str
     workdir: str
     runtime: str | None
+    user: str | None = None
 
 
 @dataclass(eq=False, slots=True)

@@ -258,6 +258,7 @@ class Pool:
                 own_hosts=placement.takes_hosts,
                 hosts=str(workspace.hosts) if workspace else None,
                 volume=placement is Placement.VOLUME,
+                user=key.user,
                 labels=labels("parked", self._config),
             )
             container = self._engine.create(container_config(sandbox, self._config))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,8 @@ def prepare_image(context: RunnerContext, spec: RunSpec, stop: StopRequest, obse
     image = _base_image(context, spec, stop, observer)
     if not spec.steps:
         return image
-    limits, runtime = context.limits(spec), context.runtime(spec)
+    # Steps get no GPUs: what they build is for runs with and without.
+    limits, runtime = replace(context.limits(spec), gpus=None), context.runtime(spec)
     cached = context.builder.find(image, spec.steps, limits=limits, runtime=runtime, owner=spec.owner)
     if cached is not None:
         return cached
@@ -197,7 +198,12 @@ class Launch:
         if launch_script(command, spec.env, "") is None:
             return None
         key = ParkKey(
-            image.id, self._context.limits(spec), network, spec.workdir, self._context.runtime(spec)
+            image.id,
+            self._context.limits(spec),
+            network,
+            spec.workdir,
+            self._context.runtime(spec),
+            spec.user,
         )
         parked = self._context.pool.take(key)
         if parked is None:
@@ -227,6 +233,7 @@ class Launch:
             own_hosts=placement.takes_hosts,
             hosts=str(mounted.hosts) if mounted else None,
             volume=placement is Placement.VOLUME,
+            user=spec.user,
             labels={**labels("run", self._context.config), "light-run.run": self._run_id},
         )
         try:

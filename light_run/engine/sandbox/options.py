@@ -31,7 +31,8 @@ class Sandbox:
     `command` None keeps the image's own entrypoint and command. `source` is the host folder that is
     mounted at `workdir`; None with `volume` mounts a fresh anonymous volume there, without it nothing.
     `own_hosts` says that ``/etc/hosts`` is ours to bring where the network is ``none``: the host file `hosts`
-    is mounted there or, without it, the file is put into the container before its command begins.
+    is mounted there or, without it, the file is put into the container before its command begins. `user` None is the
+    operator's, or else the image's own.
     """
 
     image: str
@@ -44,6 +45,7 @@ class Sandbox:
     source: str | None = None
     volume: bool = False
     own_hosts: bool = False
+    user: str | None = None
     hosts: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -103,8 +105,9 @@ def container_config(sandbox: Sandbox, config: RunnerConfig) -> dict[str, Any]:
     if sandbox.command is not None:
         container["Entrypoint"] = list(sandbox.command)
         container["Cmd"] = []
-    if config.user is not None:
-        container["User"] = config.user
+    user = sandbox.user or config.user
+    if user is not None:
+        container["User"] = user
     if _unconnected(sandbox):
         # To the engine, "none" is a network to connect to, for which it starts itself once more. All that is of
         # use in there is /etc/hosts, and the loopback interface, which the runtime makes.
@@ -127,8 +130,7 @@ def _host_config(sandbox: Sandbox, config: RunnerConfig) -> dict[str, Any]:
         "SecurityOpt": ["no-new-privileges"],
         "Privileged": False,
         "Init": True,
-        # A core dump would land in the workspace, as large as the memory limit.
-        "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
+        "Ulimits": _ulimits(sandbox.limits),
         "LogConfig": {"Type": "local", "Config": {**_LOG_OPTIONS, "max-size": f"{_log_size(config)}"}},
         "NetworkMode": sandbox.network,
         "ReadonlyRootfs": config.read_only,
@@ -138,7 +140,18 @@ def _host_config(sandbox: Sandbox, config: RunnerConfig) -> dict[str, Any]:
         host["Tmpfs"] = {"/tmp": "rw,nosuid,nodev,size=64m,mode=1777"}  # noqa: S108 - the container's
     if sandbox.runtime is not None:
         host["Runtime"] = sandbox.runtime
+    if sandbox.limits.shm is not None:
+        host["ShmSize"] = sandbox.limits.shm
+    if (gpus := sandbox.limits.gpus) is not None:
+        count = -1 if gpus == "all" else gpus
+        host["DeviceRequests"] = [{"Driver": "", "Count": count, "Capabilities": [["gpu"]]}]
     return host
+
+
+def _ulimits(limits: Limits) -> list[dict[str, Any]]:
+    # A core dump would land in the workspace, as large as the memory limit.
+    asked = {"core": 0, "nofile": limits.nofile, "fsize": limits.fsize}
+    return [{"Name": name, "Soft": most, "Hard": most} for name, most in asked.items() if most is not None]
 
 
 def _tasks(sandbox: Sandbox) -> int:

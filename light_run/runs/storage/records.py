@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from light_run.engine.spec import ExtractResult, Limits, Reason, RunArtifact, RunSpec, RunTimings, RunUsage
 from light_run.runs.artifact_list import packed
 from light_run.runs.model import CallbackState, Delivery, RunRecord, Status
+
+_LIMITS_OF_0_3 = ("memory", "cpus", "pids")
 
 
 def encode_run(run: RunRecord) -> str:
@@ -92,11 +95,12 @@ def encode_spec(spec: RunSpec) -> str:
             "workdir": spec.workdir,
             "env": dict(spec.env),
             "extract": spec.extract,
-            "limits": limits and (limits.memory, limits.cpus, limits.pids),
+            "limits": limits and asdict(limits),
             "runtime": spec.runtime,
             "pull": spec.pull,
             "owner": spec.owner,
             "networks": spec.networks,
+            "user": spec.user,
         }
     )
 
@@ -108,8 +112,10 @@ def decode_spec(text: str, stdin: bytes | None, run: str) -> RunSpec:
     kept.setdefault("owner", json.loads(run)["owner"] or "")
     limits = kept.pop("limits")
     if limits is not None:
-        memory, cpus, pids = limits
-        limits = Limits(memory=memory, cpus=cpus, pids=pids)
+        # 0.3 wrote the first three in a list.
+        limits = Limits(
+            **(limits if isinstance(limits, dict) else dict(zip(_LIMITS_OF_0_3, limits, strict=True)))
+        )
     networks = tuple(kept.pop("networks", ()))
     steps, extract = tuple(kept.pop("steps")), tuple(kept.pop("extract"))
     return RunSpec(stdin=stdin, limits=limits, steps=steps, extract=extract, networks=networks, **kept)

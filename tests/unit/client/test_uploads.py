@@ -160,6 +160,7 @@ def test_every_option_has_its_field() -> None:
         "runtime": "runc",
         "pull": "never",
         "labels": {"team": "search"},
+        "user": "1000",
         "callback_url": "http://x/",
         "callback_secret": "x" * 16,
     }

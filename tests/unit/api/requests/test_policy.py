@@ -73,3 +73,26 @@ def test_one_image_has_these_spellings() -> None:
 def test_a_pattern_with_signs_of_regular_expressions_is_taken_literally() -> None:
     assert matches(["a+(b)[c]"], "a+(b)[c]")
     assert not matches(["a+"], "aa")
+
+
+@pytest.mark.parametrize(
+    ("users", "user", "allowed"),
+    [
+        (None, "root", True),
+        (None, "0", True),
+        (("1000",), "1000", True),
+        (("1000",), "1000:1000", False),
+        (("1000:*",), "1000:5", True),
+        (("1000:*",), "1000", False),
+        (("*",), "app:staff", True),
+        (("*",), "root", False),
+        (("*", "?"), "0", False),
+        (("*:*",), "0:1000", False),
+        (("root", "*"), "0", True),
+        (("0",), "root", True),
+        (("0:*",), "root:5", True),
+        (("65534:65534",), "65534:65534", True),
+    ],
+)
+def test_users(users: tuple[str, ...] | None, user: str, allowed: bool) -> None:
+    assert Policy(users=users).allows_user(user) is allowed

@@ -63,7 +63,8 @@ def test_everything() -> None:
         workdir="/w",
         env={"_A1": 'q"uote\n$()'},
         extract=["out", "/tmp/x"],
-        limits={"memory": "256m", "cpus": 2, "pids": 7},
+        limits={"memory": "256m", "cpus": 2, "pids": 7, "shm": "128m", "nofile": 99, "fsize": 0},
+        user="007:staff",
         runtime="runsc",
     )
     assert found == RunSpec(
@@ -78,7 +79,8 @@ def test_everything() -> None:
         workdir="/w",
         env={"_A1": 'q"uote\n$()'},
         extract=("out", "/tmp/x"),
-        limits=Limits(memory=256 * MIB, cpus=2.0, pids=7),
+        limits=Limits(memory=256 * MIB, cpus=2.0, pids=7, shm=128 * MIB, nofile=99, fsize=0),
+        user="7:staff",
         runtime="runsc",
     )
 
@@ -115,6 +117,24 @@ def test_setup_is_run() -> None:
 @pytest.mark.parametrize(
     ("fields", "path", "code"),
     [
+        ({"user": ""}, ("user",), "too_short"),
+        ({"user": 1000}, ("user",), "invalid_type"),
+        ({"user": "-1"}, ("user",), "invalid_value"),
+        ({"user": "+0"}, ("user",), "invalid_value"),
+        ({"user": "a:b:c"}, ("user",), "invalid_value"),
+        ({"user": "1000:"}, ("user",), "invalid_value"),
+        ({"user": "4294967296"}, ("user",), "out_of_range"),
+        ({"limits": {"shm": 1}}, ("limits", "shm"), "out_of_range"),
+        ({"limits": {"shm": "2g"}}, ("limits", "shm"), "out_of_range"),
+        ({"limits": {"nofile": 3}}, ("limits", "nofile"), "out_of_range"),
+        ({"limits": {"nofile": "64"}}, ("limits", "nofile"), "invalid_type"),
+        ({"limits": {"fsize": -1}}, ("limits", "fsize"), "out_of_range"),
+        ({"limits": {"gpus": 1}}, ("limits", "gpus"), "not_allowed"),
+        ({"limits": {"gpus": "all"}}, ("limits", "gpus"), "not_allowed"),
+        ({"limits": {"gpus": "some"}}, ("limits", "gpus"), "invalid_value"),
+        ({"limits": {"gpus": 0}}, ("limits", "gpus"), "invalid_value"),
+        ({"limits": {"gpus": True}}, ("limits", "gpus"), "invalid_type"),
+        ({"limits": {"gpus": 1.0}}, ("limits", "gpus"), "invalid_type"),
         ({"labels": []}, ("labels",), "invalid_type"),
         ({"labels": {str(number): "" for number in range(21)}}, ("labels",), "too_long"),
         ({"labels": {"a b": ""}}, ("labels", "a b"), "invalid_name"),
@@ -343,6 +363,20 @@ def test_base64_is_decoded_to_the_byte() -> None:
     raw = bytes(range(256)) * 100
     found = spec(files={"a": {"content": base64.b64encode(raw).decode(), "encoding": "base64"}})
     assert found.files == {"a": File(raw)}
+
+
+@pytest.mark.parametrize(
+    ("most", "asked", "allowed"),
+    [("all", "all", True), ("all", 9, True), (2, 2, True), (2, 3, False), (2, "all", False)],
+)
+def test_gpus(most: Any, asked: Any, allowed: bool) -> None:
+    schema = schemas.run_schema(Policy(most=Limits(gpus=most)))
+    raw = body(limits={"gpus": asked})
+    if allowed:
+        assert schemas.run_spec(schemas.load(schema, raw), POLICY).limits == Limits(gpus=asked)
+        return
+    with pytest.raises(InvalidSpec, match="LIGHT_RUN_GPUS"):
+        schemas.load(schema, raw)
 
 
 def test_the_policy_s_patterns() -> None:

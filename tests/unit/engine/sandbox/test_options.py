@@ -184,3 +184,18 @@ def test_nothing_asked_for_is_changed_by_it() -> None:
     first["HostConfig"]["CapDrop"].clear()
     first["HostConfig"]["LogConfig"]["Config"].clear()
     assert second == container_config(sandbox(), config)
+
+
+def test_a_user_and_further_limits() -> None:
+    asked = sandbox(user="7:8", limits=Limits(shm=MIB, nofile=99, fsize=0, gpus=2))
+    config = container_config(asked, RunnerConfig(user="65534:65534"))
+    host = config["HostConfig"]
+    assert (config["User"], host["ShmSize"]) == ("7:8", MIB)
+    assert host["Ulimits"] == [
+        {"Name": "core", "Soft": 0, "Hard": 0},
+        {"Name": "nofile", "Soft": 99, "Hard": 99},
+        {"Name": "fsize", "Soft": 0, "Hard": 0},
+    ]
+    assert host["DeviceRequests"] == [{"Driver": "", "Count": 2, "Capabilities": [["gpu"]]}]
+    every = container_config(sandbox(limits=Limits(gpus="all")), RunnerConfig())
+    assert every["HostConfig"]["DeviceRequests"][0]["Count"] == -1

@@ -53,7 +53,8 @@ SPEC = RunSpec(
     workdir="/w",
     env={"A": "b\nü"},
     extract=("x", "/y"),
-    limits=Limits(memory=1, cpus=0.5, pids=3),
+    limits=Limits(memory=1, cpus=0.5, pids=3, shm=4, nofile=5, fsize=6, gpus="all"),
+    user="1:2",
     runtime="runsc",
     pull="always",
 )
@@ -105,6 +106,14 @@ def test_a_spec_of_0_3_has_the_owner_of_its_run(owner: str | None, expected: str
     del kept["owner"]
     run = encode_run(replace(FULL, owner=owner))
     assert decode_spec(json.dumps(kept), SPEC.stdin, run) == replace(SPEC, owner=expected)
+
+
+def test_limits_of_0_3() -> None:
+    written = json.loads(encode_spec(SPEC))
+    written["limits"] = [1, 0.5, 3]
+    del written["user"]
+    found = decode_spec(json.dumps(written), None, encode_run(FULL))
+    assert (found.limits, found.user) == (Limits(memory=1, cpus=0.5, pids=3), None)
 
 
 def test_a_spec_is_written_without_its_files() -> None:
