@@ -225,7 +225,8 @@ def policy(settings: Settings) -> Policy:
             memory=settings.max_memory or settings.memory,
             cpus=settings.max_cpus or settings.cpus,
             pids=settings.max_pids or settings.pids,
-            shm=settings.max_shm or max(settings.max_memory or settings.memory, settings.shm or 0),
+            shm=settings.max_shm
+            or (settings.shm and max(settings.max_memory or settings.memory, settings.shm)),
             nofile=settings.nofile,
             fsize=settings.fsize,
             gpus=settings.gpus,

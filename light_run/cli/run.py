@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -69,6 +70,12 @@ _PROGRESS_BAR_FROM = 4_000_000
 @click.option("-u", "--user", metavar="USER", help="user of the command: a name, uid or uid:gid")
 @click.option("--runtime", metavar="NAME", help="container runtime, such as runsc")
 @click.option("--pull", type=click.Choice(["missing", "always", "never"]), help="when to pull the image")
+@click.option(
+    "--registry-auth",
+    type=click.File(),
+    metavar="FILE",
+    help="JSON with username and password, or token, for the image's registry",
+)
 @click.option(
     "--setup", "steps", multiple=True, metavar="STEP", help="shell command to build into the image first"
 )
@@ -178,6 +185,7 @@ def _request_options(options: dict[str, Any], *, fetch: bool) -> dict[str, Any]:
         "files": _files(options["files"]),
         "env": dict(_variable(given) for given in options["env"]),
         "labels": parsed_labels(options["labels"]),
+        "registry_auth": _registry_auth(options["registry_auth"]),
         "extract": extract or (["."] if fetch else []),
         "limits": {name: value for name, value in limits.items() if value is not None},
     }
@@ -201,6 +209,21 @@ def _variable(given: str) -> tuple[str, str]:
     if not equals and name not in os.environ:
         raise click.BadParameter(f"{name} is not set in your environment: give {name}=VALUE", param_hint="-e")
     return name, value if equals else os.environ[name]
+
+
+def _registry_auth(file: IO[str] | None) -> dict[str, str] | None:
+    if file is None:
+        return None
+    with file:
+        try:
+            found = json.load(file)
+        except ValueError:
+            found = None
+    if not isinstance(found, dict):
+        raise click.BadParameter(
+            'must have JSON such as {"username": ..., "password": ...}', param_hint="--registry-auth"
+        )
+    return found
 
 
 def _read_stdin() -> bytes | None:

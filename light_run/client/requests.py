@@ -21,8 +21,9 @@ class Options(TypedDict, total=False):
     environment variables. `extract` are paths in the container to keep as artifacts. `steps` are shell commands
     that are built into the image first. `timeout` is in seconds, and so is `step_timeout`, for all `steps` together.
     `network` is ``none``, ``bridge`` or the name of a network; `networks` are several, in place of it. `limits` has the
-    keys ``memory``, ``cpus``, ``pids``, ``shm``, ``nofile``, ``fsize`` and ``gpus``. `user` is the command's. `labels`
-    mark the run, and lists of runs can be filtered by them. The final state is POSTed to `callback_url` and signed with
+    keys ``memory``, ``cpus``, ``pids``, ``shm``, ``nofile``, ``fsize`` and ``gpus``. `user` is the command's.
+    `registry_auth` has ``username`` and ``password``, or ``token``, for the pull of the image. `labels` mark the run,
+    and lists of runs can be filtered by them. The final state is POSTed to `callback_url` and signed with
     `callback_secret`. `progress` is called with the size of each chunk in bytes before it is sent; an exception it
     raises aborts the request.
     """
@@ -43,6 +44,7 @@ class Options(TypedDict, total=False):
     pull: Literal["missing", "always", "never"] | None
     labels: Mapping[str, str] | None
     user: str | None
+    registry_auth: Mapping[str, str] | None
     callback_url: str | None
     callback_secret: str | None
     progress: Progress
@@ -81,6 +83,7 @@ _FIELDS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("pull", "pull", str),
     ("labels", "labels", dict),
     ("user", "user", str),
+    ("registry_auth", "registryAuth", dict),
     ("callback_url", "callbackUrl", str),
     ("callback_secret", "callbackSecret", str),
     ("stdin", "stdin", text),

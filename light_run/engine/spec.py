@@ -45,6 +45,23 @@ Pull = Literal["missing", "always", "never"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryAuth:
+    """What a registry asks for before it gives an image: `username` and `password`, or an identity `token`.
+
+    Empty in all three, it stands for one that was not kept over a restart of the server. Its repr shows none of them.
+    """
+
+    username: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
+
+    @property
+    def lost(self) -> bool:
+        """True if there is nothing left of it."""
+        return not (self.username or self.password or self.token)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
     """One run.
 
@@ -61,6 +78,7 @@ class RunSpec:
     ``never``. `owner` is the tenant, empty for the operator: cached steps are
     shared between the runs of one owner, and a tenant pulls from public registries alone. `user` is the command's:
     a name of the image's, ``uid`` or ``uid:gid``; None is the runner's, or else the image's own.
+    `registry_auth` is for this run's pull alone, in place of what the docker configuration has.
     """
 
     image: str
@@ -80,6 +98,7 @@ class RunSpec:
     owner: str = ""
     networks: tuple[str, ...] = ()
     user: str | None = None
+    registry_auth: RegistryAuth | None = field(default=None, repr=False)
 
 
 class Firewall(str, Enum):

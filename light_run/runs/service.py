@@ -321,7 +321,9 @@ class RunService:
         # Its files are on disk, and so is what else is large: what waits in the queue holds none of it.
         spec = replace(request.spec, files={})
         held = spec if _weight(spec) <= LARGEST_HELD else None
-        job = self._register(RunJob(run_id, self, detached=request.detached, spec=held))
+        auth = spec.registry_auth
+        job = RunJob(run_id, self, detached=request.detached, spec=held, registry_auth=auth)
+        self._register(job)
         reservation.taken = True
         try:
             if self._queue.submit(job):

@@ -120,6 +120,8 @@ def _request(policy: Policy) -> Schema:
     _say(schema, words.FIELDS, defaults)
     part: Any = schema.fields["limits"]
     _say(part.schema, words.LIMITS, {"memory": limits.memory, "cpus": limits.cpus, "pids": limits.pids})
+    auth: Any = schema.fields["registryAuth"]
+    _say(auth.schema, words.REGISTRY_AUTH, {})
     return schema
 
 

@@ -30,6 +30,8 @@ FIELDS = {
     "runtime": "A runtime of the engine that the server allows.",
     "pull": "When the registry is asked for the image: where the engine does not have it, each time, or never.",
     "user": "Of the command: `1000`, `1000:1000` or a name of the image's. Steps run as the image's own.",
+    "registryAuth": "For this run's pull: `username` and `password`, or an identity `token`. Kept in memory only: a "
+    "run whose image has to be pulled after a restart of the server is `pull_failed`.",
     "labels": "Your own marks of the run, in its state and in lists: `GET /runs?label=KEY=VALUE` filters by them.",
 }
 
@@ -47,6 +49,12 @@ NETWORK = {
 STOP = {
     "signal": "The name of a signal, with or without `SIG`.",
     "grace": "Milliseconds until SIGKILL; 0 is SIGKILL at once.",
+}
+
+REGISTRY_AUTH = {
+    "username": "Of the registry.",
+    "password": "Or an access token that the registry takes for one.",
+    "token": "An identity token, as `docker login` gets it.",
 }
 
 LIMITS = {

@@ -11,7 +11,7 @@ from marshmallow.fields import Field
 
 from light_run.api.requests.faults import shown, wrong
 from light_run.api.requests.fields import Integer, Text
-from light_run.api.requests.schema import Strict
+from light_run.api.requests.strict import Strict
 from light_run.engine.spec import Reason
 from light_run.engine.stop import Stop
 

@@ -12,7 +12,7 @@ from marshmallow.fields import Dict, Field
 
 from light_run.api.requests.faults import FieldFault, shown, wrong, wrong_type
 from light_run.api.requests.fields import MESSAGES, Boolean, Choice, Integer, Nested, Text
-from light_run.api.requests.schema import Strict
+from light_run.api.requests.strict import Strict
 from light_run.engine.spec import NetworkSpec
 from light_run.errors import Fault, InvalidSpec
 

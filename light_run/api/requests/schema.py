@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, ClassVar, get_args
 from urllib.parse import urlsplit
 
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, validates_schema
+from marshmallow import Schema, ValidationError, fields, validates_schema
 
 from light_run.api.requests import strict_json
 from light_run.api.requests.faults import FieldFault, faults, kind, shown, wrong, wrong_type
@@ -27,7 +26,9 @@ from light_run.api.requests.fields import (
 from light_run.api.requests.files import Files, Stdin
 from light_run.api.requests.labels import RunLabels
 from light_run.api.requests.policy import Policy
+from light_run.api.requests.registry_auth import registry_auth_of, registry_auth_schema
 from light_run.api.requests.sandbox import limit_fields, limits_of, user_field, user_of
+from light_run.api.requests.strict import Strict
 from light_run.engine.spec import MIB, Pull, RunSpec
 from light_run.errors import InvalidSpec
 from light_run.runs.callbacks.targets import TargetRefused, parse
@@ -48,30 +49,6 @@ _PARENT = {"pattern": r"(^|[/\\])[.][.]([/\\]|$)"}
 _ABSOLUTE = {"pattern": r"^/[^\u0000]*$", "not": _PARENT}
 _NETWORK_NAME = {"pattern": f"^{_NETWORK.pattern}$", "not": {"const": "host"}}
 _WEB_ADDRESS = {"format": "uri", "pattern": r"^[hH][tT][tT][pP][sS]?://[^\u0000-\u0020\u007f]+$"}
-
-
-class Strict(Schema):
-    """A schema that reports every unknown field, with the field that was probably meant."""
-
-    # Keywords of JSON Schema besides the fields.
-    json_schema: ClassVar[Mapping[str, Any]] = {"additionalProperties": False}
-
-    class Meta:
-        unknown = EXCLUDE
-
-    @validates_schema(pass_original=True, skip_on_field_errors=False)
-    def _name_unknown(self, data: Any, original: Mapping[str, Any], **kwargs: Any) -> None:
-        # Searching for similar names takes time, and a body can have a million unknown ones.
-        unknown = list(
-            islice((name for name in original if name not in self.fields), strict_json.MOST_FAULTS)
-        )
-        if unknown:
-            raise ValidationError({name: [self._unknown(name)] for name in unknown})
-
-    def _unknown(self, name: str) -> FieldFault:
-        close = difflib.get_close_matches(name[:100], list(self.fields), n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(self.fields)}"
-        return FieldFault("unknown_field", f"is no field of a request; {hint}")
 
 
 class RunRequestBase(Strict):
@@ -175,6 +152,7 @@ def run_schema(policy: Policy) -> Schema:
             "pull": Choice(*get_args(Pull), check=_pull_check(policy)),
             "labels": RunLabels(),
             "user": user_field(policy),
+            "registryAuth": Nested(registry_auth_schema()),
         },
         name="RunRequest",
     )
@@ -220,6 +198,7 @@ def run_spec(loaded: Mapping[str, Any], policy: Policy, owner: str = "") -> RunS
         extract=tuple(loaded.get("extract", ())),
         limits=limits_of(loaded.get("limits", {}), policy.limits),
         user=user_of(loaded["user"]) if "user" in loaded else None,
+        registry_auth=registry_auth_of(loaded.get("registryAuth")),
         runtime=loaded.get("runtime"),
         pull=loaded.get("pull", policy.pull),
         owner=owner,

@@ -21,14 +21,18 @@ _NO_SUCH_IMAGE = re.compile(
     r"not found|manifest unknown|no such image|does not exist|name unknown|invalid reference", re.IGNORECASE
 )
 _STATUS = re.compile(r"\b(?:status(?: code)?:?|HTTP(?:/1\.[01])?) (?P<status>[1-5]\d\d)\b", re.IGNORECASE)
+_REFUSED = (
+    "the registry refuses access: the server's user has to log in, or the request to have a registryAuth"
+)
+_REFUSED_AUTH = "the registry refuses the registryAuth of the request"
 _REASONS = tuple(
     (re.compile(words, re.IGNORECASE), reason)
     for words, reason in (
         (r"no space left", "the disk of the container engine is full"),
         (r"too ?many ?requests|rate limit", "the registry limits how often it is asked: try again later"),
         (
-            r"unauthorized|denied|authentication",
-            "the registry refuses access: the server's user has to log in",
+            r"unauthorized|denied|authentication|no basic auth",
+            _REFUSED,
         ),
         # One sentence for all of these: nobody scans ports with pulls.
         (
@@ -74,11 +78,11 @@ def is_other_platform(words: str) -> bool:
     return _NO_SUCH_PLATFORM.search(words) is not None
 
 
-def pull_error(name: str, words: str, more: str = "") -> ImageNotFound | PullFailed:
+def pull_error(name: str, words: str, more: str = "", *, asked: bool = False) -> ImageNotFound | PullFailed:
     """The error for a pull of `name` that failed with the engine's `words`.
 
     The engine quotes what the registry answered, which may be any service of the operator's network: nothing of that
-    but the HTTP status gets into the error.
+    but the HTTP status gets into the error. `asked` is true if the request brought credentials of its own.
     """
     if is_other_platform(words):
         return PullFailed(f"image {name!r}: the registry does not have it for the engine's platform{more}")
@@ -87,6 +91,8 @@ def pull_error(name: str, words: str, more: str = "") -> ImageNotFound | PullFai
             f"image {name!r} not found: check the name, and that the registry needs no login{_status(words)}"
         )
     reason = next((reason for pattern, reason in _REASONS if pattern.search(words)), None)
+    if asked and reason == _REFUSED:
+        reason = _REFUSED_AUTH
     return PullFailed(
         f"image {name!r} cannot be pulled: {reason or 'the registry gave no usable answer'}{_status(words)}"
     )

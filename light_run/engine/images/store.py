@@ -19,6 +19,7 @@ from light_run.engine.daemon.credentials import credentials
 from light_run.engine.images.progress import PullProgress
 from light_run.engine.images.registries import check_registry, is_other_platform, pull_error
 from light_run.engine.images.single_flight import OutOfTime, Report, SingleFlight
+from light_run.engine.spec import RegistryAuth
 from light_run.engine.stop import StopRequest
 from light_run.errors import EngineError, EngineRefused, EngineUnavailable, ImageNotFound, PullFailed
 
@@ -75,10 +76,18 @@ class Images:
                 return None
             raise
 
-    def pull(self, name: str, owner: str, stop: StopRequest, report: Report) -> Image:
+    def pull(
+        self,
+        name: str,
+        owner: str,
+        stop: StopRequest,
+        report: Report,
+        auth: RegistryAuth | None = None,
+    ) -> Image:
         """Pull `name` for `owner`, once for all who are pulling it. Raises ImageNotFound, PullFailed, Cancelled.
 
         An `owner` other than the operator, who has no name, may pull only from public registries and those allowed.
+        `auth` takes the place of what the docker configuration has for the registry.
         """
         if references.is_id(name):
             raise ImageNotFound(
@@ -87,9 +96,14 @@ class Images:
         reference = _parsed(name)
         if owner:
             check_registry(reference, self._registries)
+        if auth is not None and auth.lost:
+            raise PullFailed(
+                f"image {name!r} has to be pulled, and the registryAuth of the request was not kept over the restart "
+                "of the server: send the request again"
+            )
         deadline = time.monotonic() + self._timeout
         try:
-            self._pulls.run(name, partial(self._pull, name), stop, report, deadline)
+            self._pulls.run((name, auth), partial(self._pull, name, auth), stop, report, deadline)
         except OutOfTime:
             raise PullFailed(
                 f"image {name!r} was not pulled within {self._timeout:g} s (LIGHT_RUN_PULL_TIMEOUT): "
@@ -100,33 +114,45 @@ class Images:
             raise PullFailed(f"image {name!r} was pulled and is gone again")
         return image
 
-    def _pull(self, name: str, abandoned: StopRequest, report: Report) -> None:
-        known = credentials(name)
+    def _pull(self, name: str, auth: RegistryAuth | None, abandoned: StopRequest, report: Report) -> None:
+        known = credentials(name) if auth is None else _engine_form(auth)
         layers = PullProgress()
         try:
             with self._engine.pull(name, known, abandoned) as messages:
                 for message in messages:
                     abandoned.check_start()
                     if "error" in message:
-                        raise self._pull_error(name, str(message["error"]), known)
+                        raise self._pull_error(name, str(message["error"]), known, auth)
                     layers.note(message)
                     report(layers.progress)
         except EngineRefused as error:
-            raise self._pull_error(name, str(error), known) from error
+            # Not chained: the engine quotes what the registry answered, which may have the password in it.
+            raise self._pull_error(name, str(error), known, auth) from (error if auth is None else None)
         except (OSError, ValueError) as error:
             raise EngineUnavailable(
                 f"the connection broke while image {name!r} was pulled: {error}"
             ) from error
 
-    def _pull_error(self, name: str, words: str, known: Mapping[str, str]) -> ImageNotFound | PullFailed:
-        _log.warning("image not pulled", extra={"image": name, "error": words[:1000]})
-        return pull_error(name, words, self._platforms(name, known) if is_other_platform(words) else "")
+    def _pull_error(
+        self, name: str, words: str, known: Mapping[str, str], auth: RegistryAuth | None
+    ) -> ImageNotFound | PullFailed:
+        platforms = self._platforms(name, known) if is_other_platform(words) else ""
+        error = pull_error(name, words, platforms, asked=auth is not None)
+        said = words[:1000] if auth is None else str(error)
+        _log.warning("image not pulled", extra={"image": name, "error": said})
+        return error
 
     def _platforms(self, name: str, known: Mapping[str, str]) -> str:
         with suppress(EngineError):
             found = [each for each in self._engine.platforms(name, known) if _PLATFORM.fullmatch(each)]
             return f"; it has it for {', '.join(found[:20])}" if found else ""
         return ""
+
+
+def _engine_form(auth: RegistryAuth) -> dict[str, str]:
+    if auth.token:
+        return {"identitytoken": auth.token}
+    return {"username": auth.username, "password": auth.password}
 
 
 def _image(found: Mapping[str, Any]) -> Image:

@@ -151,7 +151,7 @@ def _base_image(context: RunnerContext, spec: RunSpec, stop: StopRequest, observ
             'or ask for "missing"'
         )
     observer.phase(Phase.PULLING)
-    return context.images.pull(spec.image, spec.owner, stop, observer.progress)
+    return context.images.pull(spec.image, spec.owner, stop, observer.progress, spec.registry_auth)
 
 
 class Launch:

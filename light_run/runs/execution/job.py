@@ -6,10 +6,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Protocol
 
-from light_run.engine.spec import Destinations, Phase, Progress, Reason, RunResult, RunSpec
+from light_run.engine.spec import Destinations, Phase, Progress, Reason, RegistryAuth, RunResult, RunSpec
 from light_run.engine.stop import Stop, StopRequest
 from light_run.errors import EngineRefused, Overloaded, RunNotActive, RunNotStarted
 from light_run.runs.model import end, start
@@ -49,17 +50,25 @@ class JobContext(Protocol):
 class RunJob:
     """A run that has not ended: a job of the executor, and the engine's observer.
 
-    `stop` ends the run, or detaches it from this server. A `spec` of None is read from the journal when it is needed.
+    `stop` ends the run, or detaches it from this server. A `spec` of None is read from the journal when it is needed;
+    `registry_auth` is not there.
     """
 
     def __init__(
-        self, run_id: str, context: JobContext, *, detached: bool, spec: RunSpec | None = None
+        self,
+        run_id: str,
+        context: JobContext,
+        *,
+        detached: bool,
+        spec: RunSpec | None = None,
+        registry_auth: RegistryAuth | None = None,
     ) -> None:
         self.run_id = run_id
         self.detached = detached
         self.stop = StopRequest()
         self.context = context
         self._spec = spec
+        self._registry_auth = registry_auth
         self._timeout = 0.0
         self._lock = threading.Lock()
         self._since = time.monotonic()
@@ -195,7 +204,7 @@ class RunJob:
         )
 
     def _run_or_fail(self) -> RunResult:
-        registry, runner = self.context.registry, self.context.runner
+        runner = self.context.runner
         try:
             self.context.prepare()
             if self.stop.requested is not None and self.can_requeue:
@@ -205,13 +214,17 @@ class RunJob:
                 )
             if self.stop.detached:
                 return _NOTHING
-            spec, self._spec = self._spec or registry.spec(self.run_id), None
+            spec, self._spec = self._spec or self._kept_spec(), None
             self._timeout = spec.timeout
             return self.run(spec)
         except Exception:  # noqa: BLE001
             _log.exception("the runner failed", extra={"run": self.run_id})
             runner.discard(self.run_id)
             return RunResult(reason=Reason.INTERRUPTED, error="the server failed in the middle of the run")
+
+    def _kept_spec(self) -> RunSpec:
+        spec = self.context.registry.spec(self.run_id)
+        return spec if self._registry_auth is None else replace(spec, registry_auth=self._registry_auth)
 
     def _show_start(self, waited: float) -> None:
         now = datetime.now(timezone.utc)

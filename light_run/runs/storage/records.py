@@ -7,7 +7,16 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from light_run.engine.spec import ExtractResult, Limits, Reason, RunArtifact, RunSpec, RunTimings, RunUsage
+from light_run.engine.spec import (
+    ExtractResult,
+    Limits,
+    Reason,
+    RegistryAuth,
+    RunArtifact,
+    RunSpec,
+    RunTimings,
+    RunUsage,
+)
 from light_run.runs.artifact_list import packed
 from light_run.runs.model import CallbackState, Delivery, RunRecord, Status
 
@@ -82,7 +91,7 @@ def decode_callback(text: str) -> CallbackState:
 
 
 def encode_spec(spec: RunSpec) -> str:
-    """`spec` as JSON, without its files, which are staged, and its stdin, which is bytes."""
+    """`spec` as JSON, without its files, which are staged, its stdin, which is bytes, and its `registry_auth`."""
     limits = spec.limits
     return _dump(
         {
@@ -101,6 +110,8 @@ def encode_spec(spec: RunSpec) -> str:
             "owner": spec.owner,
             "networks": spec.networks,
             "user": spec.user,
+            # That there were some: a pull without them would fail in other words.
+            "registry_auth": spec.registry_auth is not None,
         }
     )
 
@@ -118,7 +129,16 @@ def decode_spec(text: str, stdin: bytes | None, run: str) -> RunSpec:
         )
     networks = tuple(kept.pop("networks", ()))
     steps, extract = tuple(kept.pop("steps")), tuple(kept.pop("extract"))
-    return RunSpec(stdin=stdin, limits=limits, steps=steps, extract=extract, networks=networks, **kept)
+    auth = RegistryAuth() if kept.pop("registry_auth", False) else None
+    return RunSpec(
+        stdin=stdin,
+        limits=limits,
+        steps=steps,
+        extract=extract,
+        networks=networks,
+        registry_auth=auth,
+        **kept,
+    )
 
 
 def _dump(kept: Any) -> str:

@@ -161,6 +161,7 @@ def test_every_option_has_its_field() -> None:
         "pull": "never",
         "labels": {"team": "search"},
         "user": "1000",
+        "registry_auth": {"token": "t"},
         "callback_url": "http://x/",
         "callback_secret": "x" * 16,
     }
@@ -171,6 +172,7 @@ def test_every_option_has_its_field() -> None:
     fields = {
         "steps": "run",
         "step_timeout": "stepTimeout",
+        "registry_auth": "registryAuth",
         "callback_url": "callbackUrl",
         "callback_secret": "callbackSecret",
     }

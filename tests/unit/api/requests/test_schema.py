@@ -117,6 +117,11 @@ def test_setup_is_run() -> None:
 @pytest.mark.parametrize(
     ("fields", "path", "code"),
     [
+        ({"registryAuth": {}}, ("registryAuth",), "required"),
+        ({"registryAuth": {"username": "a"}}, ("registryAuth",), "required"),
+        ({"registryAuth": {"username": "a", "token": "b"}}, ("registryAuth",), "required"),
+        ({"registryAuth": {"token": ""}}, ("registryAuth", "token"), "too_short"),
+        ({"registryAuth": "a:b"}, ("registryAuth",), "invalid_type"),
         ({"user": ""}, ("user",), "too_short"),
         ({"user": 1000}, ("user",), "invalid_type"),
         ({"user": "-1"}, ("user",), "invalid_value"),

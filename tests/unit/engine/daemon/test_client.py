@@ -232,7 +232,7 @@ def test_progress_is_told_by_layers(play: Callable[[Answer], PlayedEngine]) -> N
     told: list[Progress] = []
     with engine() as api:
         # Not as a passenger, who hears only of what is new when it looks.
-        Images(api)._pull("a:1", StopRequest(), told.append)
+        Images(api)._pull("a:1", None, StopRequest(), told.append)
     assert [(one.done, one.layers) for one in told] == [(0, 0), (0, 1), (1, 2), (2, 2)]
 
 

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from light_run.engine import RegistryAuth
 from light_run.engine.spec import ExtractResult, Limits, Reason, RunArtifact, RunSpec, RunTimings, RunUsage
 from light_run.errors import JournalError
 from light_run.runs.callbacks.delivery import Recipient
@@ -106,6 +107,16 @@ def test_a_spec_of_0_3_has_the_owner_of_its_run(owner: str | None, expected: str
     del kept["owner"]
     run = encode_run(replace(FULL, owner=owner))
     assert decode_spec(json.dumps(kept), SPEC.stdin, run) == replace(SPEC, owner=expected)
+
+
+def test_no_credentials_of_a_registry_are_written() -> None:
+    written = encode_spec(replace(SPEC, registry_auth=RegistryAuth(username="robot", password="canary")))
+    assert "canary" not in written
+    assert "robot" not in written
+    found = decode_spec(written, SPEC.stdin, encode_run(FULL)).registry_auth
+    assert found is not None
+    assert found.lost
+    assert "canary" not in repr(replace(SPEC, registry_auth=RegistryAuth(token="canary")))
 
 
 def test_limits_of_0_3() -> None:
