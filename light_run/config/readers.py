@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from light_run.errors import SettingsError
+from light_run.system.sizes import bytes_of
 
-_SIZE = re.compile(r"([0-9]{1,18})\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
-_FACTORS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 _TIME = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*(ms|s|m|h|d)?")
 _SECONDS: dict[str, Fraction | int] = {"ms": Fraction(1, 1000), "s": 1, "m": 60, "h": 3600, "d": 86400}
 _HOST = re.compile(r"[a-z0-9_*?](?:[a-z0-9_.*?-]*[a-z0-9_*?])?")
@@ -64,12 +63,6 @@ def size(least: int) -> Callable[[object], int]:
         return found
 
     return read
-
-
-def bytes_of(text: str) -> int | None:
-    """Return the bytes of a size such as ``1048576``, ``512m`` or ``1g``, or None if `text` is not a size."""
-    match = _SIZE.fullmatch(text.strip())
-    return None if match is None else int(match[1]) * _FACTORS[match[2].lower()]
 
 
 def seconds(least: float, most: float) -> Callable[[object], float]:

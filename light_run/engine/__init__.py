@@ -1,6 +1,7 @@
 """The Docker SDK of light-run: run a hardened container, files in, output and files out; no HTTP needed."""
 
 from light_run.engine.config import DROPPED_CAPABILITIES, RunnerConfig
+from light_run.engine.handle import RunHandle
 from light_run.engine.output import OutputLine, read_log
 from light_run.engine.runner import Runner
 from light_run.engine.spec import (
@@ -40,6 +41,7 @@ __all__ = [
     "Reason",
     "RegistryAuth",
     "RunArtifact",
+    "RunHandle",
     "RunResult",
     "RunSpec",
     "RunTimings",

@@ -6,7 +6,8 @@ import contextlib
 import tempfile
 import time
 import uuid
-from collections.abc import Collection, Iterator
+import weakref
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from light_run.engine.daemon.client import Engine
 from light_run.engine.files.intake import Intake
 from light_run.engine.files.mounts import Mounts
 from light_run.engine.files.workspace import Workspace, Workspaces
+from light_run.engine.handle import RunHandle
 from light_run.engine.images.build import Builder
 from light_run.engine.images.store import Images
 from light_run.engine.output import read_log
@@ -69,6 +71,7 @@ class Runner:
         self._engine = Engine()
         self._workspaces = Workspaces(self.config.state_dir)
         self._health: tuple[float, EngineHealth] | None = None
+        self._handles: weakref.WeakSet[RunHandle] = weakref.WeakSet()
         images = Images(self._engine, self.config.registries, self.config.pull_timeout)
         networks = Networks(self._engine, self.config.network, self.config.guarded)
         leftovers = Leftovers(self._engine, self.config)
@@ -143,25 +146,67 @@ class Runner:
         the files cannot be written.
         """
         to = to or Destinations()
-        if spec.extract and to.artifacts is None:
-            raise InvalidSpec([_NO_DESTINATION])
-        run_id = run_id or str(uuid.uuid4())
-        workspace = self._workspace(run_id, spec.files)
+        supervise = self._supervise(spec, run_id or str(uuid.uuid4()), stop or StopRequest(), to)
+        # In the caller's own thread: a server has one for each run already.
         with _spool(to.log) as log:
-            supervisor = Supervisor(
-                self._context,
-                spec,
-                run_id,
-                workspace=workspace,
-                stop=stop or StopRequest(),
-                log=log,
-                artifacts=to.artifacts,
-                observer=observer or NullObserver(),
-            )
-            result = supervisor.run()
+            result = supervise(log, observer or NullObserver()).run()
             if to.log is None:
                 result = replace(result, logs=tuple(line.text for line in read_log(log)))
         return result
+
+    def start(
+        self,
+        spec: RunSpec,
+        *,
+        run_id: str | None = None,
+        stop: StopRequest | None = None,
+        to: Destinations | None = None,
+        observer: Observer | None = None,
+    ) -> RunHandle:
+        """Start `spec` in a thread of its own and return at once; `run` is this and `RunHandle.wait`.
+
+        Its files have been written by then. Arguments and errors are those of `run`. A run that is still at work when
+        the runner is closed is cancelled.
+        """
+        to, run_id, stop = to or Destinations(), run_id or str(uuid.uuid4()), stop or StopRequest()
+        supervise = self._supervise(spec, run_id, stop, to)
+        resources = contextlib.ExitStack()
+        try:
+            log = resources.enter_context(_spool(to.log))
+            handle = RunHandle(
+                run_id,
+                lambda observer: supervise(log, observer).run(),
+                engine=self._engine,
+                stop=stop,
+                log=log,
+                keep_lines=to.log is None,
+                observer=observer or NullObserver(),
+                resources=resources,
+            )
+        except BaseException:
+            resources.close()
+            self.discard(run_id)
+            raise
+        self._handles.add(handle)
+        return handle
+
+    def _supervise(
+        self, spec: RunSpec, run_id: str, stop: StopRequest, to: Destinations
+    ) -> Callable[[Path, Observer], Supervisor]:
+        # The files are written, and where the log is decides the caller.
+        if spec.extract and to.artifacts is None:
+            raise InvalidSpec([_NO_DESTINATION])
+        workspace = self._workspace(run_id, spec.files)
+        return lambda log, observer: Supervisor(
+            self._context,
+            spec,
+            run_id,
+            workspace=workspace,
+            stop=stop,
+            log=log,
+            artifacts=to.artifacts,
+            observer=observer,
+        )
 
     def adopt(
         self,
@@ -222,7 +267,7 @@ class Runner:
 
     # -- the runner itself
 
-    def start(self) -> None:
+    def open(self) -> None:
         """Try out workspaces, make the network, begin to park.
 
         An engine that does not answer yet, or a disk that is full, is no failure: what is needed is tried again
@@ -279,7 +324,13 @@ class Runner:
         self._inventory.clear(self._workspaces.earlier, keep)
 
     def close(self) -> None:
-        """Remove parked containers, stop the keeper, close connections. Runs under way must have ended."""
+        """Cancel the runs that `start` began, remove parked containers, stop the keeper, close connections.
+
+        Runs under way in other threads must have ended.
+        """
+        for handle in list(self._handles):
+            handle.cancel()
+            handle.join()
         self._context.pool.close()
         self._context.builder.close()
         self._context.disk.close()

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
+
+from light_run.errors import Fault, InvalidSpec
+from light_run.system.sizes import bytes_of
 
 MIB = 1024 * 1024
 
@@ -29,6 +32,38 @@ class Limits:
     nofile: int | None = None
     fsize: int | None = None
     gpus: Gpus | None = None
+
+    @classmethod
+    def of(cls, **limits: float | str | None) -> Limits:
+        """Return limits with sizes as people write them: ``Limits.of(memory="512m", cpus="1.5", shm="64m")``.
+
+        Raises InvalidSpec for a limit that does not exist, and for text that is no size.
+        """
+        return cls(**{name: _limit(name, value) for name, value in limits.items()})
+
+
+def _limit(name: str, value: float | str | None) -> Any:
+    if name not in Limits.__dataclass_fields__:
+        known = ", ".join(Limits.__dataclass_fields__)
+        raise InvalidSpec(
+            [Fault(("limits", name), "unknown_field", f"there is no limit {name}; there are {known}")]
+        )
+    if not isinstance(value, str) or (name, value) == ("gpus", "all"):
+        return value
+    found = bytes_of(value) if name in ("memory", "shm", "fsize") else _number(value, whole=name != "cpus")
+    if found is None:
+        right = (
+            f'{name} is {value!r}; it must be a number, or a size such as "512m" for memory, shm and fsize'
+        )
+        raise InvalidSpec([Fault(("limits", name), "invalid_value", right)])
+    return found
+
+
+def _number(text: str, *, whole: bool) -> float | None:
+    try:
+        return int(text) if whole else float(text)
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

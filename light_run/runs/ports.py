@@ -225,7 +225,7 @@ class RunnerPort(Protocol):
     def health(self) -> HealthPort:
         """The engine's state, quickly, without raising."""
 
-    def start(self) -> None:
+    def open(self) -> None:
         """Start what runs beside the runs; called after `clear`."""
 
     def close(self) -> None:

@@ -337,7 +337,7 @@ def test_importing_does_nothing() -> None:
 def test_a_runner_that_is_closed_has_no_threads(config: RunnerConfig) -> None:
     before = threading.active_count()
     runner = Runner(config)
-    runner.start()
+    runner.open()
     runner.run(spec())
     runner.close()
     eventually(lambda: threading.active_count() <= before, "the runner's threads have ended")

@@ -316,7 +316,7 @@ class FakeRunner:
         """See `Runner`."""
         return self.health_now
 
-    def start(self) -> None:
+    def open(self) -> None:
         """See `Runner`."""
         self.started += 1
 

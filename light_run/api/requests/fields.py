@@ -11,7 +11,7 @@ from typing import Any
 from marshmallow import Schema, fields
 
 from light_run.api.requests.faults import FieldFault, kind, shown, wrong, wrong_type
-from light_run.config import readers
+from light_run.system.sizes import bytes_of
 
 Check = Callable[[str], None]
 
@@ -158,7 +158,7 @@ class Size(fields.Field):  # type: ignore[type-arg,unused-ignore]
         right = f'bytes from {self._least} to {self._most}, as a number or as text such as "256m"'
         if isinstance(value, bool) or not isinstance(value, (int, str)):
             raise wrong_type(value, right)
-        found = readers.bytes_of(value) if isinstance(value, str) else value
+        found = bytes_of(value) if isinstance(value, str) else value
         if found is None:
             raise wrong("invalid_value", f"is no size; it must be {right}")
         if not self._least <= found <= self._most:

@@ -88,7 +88,7 @@ class EngineCleanup:
                     _log.warning("engine not cleared yet", extra={"error": str(error)})
                     return
                 self._entries.clear()
-                self._runner.start()
+                self._runner.open()
                 self._prepared = True
 
     def step(self, _: float) -> None:

@@ -139,7 +139,7 @@ def test_archives_are_two_more(tap: Tap, tmp_path: Path, config: RunnerConfig) -
 
 def test_a_parked_run_asks_twice(tap: Tap, config: RunnerConfig) -> None:
     with Runner(replace(config, parked_max=4, parked_pins={IMAGE: 1})) as runner:
-        runner.start()
+        runner.open()
         eventually(lambda: runner.parked == 1, "one container is parked")
         spec = RunSpec(image=IMAGE, files={"in": "x"}, entrypoint="cat in")
         with tap.noting() as noted:

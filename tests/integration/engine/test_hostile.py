@@ -284,7 +284,7 @@ def test_many_folders_of_root_s(ordinary: Runner, own_artifacts: Path) -> None:
 
 def test_parked_ones_are_the_same(start_ordinary: Any) -> None:
     runner = start_ordinary(parked_max=4, parked_pins={BUSYBOX: 1}, default_network="none")
-    runner.start()
+    runner.open()
     eventually(lambda: runner.parked == 1, "one is parked")
     artifacts = runner.config.state_dir / "artifacts"
     result = run(runner, artifacts, "umask 077; mkdir d; echo x >d/f", "d", image=BUSYBOX)

@@ -92,7 +92,7 @@ def test_a_cancel_at_every_step(runner: Runner, artifacts: Path, moment: str) ->
 @pytest.mark.parametrize("moment", ["starting", "assigned", "running", "launched"])
 def test_a_cancel_at_every_step_in_a_parked_one(start_runner: StartRunner, moment: str) -> None:
     runner = start_runner(parked_max=4, parked_pins={BUSYBOX: 1}, default_network="none")
-    runner.start()
+    runner.open()
     eventually(lambda: runner.parked == 1, "one is parked")
     stop = StopRequest()
     watcher = Watcher(moment, stop.request)
@@ -109,7 +109,7 @@ def test_a_cancel_at_every_step_in_a_parked_one(start_runner: StartRunner, momen
 def test_cancels_at_random_moments(start_runner: StartRunner, artifacts: Path) -> None:
     # Six runs at a time, two of three of them parked; each is cancelled within what a run takes.
     runner = start_runner(parked_max=4, parked_pins={BUSYBOX: 2}, default_network="none")
-    runner.start()
+    runner.open()
     chance = random.Random(7)
 
     def once(number: int) -> RunResult:
@@ -252,7 +252,7 @@ def test_the_isolated_network_is_made_again_when_it_was_pruned(
     runner = start_runner(network=isolated, parked_max=1, parked_pins={BUSYBOX: 1})
     steps = (f"echo {uuid.uuid4()} >/step",)
     bridges = []
-    runner.start()
+    runner.open()
     for asked in (spec(), spec(image=PYTHON), spec(image=PYTHON, steps=steps)):
         eventually(lambda: runner.parked == 1, "one is parked")
         bridges += bridges_of(isolated)
@@ -374,7 +374,7 @@ def prune(network: str, server_id: str) -> None:
 
 def test_an_image_without_a_shell_is_never_parked_and_runs(start_runner: StartRunner) -> None:
     runner = start_runner(parked_max=4, parked_pins={NOSHELL: 1}, default_network="none")
-    runner.start()
+    runner.open()
     for _ in range(4):
         own = runner.run(RunSpec(image=NOSHELL, files={"a": "b"}))
         assert (own.exit_code, own.logs, own.parked) == (0, ("hello from no shell",), False), own
@@ -450,7 +450,7 @@ def test_a_run_that_fills_the_disk(start_runner: StartRunner, place: str) -> Non
 
 def test_many_threads_and_not_one_mixes_with_another(start_runner: StartRunner, tmp_path: Path) -> None:
     runner = start_runner(parked_max=4, parked_pins={BUSYBOX: 2}, default_network="none")
-    runner.start()
+    runner.open()
 
     def once(number: int) -> None:
         artifacts = tmp_path / f"{number}"

@@ -53,7 +53,7 @@ print(sorted(found), len([name for name in os.listdir("/proc") if name.isdigit()
 def parking(request: pytest.FixtureRequest, start_runner: StartRunner) -> Runner:
     """A runner with a container of the python image parked."""
     runner = start_runner(workspace=request.param, parked_max=4, parked_pins={PYTHON: 2})
-    runner.start()
+    runner.open()
     wait_until_parked(runner)
     return runner
 

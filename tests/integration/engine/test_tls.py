@@ -71,7 +71,7 @@ def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runner]:
             workspace="archive",
         )
         with Runner(config) as runner:
-            runner.start()
+            runner.open()
             yield runner
         until_nothing(lambda: containers_of("tls", engine.address), "no container is left")
 

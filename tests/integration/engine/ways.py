@@ -72,7 +72,7 @@ def ways(folder: Path, images: list[str]) -> Iterator[dict[str, Way]]:
             )
             runner = runners.enter_context(Runner(config))
             if parked:
-                runner.start()
+                runner.open()
             found[name] = Way(name, runner, parked)
         yield found
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from light_run.config import readers
 from light_run.config.settings import MIB, Settings, table
 from light_run.errors import SettingsError
+from light_run.system.sizes import bytes_of
 
 
 def from_env(**variables: str) -> Settings:
@@ -190,4 +190,4 @@ def test_the_table_is_whole() -> None:
     ("text", "size"), [("1048576", MIB), ("512m", 512 * MIB), ("1 GB", 1024 * MIB), ("1x", None)]
 )
 def test_sizes(text: str, size: int | None) -> None:
-    assert readers.bytes_of(text) == size
+    assert bytes_of(text) == size
