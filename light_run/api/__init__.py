@@ -19,6 +19,7 @@ from light_run.api.responses.request_log import RequestLog
 from light_run.api.responses.slow_clients import SendLimit
 from light_run.api.routes import artifacts, health, info, metrics, networks
 from light_run.api.routes.logs import LogRoutes
+from light_run.api.routes.output import OutputRoutes
 from light_run.api.routes.runs import RunRoutes
 from light_run.config.tokens import TokenFile
 from light_run.engine.spec import MIB
@@ -62,7 +63,7 @@ def create_api(
     internal location for the artifacts. `named` are tokens beside `token`, `trusted` the proxies whose
     X-Forwarded-For is believed; a body that takes longer than `body_timeout` seconds to arrive is refused,
     a client that takes nothing of an answer for `send_timeout` seconds is dropped. Up to `followers`
-    requests, beyond `threads`, follow the log of a run. `browsers` says which web pages may use the server; none is
+    requests, beyond `threads`, follow a run. `browsers` says which web pages may use the server; none is
     the default.
     `page` makes what ``/metrics`` answers.
     """
@@ -94,7 +95,9 @@ def create_api(
     )
     app.register_blueprint(routes.blueprint())
     app.register_blueprint(networks.blueprint(service, body_limit=body_limit, body_timeout=body_timeout))
-    app.register_blueprint(LogRoutes(service, followers).blueprint())
+    logs = LogRoutes(service, followers)
+    app.register_blueprint(logs.blueprint())
+    app.register_blueprint(OutputRoutes(service, logs.take_place).blueprint())
     app.register_blueprint(artifacts.blueprint(service, accel=accel))
     app.register_blueprint(openapi.blueprint(policy, body_limit=body_limit, secured=secured))
     app.after_request(_no_sniffing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from light_run.cli import tables
 from light_run.cli.server import FAILED, print_error
 
 if TYPE_CHECKING:
-    from light_run.client import Client, LogLine, Run
+    from light_run.client import Client, LogLine, OutputPiece, Run
 
 TIMED_OUT = 124
 CANCELLED = 130
@@ -53,12 +54,19 @@ def write_line(line: LogLine) -> None:
     stream.flush()
 
 
+def write_output(pieces: Iterable[OutputPiece]) -> None:
+    """Write output to stdout and stderr exactly as it comes, without buffering."""
+    for piece in pieces:
+        stream = (sys.stderr if piece.stream == "stderr" else sys.stdout).buffer
+        stream.write(piece.data)
+        stream.flush()
+
+
 def follow(client: Client, run_id: str) -> Run:
     """Print the output of a run until it ends, and return its final state."""
     if sys.stderr.isatty():
         show_preparation(client, run_id)
-    for line in client.logs(run_id, follow=True):
-        write_line(line)
+    write_output(client.attach(run_id))
     return client.wait(run_id)
 
 

@@ -88,8 +88,8 @@ _PROGRESS_BAR_FROM = 4_000_000
 def run(url: str | None, detach: bool, output: Path | None, no_stdin: bool, **options: Any) -> None:
     """Run COMMAND in a container of IMAGE on the server, as if it ran locally.
 
-    Output is printed as it is written. The exit code is the container's; 124 after a timeout, 130 if the run was
-    cancelled, 125 if the server or the connection to it failed. Ctrl-C cancels the run.
+    Output is printed exactly as it is written. The exit code is the container's; 124 after a timeout, 130 if the run
+    was cancelled, 125 if the server or the connection to it failed. Ctrl-C cancels the run.
 
     COMMAND is passed on word by word, without a shell. Without COMMAND, the image's own command runs. Options
     come before COMMAND: everything after its first word, or after --, belongs to it.

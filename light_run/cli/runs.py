@@ -94,7 +94,8 @@ def logs(
 ) -> None:
     """Print the output of RUN: its stdout to stdout, its stderr to stderr.
 
-    In this and the other commands, RUN is the id of a run or a unique prefix of it.
+    With --follow, output is printed exactly as it is written, so that progress bars move; with --tail or
+    --timestamps, line by line. In this and the other commands, RUN is the id of a run or a unique prefix of it.
 
     \b
     Examples:
@@ -102,7 +103,11 @@ def logs(
       light-run logs --follow --tail 20 3f2a
     """
     with connected(url) as client:
-        for line in client.logs(resolve_id(client, run), follow=follow, tail=tail, stream=stream):
+        run_id = resolve_id(client, run)
+        if follow and tail is None and not timestamps:
+            attach.write_output(client.attach(run_id, stream=stream))
+            return
+        for line in client.logs(run_id, follow=follow, tail=tail, stream=stream):
             if timestamps:
                 target = sys.stderr if line.stream == "stderr" else sys.stdout
                 target.write(f"{tables.moment(line.time)} ")

@@ -2,7 +2,17 @@
 
 from light_run.client.client import Client
 from light_run.client.download import local_path
-from light_run.client.model import Artifact, Extracted, Info, LogLine, Run
+from light_run.client.model import Artifact, Extracted, Info, LogLine, OutputPiece, Run
 from light_run.client.requests import Options
 
-__all__ = ["Artifact", "Client", "Extracted", "Info", "LogLine", "Options", "Run", "local_path"]
+__all__ = [
+    "Artifact",
+    "Client",
+    "Extracted",
+    "Info",
+    "LogLine",
+    "Options",
+    "OutputPiece",
+    "Run",
+    "local_path",
+]

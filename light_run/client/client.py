@@ -16,7 +16,8 @@ from light_run.client import download, model, responses
 from light_run.client.connection import Connection
 from light_run.client.download import Progress
 from light_run.client.following import Log
-from light_run.client.model import Artifact, Info, LogLine, Run, Status, Stream
+from light_run.client.model import Artifact, Info, LogLine, OutputPiece, Run, Status, Stream
+from light_run.client.output import Output
 from light_run.client.requests import Options, request
 from light_run.client.retries import Retries
 from light_run.client.uploads import MultipartMessage, uploads
@@ -215,6 +216,21 @@ class Client:
         """
         log = Log(self._connection, f"{_path(run_id)}/logs", since=since, stream=stream, tail=tail)
         return log.lines(follow=follow)
+
+    def output(self, run_id: str, *, stream: Stream | None = None, follow: bool = False) -> Iterator[bytes]:
+        """Yield the exact bytes of the output so far, or with `follow` all of them until the run ends.
+
+        `stream` selects stdout or stderr; None is both in the order of arrival. Bytes come as they are written, also
+        without a newline: a prompt, or a progress bar that is drawn with carriage returns. A broken connection is
+        resumed where it broke.
+        """
+        return (piece.data for piece in self.attach(run_id, stream=stream, follow=follow))
+
+    def attach(
+        self, run_id: str, *, stream: Stream | None = None, follow: bool = True
+    ) -> Iterator[OutputPiece]:
+        """Yield the same bytes as `output`, each piece with the stream that it was written to."""
+        return Output(self._connection, f"{_path(run_id)}/output", stream=stream).pieces(follow=follow)
 
     def cancel(self, run_id: str) -> None:
         """Cancel a run. Raises `RunNotActive` if it has ended or does not exist."""

@@ -46,6 +46,14 @@ class LogLine:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class OutputPiece:
+    """Bytes that a run wrote to `stream`, exactly as they are; a piece ends anywhere."""
+
+    stream: Stream
+    data: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Info:
     """The description of a server.

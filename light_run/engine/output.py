@@ -29,6 +29,7 @@ _NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 PIECE = 1 << 14
 
 _FRAME = struct.Struct(">BxxxL")
+# The header of a record of a spool: stream, milliseconds since the epoch, length.
 RECORD = struct.Struct(">BQL")
 # What a spool may have of headers where its cap is lower, in bytes.
 _LEAST_OVERHEAD = 1 << 20

@@ -190,6 +190,23 @@ def test_lines_come_while_the_run_is_at_work(client: Client) -> None:
     assert texts(client.logs(run.id, follow=True)) == ["first", "second"]
 
 
+def test_output_is_exact_and_comes_as_it_is_written(client: Client) -> None:
+    run = client.submit(BUSYBOX, r"printf '\r1\377'; printf err >&2; sleep 60", **QUICK)
+    coming = client.output(run.id, follow=True)
+    came = b""
+    while len(came) < 6:
+        came += next(coming)
+    assert sorted(came) == sorted(b"\r1\xfferr")
+    assert b"".join(client.output(run.id, stream="stdout")) == b"\r1\xff"
+    client.cancel(run.id)
+    assert b"".join(coming) == b""
+    assert [(each.stream, each.data) for each in client.attach(run.id, stream="stderr")] == [
+        ("stderr", b"err")
+    ]
+    with pytest.raises(errors.RunNotFound):
+        next(client.output("x"))
+
+
 # --- what is refused ------------------------------------------------------------------------------------
 
 
@@ -323,6 +340,16 @@ def test_a_log_is_had_also_where_there_is_no_place_to_follow(start_server: Start
         assert texts(client.logs(run.id, follow=True)) == ["1", "2"]
         client.cancel(blocked.id)
         assert list(lines) == []
+
+
+def test_output_goes_on_where_it_broke(shaky: Client, proxy: Proxy) -> None:
+    script = "for n in $(seq 200); do printf '\\r%d%%' $n; case $n in *50) sleep 0.2;; esac; done"
+    run = shaky.submit(BUSYBOX, script, **QUICK)
+    shaky.close()
+    proxy.cuts = [0, 700, 600]
+    expected = "".join(f"\r{number + 1}%" for number in range(200)).encode()
+    assert b"".join(shaky.output(run.id, follow=True)) == expected
+    assert proxy.cuts == []
 
 
 def test_a_download_goes_on_where_it_broke(shaky: Client, proxy: Proxy, tmp_path: Path) -> None:

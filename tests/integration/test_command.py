@@ -115,7 +115,7 @@ def test_words_output_and_exit_code_are_those_of_the_container(light: Light) -> 
     done = light(
         "run", BUSYBOX, "--", "sh", "-c", 'echo "$0"; echo to stderr >&2; printf unended; exit 7', "a  'b' $c"
     )
-    assert (done.returncode, done.stdout, done.stderr) == (7, b"a  'b' $c\nunended\n", b"to stderr\n")
+    assert (done.returncode, done.stdout, done.stderr) == (7, b"a  'b' $c\nunended", b"to stderr\n")
     assert light("run", BUSYBOX, "echo", "no dashes").stdout == b"no dashes\n"
     assert light("run", "light-run-test/entrypoint:latest").returncode == 0
 
@@ -252,6 +252,22 @@ def test_streams_that_take_nothing(light: Light, redirection: str, code: int, sa
 def test_output_with_nowhere_to_go_ends_the_run(light: Light) -> None:
     ran = light.redirected(">/dev/full", "run", BUSYBOX, "--", "sh", "-c", "echo out; sleep 60")
     assert (ran.returncode, end_of_newest(light.server)) == (125, "cancelled")
+
+
+@pytest.mark.parametrize("how", ["run", "logs"])
+def test_a_progress_bar_moves(light: Light, how: str) -> None:
+    bar = "printf '\\r10%%'; printf '\\377' >&2; sleep 60"
+    if how == "run":
+        command = ["run", BUSYBOX, "--", "sh", "-c", bar]
+    else:
+        command = ["logs", "--follow", light.server.start(entrypoint=bar)]
+    with light.at_work(*command) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(4) == b"\r10%"
+        assert process.stderr.read(1) == b"\xff"
+        light.server.cancel(newest(light.server)["id"])
+        assert process.wait(30) == (130 if how == "run" else 0)
 
 
 def test_a_signal_while_something_else_is_done(light: Light) -> None:

@@ -82,6 +82,36 @@ def test_who_comes_back_to_the_next_server_misses_nothing(tmp_path: Path, how: s
         second.wait_clean()
 
 
+def test_exact_bytes_in_whole_and_in_part(server: Server) -> None:
+    run_id = server.start(
+        entrypoint="printf '\\377\\0\\r1'; sleep 0.2; printf '\\376' >&2; sleep 0.2; printf '\\r2'"
+    )
+    server.wait_done(run_id)
+    path = f"/runs/{run_id}/output"
+    whole = server.get(path)
+    assert (whole.content, whole.headers["Content-Type"]) == (b"\xff\0\r1\xfe\r2", "application/octet-stream")
+    assert server.get(f"{path}?stream=stdout").content == b"\xff\0\r1\r2"
+    assert server.get(f"{path}?stream=stderr").content == b"\xfe"
+    part = server.get(path, headers={"Range": "bytes=3-5"})
+    assert (part.status_code, part.content, part.headers["Content-Range"]) == (206, b"1\xfe\r", "bytes 3-5/7")
+    head = server.request("HEAD", path)
+    assert (head.status_code, head.headers["Content-Length"]) == (200, "7")
+    large = server.run(entrypoint="head -c 3000000 /dev/urandom | tee copy; sync", extract=["copy"])
+    assert server.get(f"/runs/{large['id']}/output").content == server.artifact(large["id"], "copy").content
+
+
+def test_bytes_come_without_a_newline(server: Server) -> None:
+    run_id = server.start(entrypoint="printf 'name? '; sleep 0.3; printf '\\r10%%'; sleep 60")
+    with server.get(f"/runs/{run_id}/output?follow=true", stream=True) as response:
+        coming = response.raw.read_chunked()
+        came = b""
+        while came != b"name? \r10%":
+            came += next(coming)
+        assert server.state(run_id)["status"] == "running"
+        server.cancel(run_id)
+        assert list(coming) == []
+
+
 def test_followers_leave_room_for_others(start_server: StartServer) -> None:
     server = start_server(settings={"LIGHT_RUN_THREADS": "4", "LIGHT_RUN_MAX_FOLLOWERS": "6"})
     run_id = server.start(entrypoint="echo up; sleep 60")

@@ -1,4 +1,4 @@
-"""The route for the output of a run."""
+"""The routes for the output of a run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from light_run.api.openapi import texts
 from light_run.api.openapi.operation import RUN_ID, Json, Operation, header, query, sent
 from light_run.api.responses import log_formats
+from light_run.api.routes.output import FRAMED, RAW
 
 # Fifteen digits.
 _SEQ = {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}
@@ -38,6 +39,64 @@ def operations() -> Iterator[Operation]:
             204: {"description": "The client had the last event already: it need not come again."},
         },
         errors=["not_found", "overloaded"],
+    )
+    yield _output()
+
+
+def _output() -> Operation:
+    buffering = {"X-Accel-Buffering": sent("For nginx: to be passed on as it comes.", enum=["no"])}
+    ended = {
+        "ETag": sent("Of the whole.", pattern='^"[^"]+"$'),
+        "Last-Modified": sent("When the run ended."),
+        "Accept-Ranges": sent("Parts of it may be asked for.", enum=["bytes"]),
+    }
+    once_ended = {name: {**each, "required": False} for name, each in ended.items()}
+    caching = sent("`no-store` until the run has ended.", enum=["no-store", "no-cache"])
+    part = sent("Which bytes, of how many.", pattern=r"^bytes \d+-\d+/\d+$")
+    return Operation(
+        method="get",
+        path="/runs/{run_id}/output",
+        name="getOutput",
+        tag="Runs",
+        summary="Read the exact bytes of the output, also while they come",
+        description="Stdout and stderr in the order of arrival, or one of them. With `follow`, bytes come as they are "
+        "written, also without a newline. `ETag`, and parts by `Range`, are for runs that have ended. "
+        f"With an `Accept` that prefers `{FRAMED}`, each piece has a header of eight bytes, as from Docker's attach: "
+        "1 for stdout or 2 for stderr, three zero bytes, and the length, big-endian; a frame of length 0 comes after "
+        "15 silent seconds.",
+        parameters=[
+            RUN_ID,
+            query("follow", "Go on until the run has ended.", {"type": "boolean", "default": False}),
+            query(
+                "stream",
+                "Only the bytes of this one.",
+                {"type": "string", "enum": ["stdout", "stderr", "both"], "default": "both"},
+            ),
+            query("offset", "Leave out so many bytes at the beginning.", {**_SEQ, "default": 0}),
+            header(
+                "Range", "The part that is wanted, such as `bytes=0-99`; one that is not read is ignored."
+            ),
+            header("If-Range", "An `ETag`: everything, where it has become another."),
+            header("If-None-Match", "`ETag`s: 304, where it is one of them."),
+            header("If-Modified-Since", "A date: 304, where it has not ended since."),
+        ],
+        answers={
+            200: {
+                "description": "The bytes.",
+                "headers": {**buffering, **once_ended, "Cache-Control": caching},
+                "content": {RAW: {}, FRAMED: {}},
+            },
+            206: {
+                "description": "The part that was asked for.",
+                "headers": {**buffering, **ended, "Cache-Control": caching, "Content-Range": part},
+                "content": {RAW: {}},
+            },
+            304: {
+                "description": "The client has it already.",
+                "headers": {**buffering, **once_ended, "Cache-Control": caching},
+            },
+        },
+        errors=["not_found", "overloaded", "range_not_satisfiable"],
     )
 
 

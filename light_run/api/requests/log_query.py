@@ -1,4 +1,4 @@
-"""The query parameters of a log request."""
+"""The query parameters of requests for logs and for output."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from light_run.errors import Fault, InvalidSpec
 from light_run.runs.ports import LinePort
 
 _STREAMS = ("stdout", "stderr")
+_BOTH = "both"
 _TRUTHS = ("true", "false")
 # Not beyond what a file of any size may have of lines.
 _DIGITS = 15
@@ -62,6 +63,25 @@ def query(request: Request) -> LogQuery:
         stream=stream,
         resumed=resumed is not None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class OutputQuery:
+    """A request for the bytes of `stream` (None: both) from `offset` on."""
+
+    follow: bool
+    stream: str | None
+    offset: int
+
+
+def output_query(request: Request) -> OutputQuery:
+    """Parse the query of a request for raw output. Raises `InvalidSpec` with every fault."""
+    given = _Given(request.args.get)
+    follow, stream = given.choice("follow", _TRUTHS), given.choice("stream", (*_STREAMS, _BOTH))
+    offset = given.number("offset", "a whole number of bytes from 0 on")
+    if given.faults:
+        raise InvalidSpec(given.faults)
+    return OutputQuery(follow == "true", None if stream == _BOTH else stream, offset or 0)
 
 
 class _Given:

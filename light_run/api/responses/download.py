@@ -79,7 +79,7 @@ def _sent(file: OpenFile, headers: dict[str, str]) -> Response:
         answer = Response(status=304, headers=headers)
         del answer.headers["Content-Type"]
         return answer
-    part = _range(file, modified)
+    part = asked_range(file.bytes, file.etag, modified)
     start, stop = part or (0, file.bytes)
     if part is not None:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{file.bytes}"
@@ -89,21 +89,24 @@ def _sent(file: OpenFile, headers: dict[str, str]) -> Response:
     return answer
 
 
-def _range(file: OpenFile, modified: datetime) -> tuple[int, int] | None:
-    # The one range that is asked for; None, for everything, also where it is not understood.
+def asked_range(size: int, etag: str, modified: datetime | None) -> tuple[int, int] | None:
+    """Return the one range of `size` bytes that is asked for: its start and its end.
+
+    None is everything, also where the range is not understood. Raises `RequestedRangeNotSatisfiable`.
+    """
     wanted = parse_range_header(request.headers.get("Range"))
     if wanted is None or wanted.units != "bytes" or len(wanted.ranges) != 1:
         return None
     if "If-Range" in request.headers and is_resource_modified(
-        request.environ, etag=file.etag, last_modified=modified, ignore_if_range=False
+        request.environ, etag=etag, last_modified=modified, ignore_if_range=False
     ):
         return None
     begin, end = wanted.ranges[0]
-    # A suffix longer than the file is the whole file.
-    start = max(0, file.bytes + begin) if begin < 0 else begin
-    if start >= file.bytes:
-        raise RequestedRangeNotSatisfiable(file.bytes)
-    return start, file.bytes if end is None else min(end, file.bytes)
+    # A suffix longer than the whole is the whole.
+    start = max(0, size + begin) if begin < 0 else begin
+    if start >= size:
+        raise RequestedRangeNotSatisfiable(size)
+    return start, size if end is None else min(end, size)
 
 
 def _accelerated(file: OpenFile, accel: str, headers: dict[str, str]) -> Response:

@@ -59,16 +59,16 @@ class LogRoutes:
             return no_content()
         with ExitStack() as resources:
             if request.method != "HEAD":
-                follows = asked.follow and not run.ended
-                resources.callback(self._take_place(self._followers if follows else self._readers))
+                resources.callback(self.take_place(follows=asked.follow and not run.ended))
             response = Response(self._stream(run_id, asked), content_type=log_formats.TYPES[asked.form])
             response.headers["Cache-Control"] = "no-store"
             response.headers["X-Accel-Buffering"] = "no"
             response.call_on_close(resources.pop_all().close)
         return response
 
-    def _take_place(self, places: Places) -> Callable[[], None]:
-        owner = bearer.owner()
+    def take_place(self, *, follows: bool) -> Callable[[], None]:
+        """Take a place of those who follow, or who read; returns what gives it back. Raises `Overloaded`."""
+        owner, places = bearer.owner(), self._followers if follows else self._readers
         if not places.take(owner):
             if places is self._readers:
                 raise Overloaded("too many logs are read at the same time; try again", _READ_AGAIN)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from light_run.engine.log_search import LineCount, count_lines, find_line
 from light_run.engine.output import START, Cursor, OutputLine, last_lines, read_log, read_on
+from light_run.engine.raw_output import OutputPiece, OutputReader, output_size, read_output
 from light_run.errors import RunNotFound
 from light_run.runs.model import RunRecord
 from light_run.runs.storage.table import RunTable
@@ -123,6 +124,38 @@ class LogFollowing:
                 if run is None or not follow or self._closed:
                     return
                 if at != begun:
+                    time.sleep(min(_LATEST, self._count / _LOOKS))
+                if not feed.wait(seen, beat):
+                    yield None
+
+    def output_size(self, run_id: str, stream: str | None) -> int:
+        """Return how many bytes a run has written so far to `stream` (None: both)."""
+        return output_size(self._log(run_id), stream)
+
+    def output(self, run_id: str, stream: str | None, start: int, stop: int) -> Iterator[OutputPiece]:
+        """Yield the bytes from `start` up to `stop` of what a run has written to `stream`."""
+        return read_output(self._log(run_id), stream, start, stop)
+
+    def output_pieces(
+        self, run_id: str, *, stream: str | None, start: int, beat: float
+    ) -> Iterator[list[OutputPiece] | None]:
+        """Yield what a run writes to `stream`, from byte `start` on, as it comes, until the run has ended.
+
+        None comes where there was nothing for `beat` seconds.
+        """
+        reader = OutputReader(self._log(run_id), stream, start)
+        with self._joined(run_id) as feed:
+            while True:
+                seen, came, run = feed.version, False, self._find(run_id)
+                # If the run had ended before, what is read from here on is complete.
+                while pieces := reader.read():
+                    came = True
+                    yield pieces
+                    if self._closed:
+                        return
+                if run is None or run.ended or self._closed:
+                    return
+                if came:
                     time.sleep(min(_LATEST, self._count / _LOOKS))
                 if not feed.wait(seen, beat):
                     yield None
