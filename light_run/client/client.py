@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 from light_run.client import download, model, responses
@@ -136,9 +136,13 @@ class Client:
                 self.cancel(run_id)
             raise
 
-    def get(self, run_id: str) -> Run:
-        """Return the current state of a run."""
-        return model.run(self._connection.json("GET", _path(run_id)))
+    def get(self, run_id: str, *, output: Literal["lines", "split"] | None = None) -> Run:
+        """Return the current state of a run.
+
+        With `output` ``split``, it has `stdout` and `stderr` in place of `logs`; None is as the run was submitted.
+        """
+        params = {} if output is None else {"output": output}
+        return model.run(self._connection.json("GET", _path(run_id), params=params))
 
     def wait(self, run_id: str, timeout: float | None = None) -> Run:
         """Wait until a run ends and return it. Raises `StillRunning` if it does not end in `timeout` seconds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -89,7 +90,9 @@ class Run:
 
     `exit_code` is None if the command did not exit by itself, and `error` is a sentence that says why. `logs` are
     the lines so far; lists of runs omit them. `phase` and `progress` describe what a run is doing before it ends.
-    `labels` are those of the request. `state` is the JSON that the server sent.
+    `labels` are those of the request.
+    `stdout` and `stderr` are the exact bytes, in place of `logs`, if `output` is ``split``. `state` is the
+    JSON that the server sent.
     """
 
     id: str
@@ -101,6 +104,8 @@ class Run:
     reason: str | None = None
     error: str | None = None
     logs: tuple[str, ...] = field(default=(), repr=False)
+    stdout: bytes | None = field(default=None, repr=False)
+    stderr: bytes | None = field(default=None, repr=False)
     logs_truncated: bool = False
     artifacts: tuple[Artifact, ...] = ()
     extracted: tuple[Extracted, ...] = ()
@@ -173,6 +178,8 @@ def _run(state: Mapping[str, Any]) -> Run:
         reason=state.get("reason"),
         error=state.get("error"),
         logs=tuple(state.get("logs", ())),
+        stdout=_output(state.get("stdout")),
+        stderr=_output(state.get("stderr")),
         logs_truncated=bool(state.get("logsTruncated")),
         artifacts=tuple(artifact(each) for each in state.get("artifacts", ())),
         extracted=tuple(_extracted(each) for each in state.get("extracted", ())),
@@ -183,6 +190,12 @@ def _run(state: Mapping[str, Any]) -> Run:
         labels=dict(state.get("labels", {})),
         state=state,
     )
+
+
+def _output(found: Any) -> bytes | None:
+    if isinstance(found, Mapping):
+        return base64.b64decode(found["content"])
+    return None if found is None else str(found).encode()
 
 
 def _info(found: Mapping[str, Any]) -> Info:

@@ -25,7 +25,7 @@ class Options(TypedDict, total=False):
     `registry_auth` has ``username`` and ``password``, or ``token``, for the pull of the image. `labels` mark the run,
     and lists of runs can be filtered by them. The final state is POSTed to `callback_url` and signed with
     `callback_secret`. `progress` is called with the size of each chunk in bytes before it is sent; an exception it
-    raises aborts the request.
+    raises aborts the request. With `output` ``split``, the state has `stdout` and `stderr` in place of `logs`.
     """
 
     files: Files | None
@@ -45,6 +45,7 @@ class Options(TypedDict, total=False):
     labels: Mapping[str, str] | None
     user: str | None
     registry_auth: Mapping[str, str] | None
+    output: Literal["lines", "split"] | None
     callback_url: str | None
     callback_secret: str | None
     progress: Progress
@@ -84,6 +85,7 @@ _FIELDS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("labels", "labels", dict),
     ("user", "user", str),
     ("registry_auth", "registryAuth", dict),
+    ("output", "output", str),
     ("callback_url", "callbackUrl", str),
     ("callback_secret", "callbackSecret", str),
     ("stdin", "stdin", text),

@@ -79,6 +79,15 @@ def read_output(path: Path, stream: str | None, start: int, stop: int) -> Iterat
                 left -= len(piece.data)
 
 
+def read_blocks(path: Path, stream: str, stop: int) -> Iterator[bytes]:
+    """Yield the first `stop` bytes of one stream in the spool at `path`, in blocks of some 64 KiB."""
+    reader, left = OutputReader(path, stream), stop
+    while left > 0 and (pieces := reader.read()):
+        block = b"".join(piece.data for piece in pieces)[:left]
+        left -= len(block)
+        yield block
+
+
 def _spans(file: BinaryIO, offset: int) -> Iterator[tuple[int, int, int]]:
     # The stream of each whole record behind `offset`, where its bytes begin, and how many there are.
     end = os.fstat(file.fileno()).st_size

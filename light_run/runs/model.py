@@ -97,8 +97,9 @@ class RunRecord:
     """One run at one moment; a change makes a new one. Times are UTC.
 
     `started_at` is when it left the queue. `duration_ms` runs from there to the end of its extraction.
-    `phase` and `progress` are None once it has ended, `paused_at` while it is not paused. A finished run holds neither
-    its spec nor its output: ten thousand of them stay in memory.
+    `phase` and `progress` are None once it has ended, `paused_at` while it is not paused. `split_output` has its output
+    shown by stream, and not as lines. A finished run holds neither its spec nor its output: ten thousand of them stay
+    in memory.
     """
 
     id: str
@@ -124,6 +125,7 @@ class RunRecord:
     parked: bool = False
     callback: CallbackState | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    split_output: bool = False
 
     @property
     def ended(self) -> bool:
@@ -149,6 +151,7 @@ class RunRequest:
     owner: str | None = None
     max_runs: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    split_output: bool = False
 
 
 def advance(run: RunRecord, status: Status, **changes: Any) -> RunRecord:
@@ -168,6 +171,7 @@ def accept(request: RunRequest, run_id: str, *, at: datetime) -> RunRecord:
         owner=request.owner,
         callback=None if request.callback_url is None else CallbackState(),
         labels=request.labels,
+        split_output=request.split_output,
     )
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 from light_run.engine.spec import ExtractResult, Progress, RunArtifact, RunTimings, RunUsage
 from light_run.runs.model import CallbackState, RunRecord, Status
 from light_run.runs.ports import LinePort
+from light_run.runs.split_output import split_fields
 
 # Characters of log a chunk carries: few enough to stay small, enough to be quick.
 CHUNK = 1 << 16
@@ -64,6 +66,13 @@ def stream_state(run: RunRecord, lines: Iterable[LinePort], *, callback: bool = 
             separator = ""
         separator = ", "
     yield pending + b"]}"
+
+
+def stream_split_state(run: RunRecord, log: Path, *, callback: bool = True) -> Iterator[bytes]:
+    """The whole run state of `run` as JSON in UTF-8, with ``stdout`` and ``stderr`` from the spool at `log`."""
+    yield _encode(json.dumps(run_state(run, callback=callback), ensure_ascii=False)[:-1] + ", ")
+    yield from split_fields(log, ended=run.ended)
+    yield b"}"
 
 
 def server_timing(run: RunRecord) -> str:

@@ -275,6 +275,10 @@ class RunService:
         """The lines a run has written so far; see `LogFollowing.lines`."""
         return self.following.lines(run_id)
 
+    def state(self, run: RunRecord, *, split: bool) -> Iterator[bytes]:
+        """The state of `run` as JSON, with its output; see `RunRegistry.state`."""
+        return self.registry.state(run, split=split)
+
     def health(self) -> HealthPort:
         """What the engine is like now."""
         return self.runner.health()

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import requests
 
+from light_run import Client
 from tests.integration.conftest import StartServer
-from tests.support.engine import touch_in
+from tests.support.engine import BUSYBOX, touch_in
 from tests.support.follow import EVENTS, Event, arriving, events, following, never_reading, objects, was_reset
 from tests.support.poll import eventually
+from tests.support.receiver import Receiver
 from tests.support.server import Server, running_server
 
 # Lines of either stream, in steps, so that a server may go between any two. Some wait until the first server is away,
@@ -98,6 +100,26 @@ def test_exact_bytes_in_whole_and_in_part(server: Server) -> None:
     assert (head.status_code, head.headers["Content-Length"]) == (200, "7")
     large = server.run(entrypoint="head -c 3000000 /dev/urandom | tee copy; sync", extract=["copy"])
     assert server.get(f"/runs/{large['id']}/output").content == server.artifact(large["id"], "copy").content
+
+
+def test_output_by_stream(server: Server, receiver: Receiver) -> None:
+    asked = {"entrypoint": r"printf 'ä\r\nb'; printf '\0\377' >&2", "output": "split", "network": "none"}
+    state = server.run(**asked, callbackUrl=receiver.url)
+    expected = {"stdout": "ä\r\nb", "stderr": {"content": "AP8=", "encoding": "base64"}}
+    (request,) = receiver.wait()
+    later, lines = (server.get(f"/runs/{state['id']}{query}").json() for query in ("", "?output=lines"))
+    for each in (state, later, request.json()):
+        assert {name: each[name] for name in expected} == expected
+        assert "logs" not in each
+    assert lines["logs"] == ["ä\r", "b", "\0\ufffd"]
+    assert not set(expected) & set(lines)
+    plain = server.run(entrypoint="echo x")
+    assert server.get(f"/runs/{plain['id']}?output=split").json()["stdout"] == "x\n"
+    with Client(server.url, server.token) as client:
+        run = client.run(BUSYBOX, r"printf '\377'; printf ä >&2", output="split", network="none")
+        assert (run.stdout, run.stderr, run.logs) == (b"\xff", "ä".encode(), ())
+        assert client.get(run.id, output="lines").stdout is None
+        assert client.get(plain["id"], output="split").stdout == b"x\n"
 
 
 def test_bytes_come_without_a_newline(server: Server) -> None:

@@ -115,6 +115,7 @@ def _request(policy: Policy) -> Schema:
         "stepTimeout": policy.step_timeout,
         "workdir": "/app",
         "detached": False,
+        "output": "lines",
         "pull": policy.pull,
     }
     _say(schema, words.FIELDS, defaults)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from light_run.api.openapi import callback, schemas, texts
 from light_run.api.openapi.operation import RUN_ID, Operation, answer, header, links, query, sent
 from light_run.api.requests.labels import FILTER_SCHEMA
+from light_run.api.requests.schema import OUTPUTS
 from light_run.api.routes.runs import MOST_LISTED, MOST_WAIT
 from light_run.runs.model import Status
 
@@ -144,6 +145,11 @@ def _looking() -> Iterator[Operation]:
             RUN_ID,
             query(
                 "wait", "Seconds.", {"type": "number", "minimum": 0, "maximum": int(MOST_WAIT), "default": 0}
+            ),
+            query(
+                "output",
+                "How the state has the output. Left out: as `output` of the request says.",
+                {"type": "string", "enum": list(OUTPUTS)},
             ),
         ],
         answers={200: answer("Its state.", schemas.RunStateSchema, texts.STATE)},

@@ -14,6 +14,21 @@ Json = dict[str, Any]
 
 # A UUID, or LIGHT_RUN_ID_PREFIX and 12 characters.
 _RUN_ID: Json = {"pattern": "^[a-z0-9-]{1,64}$"}
+# Text, or bytes that are no UTF-8.
+_STREAM: Json = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "object",
+            "properties": {
+                "content": {"type": "string", "contentEncoding": "base64"},
+                "encoding": {"type": "string", "enum": ["base64"]},
+            },
+            "required": ["content", "encoding"],
+            "additionalProperties": False,
+        },
+    ]
+}
 _TIME: Json = {"format": "date-time", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.]\d{3}Z$"}
 
 
@@ -280,4 +295,8 @@ class RunSummarySchema(ResponseSchema):
 class RunStateSchema(RunSummarySchema):
     """A run with its output."""
 
-    logs = _list(fields.String(), "The lines of stdout and stderr, as they came.", required=True)
+    logs = fields.List(
+        fields.String(), metadata={"description": "The lines of stdout and stderr, as they came."}
+    )
+    stdout = fields.Raw(metadata={"description": "In place of `logs`, with `output` `split`.", **_STREAM})
+    stderr = fields.Raw(metadata={"description": "In place of `logs`, with `output` `split`.", **_STREAM})

@@ -24,6 +24,7 @@ FIELDS = {
     "extract": "Paths in the container to keep as artifacts, absolute or relative to `workdir`. `*`, `?` and `[...]` "
     "match within a name, `**` any number of folders.",
     "detached": "Answer when the run is accepted, not when it has ended.",
+    "output": "How the state has the output: `logs`, its lines, or `split`, in place of them `stdout` and `stderr`.",
     "callbackUrl": "Where the final state is POSTed to.",
     "callbackSecret": "Signs the callback.",
     "limits": "At most what the server allows.",

@@ -37,6 +37,8 @@ from light_run.runs.callbacks.targets import TargetRefused, parse
 # quarter of its stack's limit of 8 MiB for arguments and environment; the image and the engine add some of their own.
 _LONGEST_VARIABLE = 128 * 1024 - 1
 _LONGEST_EXEC = 3 * MIB // 2
+# How the state of a run has its output.
+LINES, SPLIT = OUTPUTS = ("lines", "split")
 # A NUL and a pointer.
 _EACH_VARIABLE = 9
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -145,6 +147,7 @@ def run_schema(policy: Policy) -> Schema:
             "env": Env(),
             "extract": TextList(Text(_no_parent, most=1024, schema={"not": _PARENT}), most=20),
             "detached": Boolean(),
+            "output": Choice(*OUTPUTS),
             "callbackUrl": Text(_web_address, most=2048, schema=_WEB_ADDRESS),
             "callbackSecret": Text(least=16, most=200),
             "limits": Nested(limits()),

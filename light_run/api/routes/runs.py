@@ -16,6 +16,7 @@ from light_run.api.requests import body, multipart, schema
 from light_run.api.requests.controls import stop_of, stop_schema
 from light_run.api.requests.labels import label_filters
 from light_run.api.requests.policy import Policy
+from light_run.api.requests.schema import SPLIT
 from light_run.api.responses.json import error_response, json_response, no_content, streamed_json
 from light_run.api.responses.request_log import RUN
 from light_run.engine.references import is_id
@@ -29,7 +30,7 @@ from light_run.errors import (
 )
 from light_run.runs.fairness import Places
 from light_run.runs.model import RunRecord, RunRequest, Status
-from light_run.runs.presentation import run_state, server_timing, stream_state
+from light_run.runs.presentation import run_state, server_timing
 from light_run.runs.service import RunService
 
 MOST_LISTED = 1000
@@ -105,7 +106,7 @@ class RunRoutes:
             except RunNotFound:
                 # It was withdrawn from the queue.
                 raise Overloaded("the server is stopping; send the request again", retry_after=5) from None
-        response = self._state(run)
+        response = self._state(run, split=run.split_output)
         response.headers["Server-Timing"] = server_timing(run)
         return response
 
@@ -130,13 +131,14 @@ class RunRoutes:
     def state(self, run_id: str) -> Response:
         """``GET /runs/ID``, at once or when the run has ended or the time of ``?wait=`` is over."""
         request.environ[RUN] = run_id
-        wait = _wait_query()
+        wait, output = _wait_query(), _output_query()
+        run = self._service.get(run_id)
         if wait:
             with self._waiters.reserve(bearer.owner()) as taken:
                 # Without a place to wait, the current state is the response.
                 if taken:
-                    return self._state(self._service.wait(run_id, wait))
-        return self._state(self._service.get(run_id))
+                    run = self._service.wait(run_id, wait)
+        return self._state(run, split=run.split_output if output is None else output == SPLIT)
 
     def cancel(self, run_id: str) -> Response:
         """``POST /runs/ID/cancel``."""
@@ -228,10 +230,11 @@ class RunRoutes:
             owner=asking.name,
             max_runs=asking.max_runs,
             labels=loaded.get("labels", {}),
+            split_output=loaded.get("output") == SPLIT,
         )
 
-    def _state(self, run: RunRecord) -> Response:
-        return streamed_json(stream_state(run, self._service.log_lines(run.id)))
+    def _state(self, run: RunRecord, *, split: bool) -> Response:
+        return streamed_json(self._service.state(run, split=split))
 
 
 def _accepted(run: RunRecord) -> Response:
@@ -271,6 +274,13 @@ def _wait_query() -> float:
     if not 0 <= wait <= MOST_WAIT:
         raise _fault("wait", "out_of_range", f"wait must be a number of seconds from 0 to {MOST_WAIT:g}")
     return wait
+
+
+def _output_query() -> str | None:
+    given = request.args.get("output")
+    if given not in (None, *schema.OUTPUTS):
+        raise _fault("output", "invalid_value", f"output must be one of {', '.join(schema.OUTPUTS)}")
+    return given
 
 
 def _is_digits(text: str) -> bool:

@@ -46,6 +46,7 @@ def encode_run(run: RunRecord) -> str:
             "usage": {"oom_kills": run.usage.oom_kills},
             "logs_truncated": run.logs_truncated,
             "parked": run.parked,
+            **({"split_output": True} if run.split_output else {}),
             **({} if run.paused_at is None else {"paused_at": _moment(run.paused_at)}),
             **({"labels": dict(run.labels)} if run.labels else {}),
         }

@@ -22,7 +22,7 @@ from light_run.runs.callbacks.schedule import DEFAULT, Schedule
 from light_run.runs.logs.following import LogFollowing
 from light_run.runs.metrics import RunMetrics
 from light_run.runs.model import CallbackState, Delivery, RunRecord, Status, end
-from light_run.runs.presentation import progress_fields, stream_state
+from light_run.runs.presentation import progress_fields, stream_split_state, stream_state
 from light_run.runs.storage import retention
 from light_run.runs.storage.entries import IdempotencyKey, JournalEntry, JournalStep
 from light_run.runs.storage.journal import Journal
@@ -198,6 +198,12 @@ class RunRegistry:
         for run_id in self.store.ended_beyond(self._retention.count):
             self._expire(run_id)
 
+    def state(self, run: RunRecord, *, split: bool, callback: bool = True) -> Iterator[bytes]:
+        """Return the state of `run` as JSON with its output, as lines or `split` by stream; see `run_state`."""
+        if split:
+            return stream_split_state(run, self._log(run.id), callback=callback)
+        return stream_state(run, read_log(self._log(run.id), ended=run.ended), callback=callback)
+
     def cancelling(self, run_id: str) -> None:
         """Record that the run is to be cancelled, if need be by the next server."""
         self._journal.cancelling(self.store.get(run_id))
@@ -334,7 +340,7 @@ class RunRegistry:
         return None
 
     def _body(self, run: RunRecord) -> Iterator[bytes]:
-        return stream_state(run, read_log(self._log(run.id)), callback=False)
+        return self.state(run, split=run.split_output, callback=False)
 
     def _lost_artifacts(self, run_id: str, state: CallbackState) -> None:
         self._metrics.callback_tried(state.state)

@@ -162,6 +162,7 @@ def test_every_option_has_its_field() -> None:
         "labels": {"team": "search"},
         "user": "1000",
         "registry_auth": {"token": "t"},
+        "output": "split",
         "callback_url": "http://x/",
         "callback_secret": "x" * 16,
     }

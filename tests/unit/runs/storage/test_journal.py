@@ -42,6 +42,7 @@ FULL = RunRecord(
     parked=True,
     callback=CALLBACK,
     labels={"team": "grün"},
+    split_output=True,
 )
 SPEC = RunSpec(
     image="alpine",
