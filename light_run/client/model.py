@@ -86,7 +86,8 @@ class Info:
 class Run:
     """The state of a run at one moment. Times are UTC, `timings` are milliseconds for each step.
 
-    `usage` has counts such as ``oomKills``.
+    `usage` has ``cpuMs``, ``memoryPeakBytes``, ``diskBytes`` and ``oomKills``, as far as they are known. `signal` is
+    the name of the one that killed the command.
 
     `exit_code` is None if the command did not exit by itself, and `error` is a sentence that says why. `logs` are
     the lines so far; lists of runs omit them. `phase` and `progress` describe what a run is doing before it ends.
@@ -101,6 +102,7 @@ class Run:
     finished_at: datetime | None = None
     exit_code: int | None = None
     duration_ms: int | None = None
+    signal: str | None = None
     reason: str | None = None
     error: str | None = None
     logs: tuple[str, ...] = field(default=(), repr=False)
@@ -175,6 +177,7 @@ def _run(state: Mapping[str, Any]) -> Run:
         finished_at=_moment(state["finishedAt"]) if "finishedAt" in state else None,
         exit_code=state.get("exitCode"),
         duration_ms=state.get("durationMs"),
+        signal=state.get("signal"),
         reason=state.get("reason"),
         error=state.get("error"),
         logs=tuple(state.get("logs", ())),

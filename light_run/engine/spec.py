@@ -239,17 +239,22 @@ class RunTimings:
 class RunUsage:
     """What a run has used, as far as the engine and the kernel say so; None is unknown.
 
-    `oom_kills` processes, at least, were killed at the memory limit.
+    `cpu_ms` is CPU time in milliseconds, `memory_peak_bytes` the most memory at any moment, with cached files.
+    `oom_kills` processes, at least, were killed at the memory limit. `disk_bytes`, at least, were taken on the disk.
     """
 
+    cpu_ms: int | None = None
+    memory_peak_bytes: int | None = None
     oom_kills: int | None = None
+    disk_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
     """How a run ended.
 
-    `exit_code` is None where no container ran to an end. `error` is one sentence where the run did not
+    `exit_code` is None where no container ran to an end. `signal` is the name of the one that killed the command, as
+    the exit code says. `error` is one sentence where the run did not
     simply exit by itself with 0. `started_at` (UTC) is when the container started, None where none did;
     `duration` is in seconds. `logs` are the lines of stdout and stderr as they came, at most the runner's
     cap; empty where the caller gave a log file of its own.
@@ -267,6 +272,7 @@ class RunResult:
     logs: tuple[str, ...] = ()
     logs_truncated: bool = False
     parked: bool = False
+    signal: str | None = None
 
     @property
     def succeeded(self) -> bool:

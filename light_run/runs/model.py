@@ -126,6 +126,7 @@ class RunRecord:
     callback: CallbackState | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     split_output: bool = False
+    signal: str | None = None
 
     @property
     def ended(self) -> bool:
@@ -210,6 +211,7 @@ def end(run: RunRecord, result: RunResult, *, elapsed: float, stop: Stop | None 
         usage=result.usage,
         logs_truncated=result.logs_truncated,
         parked=result.parked,
+        signal=result.signal,
     )
 
 

@@ -15,7 +15,7 @@ from light_run.runs.split_output import split_fields
 
 # Characters of log a chunk carries: few enough to stay small, enough to be quick.
 CHUNK = 1 << 16
-_TOLD = frozenset({"status", "reason", "exitCode", "durationMs", "timings", "usage"})
+_TOLD = frozenset({"status", "reason", "exitCode", "signal", "durationMs", "timings", "usage"})
 
 
 def timestamp(moment: datetime) -> str:
@@ -39,6 +39,7 @@ def run_state(run: RunRecord, *, callback: bool = True) -> dict[str, Any]:
         "startedAt": timestamp(run.started_at or run.created_at),
         "finishedAt": run.finished_at and timestamp(run.finished_at),
         "exitCode": run.exit_code,
+        "signal": run.signal,
         "durationMs": run.duration_ms,
         "artifacts": [_artifact(artifact) for artifact in run.artifacts] or None,
         "error": run.error,
@@ -148,7 +149,12 @@ def _timings(queued_ms: float, timings: RunTimings) -> dict[str, float]:
 
 
 def _usage(usage: RunUsage) -> dict[str, int]:
-    found = {"oomKills": usage.oom_kills}
+    found = {
+        "cpuMs": usage.cpu_ms,
+        "memoryPeakBytes": usage.memory_peak_bytes,
+        "oomKills": usage.oom_kills,
+        "diskBytes": usage.disk_bytes,
+    }
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -10,6 +10,8 @@ UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
 _VOLATILE = (
+    # What a run has used is known where its cgroup could be read in time.
+    (re.compile(r'"usage": \{[^}]*\}, '), ""),
     (re.compile(UUID), "<id>"),
     (re.compile(TIME), "<time>"),
     (re.compile(r'("[a-zA-Z]+Ms": )\d+(\.\d+)?'), r"\1<ms>"),
@@ -34,7 +36,7 @@ def value(raw: str) -> Any:
 
 def _value(found: Any) -> Any:
     if isinstance(found, dict):
-        return {name: _field(name, item) for name, item in found.items()}
+        return {name: _field(name, item) for name, item in found.items() if name != "usage"}
     if isinstance(found, list):
         return [_value(item) for item in found]
     return text(found) if isinstance(found, str) else found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from light_run.client import Client
@@ -90,14 +92,14 @@ def test_a_child_without_memory_is_seen_where_the_command_goes_on(
         callbackUrl=f"{receiver.url}/",
     )
     assert (state["status"], state["reason"], state["exitCode"]) == ("succeeded", "exit", 0), state
-    assert state["usage"] == {"oomKills": 1}
+    assert state["usage"]["oomKills"] == 1
     assert "error" not in state
     (request,) = receiver.wait()
-    assert request.json()["usage"] == {"oomKills": 1}
+    assert request.json()["usage"]["oomKills"] == 1
     with Client(server.url, token=server.token) as client:
-        assert client.get(state["id"]).usage == {"oomKills": 1}
+        assert client.get(state["id"]).usage["oomKills"] == 1
     server.stop()
-    assert start_server().state(state["id"])["usage"] == {"oomKills": 1}
+    assert start_server().state(state["id"])["usage"] == state["usage"]
 
 
 def test_a_child_that_was_killed_under_an_earlier_server(start_server: StartServer) -> None:
@@ -107,12 +109,39 @@ def test_a_child_that_was_killed_under_an_earlier_server(start_server: StartServ
     eventually(lambda: "up" in server.state(run_id)["logs"], "the child is gone")
     server.kill()
     state = start_server().wait_done(run_id)
-    assert (state["status"], state["usage"]) == ("succeeded", {"oomKills": 1}), state
+    assert (state["status"], state["usage"]["oomKills"]) == ("succeeded", 1), state
+
+
+def test_what_a_run_has_used(server: Server) -> None:
+    def measured() -> dict[str, Any] | None:
+        # The cgroup is gone soon: a busy machine may be too late for it.
+        state = server.run(
+            entrypoint="i=0; while [ $i -lt 60000 ]; do i=$((i + 1)); done; dd if=/dev/zero of=f bs=1M count=8; kill $$"
+        )
+        return state if {"cpuMs", "memoryPeakBytes"} <= state["usage"].keys() else None
+
+    state = eventually(measured, "the kernel's count was read in time")
+    assert state is not None
+    usage = state["usage"]
+    assert 10 <= usage["cpuMs"] <= state["durationMs"] * 1.2 + 100, state
+    assert 1 << 18 <= usage["memoryPeakBytes"] <= 512 << 20, state
+    assert 8 << 20 <= usage["diskBytes"] <= 9 << 20, state
+    assert (state["signal"], state["exitCode"], state["reason"]) == ("SIGTERM", 143, "exit")
+    with Client(server.url, token=server.token) as client:
+        run = client.get(state["id"])
+        assert (run.signal, run.usage) == ("SIGTERM", usage)
+
+
+def test_the_signal_that_killed_a_command(server: Server) -> None:
+    assert server.run(entrypoint="sleep 60", timeout=200)["signal"] == "SIGKILL"
+    assert server.run(entrypoint="sh -c 'kill -SEGV $$'; exit $?")["signal"] == "SIGSEGV"
+    for code in (0, 1, 126, 127, 128, 255):
+        assert "signal" not in server.run(entrypoint=f"exit {code}")
 
 
 def test_what_is_not_known_of_the_usage_is_left_out(server: Server) -> None:
-    assert "usage" not in server.run(entrypoint="true")
-    assert server.run(entrypoint="tail /dev/zero", limits={"memory": "32m"})["usage"] == {"oomKills": 1}
+    assert "oomKills" not in server.run(entrypoint="true")["usage"]
+    assert server.run(entrypoint="tail /dev/zero", limits={"memory": "32m"})["usage"]["oomKills"] == 1
 
 
 def test_a_kill_from_inside_is_no_out_of_memory(server: Server) -> None:

@@ -21,6 +21,7 @@ MAY_BE_THERE = {
         "reason",
         "extracted",
         "timings",
+        "usage",
         "logsTruncated",
         "parked",
         "createdAt",

@@ -223,6 +223,9 @@ class TimingsSchema(ResponseSchema):
 class UsageSchema(ResponseSchema):
     """What the run has used; what cannot be known is left out."""
 
+    cpuMs = _count("CPU time.", required=False)
+    memoryPeakBytes = _count("The most memory at any moment, with cached files.", required=False)
+    diskBytes = _count("So much of the disk, at least, its files took.", required=False)
     oomKills = _count(
         "So many of its processes, at least, were killed at the memory limit.", required=False, least=1
     )
@@ -271,6 +274,11 @@ class RunSummarySchema(ResponseSchema):
     phase = _choice("What it is doing, while it is `running`.", Phase, required=False)
     progress = _part(ProgressSchema, "How far that is, while it is pulling or building.")
     exitCode = _count("Of the command, where it ran to an end by itself.", required=False, least=None)
+    signal = _text(
+        "The signal that killed the command, as its exit code says.",
+        required=False,
+        schema={"pattern": "^SIG[A-Z0-9]+$"},
+    )
     durationMs = _count("From `startedAt` to `finishedAt`.", required=False)
     artifacts = _list(ArtifactSchema, "What was kept.")
     error = _text("One sentence, where it did not simply exit by itself.", required=False)

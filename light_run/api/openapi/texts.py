@@ -98,6 +98,7 @@ SUMMARY = {
     "reason": "exit",
     "extracted": [{"path": "greetings.txt", "status": "ok", "bytes": 24}],
     "timings": {"queuedMs": 0.4, "imageMs": 1.5, "startMs": 11.2, "runMs": 35.6, "extractMs": 2.3},
+    "usage": {"cpuMs": 41, "memoryPeakBytes": 3813376, "diskBytes": 16384},
     "parked": True,
     "labels": {"team": "search"},
 }

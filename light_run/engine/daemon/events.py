@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
+from light_run.engine.daemon.accounting import Accounting
 from light_run.engine.daemon.memory import MemoryEvents
 from light_run.engine.daemon.stream import EngineStream
 from light_run.errors import EngineError, EngineUnavailable
@@ -35,13 +36,14 @@ _REPLAY_SECONDS = 60
 class PendingExit:
     """The exit of one container, known or still to come; poll `fileno()`, which becomes readable once it is known.
 
-    `memory` is closed with it.
+    `memory` and `accounting` are closed with it.
     """
 
     def __init__(
-        self, inspect_code: Callable[[], int], discard: Callable[[PendingExit], None], memory: MemoryEvents
+        self, container: str, inspect_code: Callable[[], int], discard: Callable[[PendingExit], None]
     ) -> None:
-        self.memory = memory
+        self.memory = MemoryEvents(container)
+        self.accounting = Accounting(container)
         self._inspect_code = inspect_code
         self._discard = discard
         self._lock = threading.Lock()
@@ -91,6 +93,7 @@ class PendingExit:
         """Stop waiting."""
         self._discard(self)
         self.memory.close()
+        self.accounting.close()
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -120,9 +123,9 @@ class ExitEvents:
     def watch(self, container: str) -> PendingExit:
         """Wait for the exit of `container`, which may not be started yet. Raises EngineError."""
         pending = PendingExit(
+            container,
             lambda: self._inspect_code(container),
             lambda pending: self._discard(container, pending),
-            MemoryEvents(container),
         )
         try:
             self._register(container, pending)

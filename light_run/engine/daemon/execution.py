@@ -133,6 +133,9 @@ class Execution:
             self._exit.memory.open()
             if (memory := self._exit.memory.poll) is not None:
                 poll.register(*memory)
+            self._exit.accounting.open()
+            if (accounting := self._exit.accounting.poll) is not None:
+                poll.register(*accounting)
             self._send()
             if self._sending():
                 self._await_room(poll)
@@ -153,6 +156,11 @@ class Execution:
 
     def _step(self, poll: select.poll, requests: int) -> None:
         events = dict(poll.poll(self._patience()))
+        accounting = self._exit.accounting.poll
+        if accounting is not None and accounting[0] in events:
+            # First of all: the cgroup goes away at any moment.
+            self._exit.accounting.look()
+            poll.unregister(accounting[0])
         memory = self._exit.memory.poll
         if memory is not None and memory[0] in events and not self._exit.memory.look():
             poll.unregister(memory[0])

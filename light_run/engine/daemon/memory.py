@@ -104,14 +104,24 @@ class MemoryEvents:
 
 
 def _candidates(container: str) -> Iterator[Path]:
+    name = _UNIFIED if is_unified() else "memory.oom_control"
+    return (folder / name for folder in cgroup_folders(container, "memory"))
+
+
+def is_unified() -> bool:
+    """Return True for cgroup v2, where all controllers share one hierarchy."""
+    return (_CGROUPS / "cgroup.controllers").exists()
+
+
+def cgroup_folders(container: str, controller: str) -> Iterator[Path]:
+    """Yield where a container's cgroup of `controller` may be on this machine; the controller counts with v1 only."""
     if not _ID.fullmatch(container):
         return
-    unified = (_CGROUPS / "cgroup.controllers").exists()
-    root, name = (_CGROUPS, _UNIFIED) if unified else (_CGROUPS / "memory", "memory.oom_control")
+    root = _CGROUPS if is_unified() else _CGROUPS / controller
     user = os.getuid()
     # Of Docker and Podman, with the cgroup driver cgroupfs or systemd, the last for an ordinary user.
     for prefix, parent in (("docker", "docker"), ("libpod", "libpod_parent")):
-        yield root / parent / (container if prefix == "docker" else f"{prefix}-{container}") / name
+        yield root / parent / (container if prefix == "docker" else f"{prefix}-{container}")
         scope = f"{prefix}-{container}.scope"
-        yield root / ("system.slice" if prefix == "docker" else "machine.slice") / scope / name
-        yield root / f"user.slice/user-{user}.slice/user@{user}.service/user.slice" / scope / name
+        yield root / ("system.slice" if prefix == "docker" else "machine.slice") / scope
+        yield root / f"user.slice/user-{user}.slice/user@{user}.service/user.slice" / scope

@@ -52,6 +52,18 @@ esac
 """
 
 
+# Of a command that was killed by signal n, shells and inits give this and n as the exit code.
+_KILLED = 128
+
+
+def signal_of(code: int) -> str | None:
+    """Return the name of the signal that an exit code tells of, None where it tells of none."""
+    try:
+        return Signals(code - _KILLED).name if code > _KILLED else None
+    except ValueError:
+        return None
+
+
 def send_signal(engine: Engine, container: str, signal: str) -> None:
     """Send the program in `container` a signal, such as ``SIGTERM``; a container that has ended is fine.
 

@@ -210,6 +210,7 @@ class Launch:
             return None
         own.container, own.streams, own.was_parked = parked.container, parked.streams, True
         own.parked = own.mounted = parked.workspace
+        own.streams.exit.accounting.begin()
         if parked.workspace is not None:
             own.staged.move_into(parked.workspace)
         else:
@@ -250,9 +251,11 @@ class Launch:
             raise StartFailed(f"image {spec.image!r} cannot be started: {error}") from error
 
     def _listen_and_start(self, container: str) -> None:
-        self._own.reconnect(Streams.before_start(self._engine, container))
+        streams = self._own.reconnect(Streams.before_start(self._engine, container))
         self._stop.check_start()
         self._engine.start(container)
+        # At once: a short command has ended in a few milliseconds.
+        streams.exit.accounting.open()
 
     def _put_files(self, image: Image, container: str, *, hosts: bool) -> None:
         workdir = container_path("/", self._spec.workdir)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,12 +20,15 @@ from light_run.engine.daemon.execution import (
     unattended_exit,
     with_cause,
 )
+from light_run.engine.daemon.signals import signal_of
 from light_run.engine.files.collect import Collector
+from light_run.engine.files.disk_usage import disk_usage
 from light_run.engine.files.extract import ArtifactFolder
 from light_run.engine.files.workspace import Workspace
 from light_run.engine.output import Demultiplexer, LogWriter
 from light_run.engine.run.launch import Launch, RunnerContext, RunResources, prepare_image
 from light_run.engine.run.stopwatch import Stopwatch
+from light_run.engine.sandbox.disk import WatchedDisk
 from light_run.engine.spec import Observer, Phase, Reason, RunResult, RunSpec, RunUsage
 from light_run.engine.stop import Detached, StopRequest
 from light_run.engine.upkeep.leftovers import Leftover
@@ -86,6 +90,7 @@ class Supervisor:
         self._ended: float | None = None
         self._truncated = False
         self._oom_kills = 0
+        self._disk_bytes: int | None = None
 
     def run(self) -> RunResult:
         """Live the run; the observer has its result before the container is removed, the caller after."""
@@ -204,8 +209,9 @@ class Supervisor:
         container, streams = self._own.taken
         execution = Execution(self._engine, container, streams, log=log, deadline=deadline, stop=self._stop)
         try:
-            with self._context.disk.watching(container, self._own.mounted, self._stop):
+            with self._context.disk.watching(container, self._own.mounted, self._stop) as watched:
                 ended = execution.run(stdin, self._delivered)
+            self._note_disk(watched)
             return with_cause(self._engine, container, ended)
         except ContainerGone:
             # Killed through the engine: by a server before this one, it may be.
@@ -224,7 +230,25 @@ class Supervisor:
     def _usage(self) -> RunUsage:
         # Of a kill in the last moment the engine may tell after the exit.
         self._note_memory()
-        return RunUsage(oom_kills=self._oom_kills or None)
+        accounting = None if self._own.streams is None else self._own.streams.exit.accounting
+        cpu = None if accounting is None else accounting.cpu_ms
+        return RunUsage(
+            cpu_ms=None if cpu is None else round(max(0.0, cpu)),
+            memory_peak_bytes=None if accounting is None else accounting.memory_peak_bytes,
+            oom_kills=self._oom_kills or None,
+            disk_bytes=self._disk_bytes,
+        )
+
+    def _note_disk(self, watched: WatchedDisk) -> None:
+        # What the workspace takes now, and what all of it took when it was looked at, if it was.
+        used = [] if watched.used is None else [watched.used]
+        if self._own.mounted is not None:
+            with contextlib.suppress(OSError):
+                found = disk_usage(str(self._own.mounted.files))
+                used += [] if found.closed else [found.bytes]
+        known = [int(each) for each in used if math.isfinite(each)]
+        if known:
+            self._disk_bytes = max(known)
 
     def _find_again(self, container: str, deadline: float) -> Exit:
         # The engine went away under a command that may go on without it.
@@ -293,7 +317,7 @@ class Supervisor:
                 self._oom_kills = max(self._oom_kills, 1)
                 limit = self._context.limits(self._spec).memory
                 error = f"out of memory: a process was killed at the limit of {limit} bytes"
-        return replace(self._result(reason, error=error), exit_code=code)
+        return replace(self._result(reason, error=error), exit_code=code, signal=signal_of(ended.code))
 
     def _starved(self, container: str) -> bool:
         self._note_memory()

@@ -35,7 +35,9 @@ _ONE_BY_ONE = 8
 
 
 @dataclass(eq=False, slots=True)
-class _Watched:
+class WatchedDisk:
+    """A container that is watched; `used` is how many bytes it took at the last look, None before the first."""
+
     container: str
     workspace: Workspace | None
     stop: StopRequest
@@ -45,6 +47,7 @@ class _Watched:
     # What the disks had free at the last look, and how much more the run could write then.
     free: int = 0
     room: float = field(default=float("inf"))
+    used: float | None = None
 
     @property
     def hurried(self) -> bool:
@@ -60,7 +63,7 @@ class DiskWatch:
         self._leftovers = leftovers
         self._cap = config.workspace_cap
         self._lock = threading.Lock()
-        self._watched: list[_Watched] = []
+        self._watched: list[WatchedDisk] = []
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._disks: tuple[str, ...] | None = None
@@ -68,29 +71,29 @@ class DiskWatch:
     @contextlib.contextmanager
     def watching(
         self, container: str, workspace: Workspace | None, stop: StopRequest, pace: float = _FIRST_LOOK
-    ) -> Iterator[None]:
+    ) -> Iterator[WatchedDisk]:
         """Watch one running container, and the folder that is mounted into it, for as long as the block runs.
 
         It is looked at every `pace` seconds, or less often where that takes its time.
         """
+        watched = WatchedDisk(container, workspace, stop, time.monotonic() + pace, pace)
         if not self._cap:
-            yield
+            yield watched
             return
-        watched = _Watched(container, workspace, stop, time.monotonic() + pace, pace)
         with self._lock:
             self._watched.append(watched)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._watch, name="disk-watch", daemon=True)
                 self._thread.start()
         try:
-            yield
+            yield watched
         finally:
             with self._lock:
                 self._watched.remove(watched)
 
     def exceeded(self, container: str, workspace: Workspace | None) -> bool:
         """True where a container, running or not, has written more than the cap."""
-        return 0 < self._cap < self._measured(_Watched(container, workspace, StopRequest(), due=0.0))
+        return 0 < self._cap < self._measured(WatchedDisk(container, workspace, StopRequest(), due=0.0))
 
     def step(self, now: float) -> None:
         """Look at whatever is due at `now` (`time.monotonic()` seconds), or may have outgrown its room since."""
@@ -103,15 +106,15 @@ class DiskWatch:
                 each.free = free
                 self._look(each, now)
 
-    def _look(self, watched: _Watched, now: float) -> None:
+    def _look(self, watched: WatchedDisk, now: float) -> None:
         begun = time.monotonic()
-        used = self._measured(watched)
+        watched.used = used = self._measured(watched)
         watched.room = self._cap - used
         if watched.room < 0:
             watched.stop.request(Stop(Reason.DISK_LIMIT))
         watched.due = now + max(watched.pace, (time.monotonic() - begun) / _SHARE)
 
-    def _measured(self, watched: _Watched) -> float:
+    def _measured(self, watched: WatchedDisk) -> float:
         try:
             return self._used(watched)
         except OSError as error:
@@ -129,7 +132,7 @@ class DiskWatch:
         while not self._stop.wait(_FIRST_LOOK / 4):
             self.step(time.monotonic())
 
-    def _free(self, watched: _Watched) -> int:
+    def _free(self, watched: WatchedDisk) -> int:
         # What is free where the run may write, as far as this host has it.
         if self._disks is None:
             with contextlib.suppress(EngineError):
@@ -142,7 +145,7 @@ class DiskWatch:
                 free[os.stat(folder).st_dev] = disk.f_bavail * disk.f_frsize
         return sum(free.values())
 
-    def _used(self, watched: _Watched) -> float:
+    def _used(self, watched: WatchedDisk) -> float:
         used: float = 0
         if watched.workspace is not None:
             found = disk_usage(str(watched.workspace.files))
@@ -155,7 +158,9 @@ class DiskWatch:
                 used += self._engine.written_bytes(watched.container)
         return used
 
-    def _with_closed(self, watched: _Watched, workspace: Workspace, closed: list[str], used: float) -> float:
+    def _with_closed(
+        self, watched: WatchedDisk, workspace: Workspace, closed: list[str], used: float
+    ) -> float:
         # Root in a container can close a folder to a server that is not root. The engine is, and reads it
         # through a container that only sees the workspace; nothing of an image, which may lie, is run.
         image = str(self._engine.inspect(watched.container)["Image"])

@@ -30,7 +30,8 @@ FULL = RunRecord(
     extracted=(ExtractResult("d", "ok", 3), ExtractResult("x", "error", 0, "too big")),
     queued_ms=1.26,
     timings=RunTimings(image=2, start=3.333, run=4, extract=5),
-    usage=RunUsage(oom_kills=1),
+    usage=RunUsage(cpu_ms=12, memory_peak_bytes=4096, oom_kills=1, disk_bytes=8192),
+    signal="SIGKILL",
     logs_truncated=True,
     callback=CallbackState(Delivery.PENDING, 2, 503, NOW),
 )
@@ -121,7 +122,8 @@ def test_a_run_that_ended_shows_everything() -> None:
             {"path": "x", "status": "error", "bytes": 0, "error": "too big"},
         ],
         "timings": {"queuedMs": 1.3, "imageMs": 2, "startMs": 3.3, "runMs": 4, "extractMs": 5},
-        "usage": {"oomKills": 1},
+        "usage": {"cpuMs": 12, "memoryPeakBytes": 4096, "oomKills": 1, "diskBytes": 8192},
+        "signal": "SIGKILL",
         "parked": False,
         "logsTruncated": True,
         "callback": {
