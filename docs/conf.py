@@ -28,6 +28,6 @@ _PAGES = {
     "Monitoring": "guides/monitoring",
     "Endpoints": "reference/endpoints",
     "Artifacts": "guides/artifacts",
-    "Files as files": "guides/files",
+    "Uploading files": "guides/files",
 }
 rst_epilog = "\n".join(f".. _{title}: ../{page}.html" for title, page in _PAGES.items())

@@ -452,7 +452,9 @@ def test_codes_of_details() -> None:
 def test_hardening_is_as_it_is_said() -> None:
     text = " ".join(rst.section(MANUAL, "Security").split())
     limits = Limits()
-    said = f"{limits.memory // MIB} MiB of memory and no swap beyond it, {limits.cpus:g} CPU, {limits.pids} processes"
+    said = (
+        f"{limits.memory // MIB} MiB of memory and no swap, {limits.cpus:g} CPU, and {limits.pids} processes"
+    )
     assert said in text
     dropped = text.partition("without the capabilities ")[2].partition(";")[0]
     assert re.findall(r"[A-Z_]{3,}", dropped) == list(DROPPED_CAPABILITIES)
