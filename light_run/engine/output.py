@@ -53,7 +53,23 @@ class Demultiplexer:
         self._left = 0
 
     def feed(self, data: bytes) -> Iterator[tuple[int, memoryview]]:
-        """The payloads in `data`; a frame cut short goes on in the next call."""
+        """The payloads in `data`, neighbours of the same stream joined; a frame cut short goes on in the next call.
+
+        The engine sends a frame for each write of the container, and replays one for each line. Joined, they cost
+        what reads them, and the spool, no more than a few large ones.
+        """
+        joined: list[memoryview] = []
+        of = STDOUT
+        for stream, payload in self._payloads(data):
+            if joined and stream != of:
+                yield of, _join(joined)
+                joined = []
+            of = stream
+            joined.append(payload)
+        if joined:
+            yield of, _join(joined)
+
+    def _payloads(self, data: bytes) -> Iterator[tuple[int, memoryview]]:
         view = memoryview(data)
         while view:
             if self._left:
@@ -67,6 +83,10 @@ class Demultiplexer:
             if len(self._header) == _FRAME.size:
                 self._stream, self._left = _FRAME.unpack(self._header)
                 self._header.clear()
+
+
+def _join(payloads: list[memoryview]) -> memoryview:
+    return payloads[0] if len(payloads) == 1 else memoryview(b"".join(payloads))
 
 
 def _nobody() -> None:

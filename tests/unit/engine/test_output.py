@@ -90,6 +90,16 @@ def test_frames_byte_by_byte() -> None:
     assert fed([bytes([byte]) for byte in framed(THREE)]) == THREE
 
 
+def test_frames_of_one_stream_are_joined() -> None:
+    lines = [(STDOUT, b"y\n")] * 1000
+    found = Demultiplexer().feed(framed([*lines, (STDERR, b"no\n"), *lines]))
+    assert [(stream, len(payload)) for stream, payload in found] == [
+        (STDOUT, 2000),
+        (STDERR, 3),
+        (STDOUT, 2000),
+    ]
+
+
 def test_an_empty_frame_and_an_empty_piece_change_nothing() -> None:
     assert fed([b"", framed([(STDOUT, b"")]), b"", framed(THREE), b""]) == THREE
 
