@@ -26,6 +26,7 @@ _PAGES = {
     "Security": "explanation/security",
     "Deploying": "guides/deploying",
     "Monitoring": "guides/monitoring",
+    "Maintenance": "guides/maintenance",
     "Endpoints": "reference/endpoints",
     "Artifacts": "guides/artifacts",
     "Uploading files": "guides/files",

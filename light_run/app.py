@@ -203,6 +203,8 @@ def runner_config(settings: Settings, server_id: str) -> RunnerConfig:
         default_network=settings.network,
         guarded=settings.guarded_networks,
         step_timeout=settings.step_timeout,
+        step_images_age=settings.step_images_age,
+        step_images_bytes=settings.step_images_bytes,
         pull_timeout=settings.pull_timeout,
         log_cap=settings.log_limit,
         extract_cap=settings.extract_limit,

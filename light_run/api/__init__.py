@@ -17,7 +17,7 @@ from light_run.api.requests.policy import Policy
 from light_run.api.responses import errors, slow_clients
 from light_run.api.responses.request_log import RequestLog
 from light_run.api.responses.slow_clients import SendLimit
-from light_run.api.routes import artifacts, health, info, metrics, networks
+from light_run.api.routes import artifacts, health, info, maintenance, metrics, networks
 from light_run.api.routes.logs import LogRoutes
 from light_run.api.routes.output import OutputRoutes
 from light_run.api.routes.runs import RunRoutes
@@ -95,6 +95,7 @@ def create_api(
     )
     app.register_blueprint(routes.blueprint())
     app.register_blueprint(networks.blueprint(service, body_limit=body_limit, body_timeout=body_timeout))
+    app.register_blueprint(maintenance.blueprint(service))
     logs = LogRoutes(service, followers)
     app.register_blueprint(logs.blueprint())
     app.register_blueprint(OutputRoutes(service, logs.take_place).blueprint())

@@ -13,6 +13,7 @@ from light_run.cli.artifacts import artifacts, cp
 from light_run.cli.completion import completion
 from light_run.cli.doctor import doctor
 from light_run.cli.firewall import firewall
+from light_run.cli.maintenance import maintenance
 from light_run.cli.run import run
 from light_run.cli.runs import cancel, logs, pause, ps, resume, rm, stop, wait
 from light_run.cli.serve import serve
@@ -23,7 +24,22 @@ from light_run.version import __version__
 __all__ = ["main"]
 
 _SERVER = (serve, token, firewall)
-_CLIENT = (run, ps, logs, wait, cancel, stop, pause, resume, rm, artifacts, cp, doctor, completion)
+_CLIENT = (
+    run,
+    ps,
+    logs,
+    wait,
+    cancel,
+    stop,
+    pause,
+    resume,
+    rm,
+    artifacts,
+    cp,
+    maintenance,
+    doctor,
+    completion,
+)
 
 
 class _Group(click.Group):

@@ -2,7 +2,7 @@
 
 from light_run.client.client import Client
 from light_run.client.download import local_path
-from light_run.client.model import Artifact, Extracted, Info, LogLine, OutputPiece, Run
+from light_run.client.model import Artifact, Extracted, Info, LogLine, Maintenance, OutputPiece, Run
 from light_run.client.requests import Options
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Extracted",
     "Info",
     "LogLine",
+    "Maintenance",
     "Options",
     "OutputPiece",
     "Run",

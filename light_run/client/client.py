@@ -16,7 +16,7 @@ from light_run.client import download, model, responses
 from light_run.client.connection import Connection
 from light_run.client.download import Progress
 from light_run.client.following import Log
-from light_run.client.model import Artifact, Info, LogLine, OutputPiece, Run, Status, Stream
+from light_run.client.model import Artifact, Info, LogLine, Maintenance, OutputPiece, Run, Status, Stream
 from light_run.client.output import Output
 from light_run.client.requests import Options, request
 from light_run.client.retries import Retries
@@ -44,6 +44,9 @@ TOKEN_VARIABLE = "LIGHT_RUN_TOKEN"  # noqa: S105
 LONG_POLL = 25.0
 # Seconds between two requests to a server that has no thread for a long poll and responds at once.
 MIN_POLL_PAUSE = 0.5
+
+# Large images may take their time to be removed.
+MAINTENANCE_SECONDS = 600.0
 
 # The maximum number of runs in one response.
 PAGE = 1000
@@ -372,6 +375,14 @@ class Client:
     def info(self) -> Info:
         """Return the server's version, engine and free disk space, and the scopes of this token."""
         return model.info(self._connection.json("GET", "/info"))
+
+    def maintain(self) -> Maintenance:
+        """Remove step images, networks, containers and workspaces that are not used, as the server does hourly.
+
+        Needs the scope admin. Returns what was removed.
+        """
+        timeout = self._connection.timeout + MAINTENANCE_SECONDS
+        return model.maintenance(self._connection.json("POST", "/maintenance", timeout=timeout))
 
     def _is_directory(self, run_id: str, path: str) -> bool:
         return any(entry.path == path and entry.type == "directory" for entry in self.artifacts(run_id))

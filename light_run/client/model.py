@@ -56,6 +56,26 @@ class OutputPiece:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Maintenance:
+    """What maintenance removed. `at` is when it began (UTC).
+
+    `cache_images` are cached images of steps, `dangling_images` such images without a name, `freed_bytes` their size
+    without the images that they were built on. `failed` names the parts that could not be done.
+    """
+
+    at: datetime
+    duration_ms: int = 0
+    containers: int = 0
+    workspaces: int = 0
+    cache_images: int = 0
+    dangling_images: int = 0
+    freed_bytes: int = 0
+    networks: int = 0
+    failed: tuple[str, ...] = ()
+    report: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Info:
     """The description of a server.
 
@@ -64,8 +84,8 @@ class Info:
     are limits that the engine cannot enforce; if there are any, the server starts no runs unless it is configured
     to. `firewall` is ``active`` if the rules were seen that keep runs on the default network from the engine's host,
     else ``absent`` or ``not_needed``, or None if it is not known. `disk_free` and `disk_total` are bytes on the disk of
-    the artifacts. `token` and `scopes` are the name and the scopes of the token in use. `open` is True if the server
-    requires no token.
+    the artifacts. `maintenance` is None before the first. `token` and `scopes` are the name and the scopes of the
+    token in use. `open` is True if the server requires no token.
     """
 
     version: str
@@ -77,6 +97,7 @@ class Info:
     firewall: str | None = None
     disk_free: int = 0
     disk_total: int = 0
+    maintenance: Maintenance | None = None
     token: str | None = None
     scopes: tuple[str, ...] = ()
     open: bool = False
@@ -162,6 +183,11 @@ def info(found: Any) -> Info:
     return _parse(_info, found, "server description")
 
 
+def maintenance(found: Any) -> Maintenance:
+    """Parse the response of ``POST /maintenance``. Raises `ClientError`."""
+    return _parse(_maintenance, found, "maintenance report")
+
+
 def _parse(make: Callable[[Any], T], found: Any, what: str) -> T:
     try:
         return make(found)
@@ -213,9 +239,25 @@ def _info(found: Mapping[str, Any]) -> Info:
         firewall=found.get("firewall"),
         disk_free=int(disk["freeBytes"]),
         disk_total=int(disk["totalBytes"]),
+        maintenance=_maintenance(found["maintenance"]) if found.get("maintenance") else None,
         token=token.get("name"),
         scopes=tuple(token.get("scopes", ())),
         open=not token.get("required", True),
+    )
+
+
+def _maintenance(report: Mapping[str, Any]) -> Maintenance:
+    return Maintenance(
+        at=_moment(report["at"]),
+        duration_ms=int(report["durationMs"]),
+        containers=int(report["containers"]),
+        workspaces=int(report["workspaces"]),
+        cache_images=int(report["cacheImages"]),
+        dangling_images=int(report["danglingImages"]),
+        freed_bytes=int(report["freedBytes"]),
+        networks=int(report["networks"]),
+        failed=tuple(report["failed"]),
+        report=report,
     )
 
 

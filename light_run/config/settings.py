@@ -194,6 +194,17 @@ class Settings:
         "seconds for all steps of a run together; a run may ask for less",
         shown="1200",
     )
+    step_images_age: float = setting(
+        604_800.0,
+        readers.seconds(0, 315_360_000),
+        "seconds after which a cached image of run steps that is not used is removed",
+        shown="604800",
+    )
+    step_images_bytes: int = setting(
+        10 * 1024 * MIB,
+        readers.size(0),
+        "maximum bytes of cached images of run steps; the least recently used are removed first",
+    )
     pull_timeout: float = setting(
         1200.0, readers.seconds(1, 86_400), "seconds in which a run's image has to be pulled", shown="1200"
     )

@@ -27,6 +27,8 @@ class RunnerConfig:
     in seconds; `step_timeout` is for all steps of a run together, the most a run may ask for and what it gets that
     asks for none, `pull_timeout` for its pull; `engine_patience` is how long a run whose engine went away waits for
     it to come back.
+    Cached images of steps that are not used for `step_images_age`, or are beyond `step_images_bytes` in all, are
+    removed by `Runner.maintain`.
     `allow_unlimited` has runs started on an engine that cannot limit them.
     `registries` are patterns of registries that a run with an owner may pull from wherever they are.
     `parked_max` 0 turns parking off; `parked_pins` maps an image to how many containers of it are kept parked.
@@ -52,6 +54,8 @@ class RunnerConfig:
     extract_entries: int = 100_000
     workspace_cap: int = 10 * 1024 * MIB
     upload_cap: int = 1024 * MIB
+    step_images_age: float = 604_800.0
+    step_images_bytes: int = 10 * 1024 * MIB
     step_timeout: float = 1200.0
     pull_timeout: float = 1200.0
     engine_patience: float = 60.0

@@ -17,6 +17,10 @@ HUB = "docker.io"
 HUB_INDEX = "index.docker.io"
 # The repository of the images that steps are cached in.
 STEP_REPOSITORY = "light-run-cache"
+# Labels of those images: the server that made it, the image below the step, and that one's size in bytes.
+STEP_LABEL = "light-run.cache"
+BASE_LABEL = "light-run.base"
+BASE_SIZE_LABEL = "light-run.base-size"
 
 _ID = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
 _REGISTRY = re.compile(

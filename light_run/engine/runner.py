@@ -21,6 +21,7 @@ from light_run.engine.files.workspace import Workspace, Workspaces
 from light_run.engine.handle import RunHandle
 from light_run.engine.images.build import Builder
 from light_run.engine.images.store import Images
+from light_run.engine.images.uses import StepUses
 from light_run.engine.output import read_log
 from light_run.engine.pool.keys import ParkKey
 from light_run.engine.pool.pool import Pool
@@ -33,6 +34,7 @@ from light_run.engine.spec import (
     Destinations,
     EngineHealth,
     Files,
+    MaintenanceReport,
     NullObserver,
     Observer,
     RunResult,
@@ -41,6 +43,7 @@ from light_run.engine.spec import (
 from light_run.engine.stop import StopRequest
 from light_run.engine.upkeep.inventory import Inventory, OwnContainer
 from light_run.engine.upkeep.leftovers import Leftovers
+from light_run.engine.upkeep.maintenance import Maintenance
 from light_run.errors import EngineError, Fault, InvalidSpec
 
 if TYPE_CHECKING:
@@ -71,8 +74,10 @@ class Runner:
         self._engine = Engine()
         self._workspaces = Workspaces(self.config.state_dir)
         self._health: tuple[float, EngineHealth] | None = None
+        state_dir = self.config.state_dir
+        uses = StepUses(None if state_dir is None else state_dir / "step-images", time.time)
+        images = Images(self._engine, self.config.registries, self.config.pull_timeout, uses)
         self._handles: weakref.WeakSet[RunHandle] = weakref.WeakSet()
-        images = Images(self._engine, self.config.registries, self.config.pull_timeout)
         networks = Networks(self._engine, self.config.network, self.config.guarded)
         leftovers = Leftovers(self._engine, self.config)
         mounts = Mounts(self._engine, self.config, self._workspaces, leftovers)
@@ -102,6 +107,9 @@ class Runner:
         )
         self.networks = UserNetworks(
             self._engine, self.config.server_id, self.config.network, self._context.pool.release
+        )
+        self._maintenance = Maintenance(
+            self._engine, self.config, uses=uses, networks=self.networks, leftovers=leftovers
         )
 
     def __enter__(self) -> Self:
@@ -319,9 +327,25 @@ class Runner:
         """The containers of earlier runners with the same server id. Raises EngineError."""
         return self._inventory.find()
 
-    def clear(self, keep: Collection[str] = ()) -> None:
+    def clear(self, keep: Collection[str] = ()) -> MaintenanceReport:
         """Remove what an earlier runner with the same server id left and `keep` does not name; see `Inventory`."""
-        self._inventory.clear(self._workspaces.earlier, keep)
+        return self._inventory.clear(self._workspaces.earlier, keep)
+
+    def maintain(
+        self,
+        keep: Collection[str] | None = None,
+        *,
+        keep_networks: Callable[[], Collection[str]] = frozenset,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> MaintenanceReport:
+        """Remove step images and networks of this server id that are not used any more; returns what was removed.
+
+        `RunnerConfig` says how long unused images of steps are kept, and how many bytes of them. Networks that clients
+        created are removed a day later if no container is on them, but for those named in `keep_networks`. If `keep`
+        is given, so are workspaces without a container whose names, the ids of their runs, are not in it. `stopping` is
+        asked on the way. What fails is named in the report's `failed`.
+        """
+        return self._maintenance.run(self._workspaces.folder, keep, keep_networks, stopping)
 
     def close(self) -> None:
         """Cancel the runs that `start` began, remove parked containers, stop the keeper, close connections.

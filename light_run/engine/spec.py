@@ -280,6 +280,24 @@ class RunResult:
         return self.reason is Reason.EXIT and self.exit_code == 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaintenanceReport:
+    """How much was removed that nobody used any more.
+
+    `step_images` are cached images of steps, `unnamed_images` those of them that had lost their name, `freed_bytes`
+    their size without what they were built on. `failed` names the parts that could not be done: ``containers``,
+    ``workspaces``, ``images``, ``networks``.
+    """
+
+    containers: int = 0
+    workspaces: int = 0
+    step_images: int = 0
+    unnamed_images: int = 0
+    freed_bytes: int = 0
+    networks: int = 0
+    failed: tuple[str, ...] = ()
+
+
 class Observer(Protocol):
     """Told of a run's progress, in the run's own thread; each call returns before the run goes on."""
 

@@ -12,6 +12,7 @@ from light_run.engine.spec import (
     File,
     Files,
     Firewall,
+    MaintenanceReport,
     NetworkSpec,
     Observer,
     RunResult,
@@ -210,12 +211,27 @@ class RunnerPort(Protocol):
     def find(self) -> Sequence[ContainerPort]:
         """The containers of this server's id. Raises EngineError."""
 
-    def clear(self, keep: Collection[str]) -> None:
+    def clear(self, keep: Collection[str]) -> MaintenanceReport:
         """Remove everything of this server's id that nobody owns, before anything runs. Raises EngineError.
+
+        Returns what was removed.
 
         `keep` is asked, once the engine has said what there is, for the ids of runs and of containers.
         Files that a run in `keep` had moved to a parked container's workspace come back before that goes,
         unless `keep` has the container too.
+        """
+
+    def maintain(
+        self,
+        keep: Collection[str] | None = None,
+        *,
+        keep_networks: Callable[[], Collection[str]] = frozenset,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> MaintenanceReport:
+        """Remove unused step images and networks, but for `keep_networks`.
+
+        With `keep`, the ids of runs that are needed, workspaces of all others are removed, too. `stopping` is asked
+        on the way. Parts that fail are named in the report.
         """
 
     @property

@@ -18,13 +18,14 @@ from light_run.artifacts.sweeper import INTERVAL
 from light_run.engine.output import OutputLine
 from light_run.engine.spec import Reason, RunSpec
 from light_run.engine.stop import CANCEL, Stop
-from light_run.errors import EngineError, Overloaded, RunError, RunNotActive, RunNotFound
+from light_run.errors import EngineError, JournalError, Overloaded, RunError, RunNotActive, RunNotFound
 from light_run.runs.callbacks import schedule
 from light_run.runs.callbacks.delivery import Recipient
 from light_run.runs.callbacks.schedule import Schedule
 from light_run.runs.execution import idempotency
 from light_run.runs.execution.cleanup import EngineCleanup
 from light_run.runs.execution.job import RunJob
+from light_run.runs.execution.maintenance import Maintenance
 from light_run.runs.execution.queue import JobQueue
 from light_run.runs.execution.quota import Quota
 from light_run.runs.execution.recovery import RecoveredJob, in_order
@@ -108,6 +109,7 @@ class RunService:
             quarantined=self.registry.quarantined,
             incomplete=self.registry.incomplete,
         )
+        self.maintenance = Maintenance(runner, self._cleanup, self._networks_in_use)
         for entry in found:
             # A command that goes on anyway must be watched, also where there are fewer slots than there were.
             self._queue.preload(
@@ -119,6 +121,7 @@ class RunService:
         self._queue.start()
         self.registry.start()
         self._cleanup.start()
+        self.maintenance.start()
         self._periodic.start()
 
     def close(self, grace: float = 10.0) -> None:
@@ -148,6 +151,7 @@ class RunService:
             with contextlib.suppress(RunNotActive):
                 job.request(Stop(Reason.INTERRUPTED))
         self._periodic.close()
+        self.maintenance.close()
         self._queue.close()
         self._cleanup.close()
         self.runner.close()
@@ -306,6 +310,15 @@ class RunService:
         """Drop a run's job, and its spec with it."""
         with self._lock:
             self._jobs.pop(run_id, None)
+
+    def _networks_in_use(self) -> set[str]:
+        # Those of runs that wait for their container, too.
+        names: set[str] = set()
+        for run_id in self._store.active():
+            with contextlib.suppress(JournalError):
+                spec = self.registry.spec(run_id)
+                names |= {spec.network or "", *spec.networks}
+        return names
 
     def _alive(self, run_id: str) -> bool:
         # Seen as ended, a run still has its container until its job is released.

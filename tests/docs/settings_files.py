@@ -35,6 +35,7 @@ MANUAL = (
             *(
                 "guides/deploying",
                 "guides/monitoring",
+                "guides/maintenance",
                 "explanation/speed",
                 "explanation/limits",
                 "development",

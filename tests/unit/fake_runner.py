@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -16,6 +16,7 @@ from light_run.engine.spec import (
     File,
     Files,
     Firewall,
+    MaintenanceReport,
     NetworkSpec,
     Observer,
     Phase,
@@ -299,10 +300,21 @@ class FakeRunner:
             raise EngineUnavailable("away")
         return [FakeFound(container, "run", run_id) for container, run_id in self.engine.containers.items()]
 
-    def clear(self, keep: Collection[str]) -> None:
+    def maintain(
+        self,
+        keep: Collection[str] | None = None,
+        *,
+        keep_networks: Callable[[], Collection[str]] = frozenset,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> MaintenanceReport:
+        """See `Runner`."""
+        return MaintenanceReport(networks=len(set(self.networks.owners) - set(keep_networks())))
+
+    def clear(self, keep: Collection[str]) -> MaintenanceReport:
         """See `Runner`."""
         if not self.health_now.docker:
             raise EngineUnavailable("away")
+        before = len(self.engine.containers)
         for container, run_id in list(self.engine.containers.items()):
             if container not in keep and run_id not in keep:
                 self.cleared.append(container)
@@ -311,6 +323,7 @@ class FakeRunner:
             if run_id not in keep:
                 self.cleared.append(run_id)
                 self.discard(run_id)
+        return MaintenanceReport(containers=before - len(self.engine.containers))
 
     def health(self) -> FakeHealth:
         """See `Runner`."""

@@ -95,6 +95,8 @@ def _scope() -> str:
         return tokens.METRICS
     if request.path == "/networks" or request.path.startswith("/networks/"):
         return tokens.NETWORK
+    if request.path == "/maintenance":
+        return tokens.ADMIN
     return tokens.READ if request.method in _LOOKING else tokens.RUN
 
 

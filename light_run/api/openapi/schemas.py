@@ -130,6 +130,24 @@ class AskingTokenSchema(ResponseSchema):
     required = fields.Boolean(required=True, metadata={"description": "Whether one is asked for at all."})
 
 
+class MaintenanceSchema(ResponseSchema):
+    """What maintenance has removed."""
+
+    at = _text("When it began.", schema=_TIME)
+    durationMs = _count("How long it took.")
+    containers = _count("Containers of runs that were over.")
+    workspaces = _count("Workspaces of runs that were over.")
+    cacheImages = _count("Cached images of `run` steps that were not used, or beyond the bytes for all.")
+    danglingImages = _count("Images of `run` steps that had lost their name.")
+    freedBytes = _count("The size of these images, without the images that they were built on.")
+    networks = _count("Networks created here that were older than a day and had no containers.")
+    failed = _list(
+        _choice(None, ["containers", "workspaces", "images", "networks"]),
+        "The parts that could not be done; the log says why.",
+        required=True,
+    )
+
+
 class InfoSchema(ResponseSchema):
     """``GET /info``."""
 
@@ -154,6 +172,12 @@ class InfoSchema(ResponseSchema):
         },
     )
     disk = _part(DiskSchema, "Where the artifacts are.", required=True)
+    maintenance = fields.Nested(
+        MaintenanceSchema,
+        required=True,
+        allow_none=True,
+        metadata={"description": "What the last maintenance removed; null before the first."},
+    )
     token = _part(AskingTokenSchema, "The token that asks.", required=True)
 
 

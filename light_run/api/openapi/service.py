@@ -42,6 +42,20 @@ def operations() -> Iterator[Operation]:
         answers={200: answer("What it is like.", schemas.InfoSchema, texts.INFO)},
     )
     yield Operation(
+        method="post",
+        path="/maintenance",
+        name="maintain",
+        tag="Service",
+        summary="Remove what is not used any more",
+        description="What the server does at its start and every hour: step images that were not used for "
+        "`LIGHT_RUN_STEP_IMAGES_AGE` or are beyond `LIGHT_RUN_STEP_IMAGES_BYTES`, networks created here without "
+        "containers and older than a day, stray containers and workspaces. Nothing without this server's label is "
+        "touched.",
+        scope="admin",
+        answers={200: answer("What was removed.", schemas.MaintenanceSchema, texts.MAINTENANCE)},
+        errors=["engine_unavailable"],
+    )
+    yield Operation(
         method="get",
         path="/metrics",
         name="getMetrics",

@@ -116,6 +116,18 @@ FOLDER = [{"path": "plots", "type": "directory"}, {"path": "greetings.txt", "typ
 
 HEALTH = {"status": "ok", "docker": True, "workspace": "bind"}
 
+MAINTENANCE = {
+    "at": "2026-04-20T10:00:00.000Z",
+    "durationMs": 412,
+    "containers": 0,
+    "workspaces": 0,
+    "cacheImages": 3,
+    "danglingImages": 0,
+    "freedBytes": 734_003_200,
+    "networks": 1,
+    "failed": [],
+}
+
 INFO = {
     "version": "0.4.0",
     "docker": True,
@@ -123,6 +135,7 @@ INFO = {
     "workspace": "bind",
     "firewall": "active",
     "disk": {"freeBytes": 52_613_349_376, "totalBytes": 105_089_261_568},
+    "maintenance": MAINTENANCE,
     "token": {"name": "ci", "scopes": ["read", "run"], "required": True},
 }
 

@@ -67,13 +67,17 @@ def _invalid(error: errors.InvalidSpec) -> Response:
     return error_response("bad_request", 400, details=details)
 
 
+# Seconds until a client asks again for an engine that does not answer.
+_ENGINE_SECONDS = 5
+
+
 def _any(error: Exception) -> Response:
     for kind, (status, word) in _ANSWERS.items():
         if isinstance(error, kind):
             message = str(error) if status != 404 else None
             response = error_response(word, status, message)
-            if isinstance(error, errors.Overloaded):
-                response.headers["Retry-After"] = str(error.retry_after)
+            if status == 503:
+                response.headers["Retry-After"] = str(getattr(error, "retry_after", _ENGINE_SECONDS))
             return response
     _log.error("%s %s failed", request.method, request.path, exc_info=error)
     return error_response("internal_error", 500)

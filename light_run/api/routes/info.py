@@ -7,6 +7,7 @@ from flask import Blueprint, Response
 from light_run.api.auth import bearer
 from light_run.api.requests.policy import Policy
 from light_run.api.responses.json import json_response
+from light_run.api.routes.maintenance import maintenance_report
 from light_run.runs.service import RunService
 from light_run.version import __version__
 
@@ -19,6 +20,7 @@ def blueprint(service: RunService, policy: Policy) -> Blueprint:
     def info() -> Response:
         found, asking = service.health(), bearer.caller()
         free, total = service.artifacts.room()
+        last = service.maintenance.last
         allowed = [name for name in found.runtimes if name in policy.runtimes]
         return json_response(
             {
@@ -28,6 +30,7 @@ def blueprint(service: RunService, policy: Policy) -> Blueprint:
                 "workspace": found.workspace,
                 "firewall": found.firewall,
                 "disk": {"freeBytes": free, "totalBytes": total},
+                "maintenance": None if last is None else maintenance_report(last),
                 "token": {
                     "name": asking.name,
                     "scopes": sorted(asking.scopes),

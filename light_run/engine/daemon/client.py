@@ -305,19 +305,22 @@ class Engine:
         with translated_errors():
             return dict(self.api.inspect_image(name))
 
-    def images(self, label: str) -> list[dict[str, Any]]:
-        """The images that bear `label`."""
+    def images(self, label: str, *, everything: bool = False) -> list[dict[str, Any]]:
+        """The images that bear `label`; with `everything`, unnamed ones that others were built on as well."""
         with translated_errors():
-            return list(self.api.images(filters={"label": label}))
+            return list(self.api.images(all=everything, filters={"label": label}))
 
-    def remove_image(self, name: str) -> None:
-        """Remove an image; one that is gone or in use is left."""
+    def remove_image(self, name: str) -> bool:
+        """Remove an image, and none below it; True where it is gone, False where it is in use."""
         try:
             with translated_errors():
-                self.api.remove_image(name)
+                # Unnamed images below it may be somebody else's.
+                self.api.remove_image(name, noprune=True)
         except EngineRefused as error:
             if not (error.not_found or error.conflict):
                 raise
+            return error.not_found
+        return True
 
     def import_image(self, tar: bytes, name: str, labels: Mapping[str, str]) -> None:
         """Make an image called `name` of the files in a tar."""

@@ -167,6 +167,11 @@ class Workspaces:
         return Workspace(self._ensure() / run_id)
 
     @property
+    def folder(self) -> Path:
+        """The folder of all of them."""
+        return self._ensure()
+
+    @property
     def earlier(self) -> list[Path]:
         """The folders that lay here before the first of this process's own."""
         self._ensure()

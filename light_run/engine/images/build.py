@@ -15,7 +15,7 @@ from light_run.engine.images.single_flight import OutOfTime, Report, SingleFligh
 from light_run.engine.images.store import Image, Images, step_keys
 from light_run.engine.images.volumes import Volumes
 from light_run.engine.output import Tail
-from light_run.engine.references import STEP_REPOSITORY
+from light_run.engine.references import BASE_LABEL, BASE_SIZE_LABEL, STEP_LABEL, STEP_REPOSITORY
 from light_run.engine.sandbox.disk import DiskWatch
 from light_run.engine.sandbox.networks import Networks
 from light_run.engine.sandbox.options import Sandbox, container_config, labels
@@ -244,7 +244,9 @@ class _Step:
                 "light-run.server": "",
                 "light-run.session": "",
                 "light-run.kind": "",
-                "light-run.cache": server_id,
+                STEP_LABEL: server_id,
+                BASE_LABEL: self.image.id,
+                BASE_SIZE_LABEL: str(self.image.size),
             },
         }
 

@@ -19,6 +19,7 @@ from light_run.engine.daemon.credentials import credentials
 from light_run.engine.images.progress import PullProgress
 from light_run.engine.images.registries import check_registry, is_other_platform, pull_error
 from light_run.engine.images.single_flight import OutOfTime, Report, SingleFlight
+from light_run.engine.images.uses import StepUses
 from light_run.engine.spec import RegistryAuth
 from light_run.engine.stop import StopRequest
 from light_run.errors import EngineError, EngineRefused, EngineUnavailable, ImageNotFound, PullFailed
@@ -31,19 +32,30 @@ _PLATFORM = re.compile(r"[a-z0-9]{1,20}(?:/[a-z0-9_.]{1,20}){1,2}")
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image the engine has: its id, and its configuration in the engine API's form."""
+    """An image the engine has: its id, its configuration in the engine API's form, its size in bytes."""
 
     id: str
     config: dict[str, Any]
+    size: int = 0
 
 
 class Images:
-    """Finds images, and pulls them; whoever waits for a pull waits at most `timeout` seconds."""
+    """Finds images, and pulls them; whoever waits for a pull waits at most `timeout` seconds.
 
-    def __init__(self, engine: Engine, registries: Sequence[str] = (), timeout: float = 1200.0) -> None:
+    `uses` records when images of steps are used.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        registries: Sequence[str] = (),
+        timeout: float = 1200.0,
+        uses: StepUses | None = None,
+    ) -> None:
         self._engine = engine
         self._registries = registries
         self._timeout = timeout
+        self._uses = uses or StepUses(None, time.time)
         self._pulls: SingleFlight[None] = SingleFlight("pull")
 
     def find(self, name: str) -> Image | None:
@@ -64,7 +76,8 @@ class Images:
         return _image(found) if named else None
 
     def find_steps(self, key: str) -> Image | None:
-        """The cached image of steps with that key."""
+        """The cached image of steps with that key, which counts as used."""
+        self._uses.use(key)
         found = self._inspect(f"{references.STEP_REPOSITORY}:{key}")
         return None if found is None else _image(found)
 
@@ -156,7 +169,7 @@ def _engine_form(auth: RegistryAuth) -> dict[str, str]:
 
 
 def _image(found: Mapping[str, Any]) -> Image:
-    return Image(found["Id"], found.get("Config") or {})
+    return Image(found["Id"], found.get("Config") or {}, int(found.get("Size") or 0))
 
 
 def _parsed(name: str) -> references.Reference:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from light_run.engine.daemon.client import Engine
@@ -80,18 +80,26 @@ class UserNetworks:
                         f"network {name!r} has containers connected to it: end their runs first"
                     )
 
-    def clean_up(self, prefix: str, max_age: float, owner: str | None) -> int:
+    def clean_up(
+        self,
+        prefix: str,
+        max_age: float,
+        owner: str | None,
+        keep: Callable[[], Collection[str]] = frozenset,
+    ) -> int:
         """Delete unused networks of `owner` (None: all of this server) older than `max_age` seconds; returns how many.
 
-        Only names that begin with `prefix` are considered. Raises EngineError.
+        Only names that begin with `prefix` are considered, and none of those in `keep`, which is called if there is
+        any to delete. Raises EngineError.
         """
-        removed = 0
+        old = []
         for network in self._engine.networks_with(f"{_SERVER}={self._server_id}"):
             age = time.time() - engine_time(str(network["Created"])).timestamp()
             wanted = network["Name"].startswith(prefix) and age >= max_age
-            if wanted and self._is_of(network, owner) and self._removed(network):
-                removed += 1
-        return removed
+            if wanted and self._is_of(network, owner):
+                old.append(network)
+        kept = keep() if old else ()
+        return sum(self._removed(network) for network in old if network["Name"] not in kept)
 
     def _check(self, name: str) -> None:
         if name in self._reserved:

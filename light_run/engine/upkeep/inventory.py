@@ -11,6 +11,8 @@ from light_run.engine.config import RunnerConfig
 from light_run.engine.daemon.client import Engine
 from light_run.engine.daemon.execution import engine_time
 from light_run.engine.files.workspace import Workspace
+from light_run.engine.references import STEP_LABEL
+from light_run.engine.spec import MaintenanceReport
 from light_run.engine.upkeep.leftovers import Leftover, Leftovers
 from light_run.errors import EngineRefused
 
@@ -86,11 +88,11 @@ class Inventory:
         workspace.move_back()
         return workspace.files.is_dir()
 
-    def clear(self, workspaces: Collection[Path], keep: Collection[str]) -> None:
+    def clear(self, workspaces: Collection[Path], keep: Collection[str]) -> MaintenanceReport:
         """Remove containers, `workspaces`, unnamed step images and probes of earlier servers.
 
         `keep` contains the ids of containers and runs that are still needed; it is consulted after the engine has
-        listed what exists. Raises EngineError.
+        listed what exists. Returns what was removed. Raises EngineError.
         """
         found = self.find()
         kept = [one for one in found if one.container in keep or one.run_id in keep]
@@ -105,14 +107,17 @@ class Inventory:
             if folder.name in keep and moved is not None and moved.folder.name not in mounted:
                 Workspace(folder).move_back()
         image = found[0].image if found else None
+        removed = 0
         for folder in workspaces:
             workspace = Workspace(folder)
             if folder.name not in keep and folder.name not in mounted:
                 self._leftovers.remove(Leftover(None, [workspace], image))
+                removed += not folder.exists()
         self._clear_images()
+        return MaintenanceReport(containers=len(found) - len(kept), workspaces=removed)
 
     def _clear_images(self) -> None:
-        for step_image in self._engine.images(f"light-run.cache={self._server_id}"):
+        for step_image in self._engine.images(f"{STEP_LABEL}={self._server_id}"):
             if not step_image.get("RepoTags"):
                 self._engine.remove_image(str(step_image["Id"]))
         # Probes of a server that was killed meanwhile; an image committed from a run has the label, too.

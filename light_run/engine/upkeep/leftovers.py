@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from light_run.engine.config import RunnerConfig
@@ -50,6 +51,12 @@ class Leftovers:
 
     def __len__(self) -> int:
         return len(self._left)
+
+    @property
+    def folders(self) -> frozenset[Path]:
+        """The folders of the workspaces that are still to be removed."""
+        with self._lock:
+            return frozenset(one.folder for leftover in self._left for one in leftover.workspaces)
 
     def remove(self, leftover: Leftover) -> None:
         """Remove the container and its workspaces, now or later. Never raises."""

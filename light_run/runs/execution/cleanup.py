@@ -6,8 +6,10 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 
 from light_run.artifacts.periodic import Periodic
+from light_run.engine.spec import MaintenanceReport
 from light_run.errors import EngineError
 from light_run.runs.ports import ContainerPort, RunnerPort
 from light_run.runs.storage.entries import JournalEntry
@@ -57,10 +59,12 @@ class EngineCleanup:
         self._incomplete = incomplete
         self._entries = list(entries)
         self._lock = threading.Lock()
+        self._noting = threading.Lock()
         self._prepared = False
+        self._removed = MaintenanceReport()
         self.accepting: set[str] = set()
         containers = {entry.container for entry in self._entries if entry.container} | quarantined
-        self._needed = _Needed(store, containers, self.accepting)
+        self._needed = _Needed(containers, self.accepting, store, self._alive)
         self._periodic = Periodic("light-run-clearing", self.step, STRAYS)
 
     def start(self) -> None:
@@ -70,7 +74,8 @@ class EngineCleanup:
     def close(self) -> None:
         """Stop the thread, and remove strays a last time."""
         self._periodic.close()
-        self._remove_strays()
+        with contextlib.suppress(EngineError):
+            self._remove_strays()
 
     def prepare(self) -> None:
         """Clean up the engine and start the runner, once, as soon as the engine answers. Nothing runs before."""
@@ -83,7 +88,7 @@ class EngineCleanup:
                     for one in duplicates(self._runner.find(), self._entries):
                         self._runner.unassign(one.container, one.run_id)
                     if not self._incomplete:
-                        self._runner.clear(self._needed)
+                        self._note(self._runner.clear(self._needed))
                 except EngineError as error:
                     _log.warning("engine not cleared yet", extra={"error": str(error)})
                     return
@@ -94,33 +99,60 @@ class EngineCleanup:
     def step(self, _: float) -> None:
         """Prepare if that is still to be done, else remove stray containers."""
         if self._prepared:
-            self._remove_strays()
+            with contextlib.suppress(EngineError):
+                self._remove_strays()
         else:
             self.prepare()
             self._periodic.wake_in(AGAIN)
 
+    @property
+    def prepared(self) -> bool:
+        """True once the engine has been cleaned up; nothing runs before."""
+        return self._prepared
+
+    @property
+    def needed(self) -> Collection[str] | None:
+        """The ids of runs that have, or are about to have, a container; None where that is not known of all."""
+        return None if self._incomplete else self._needed
+
+    def remove_strays(self) -> MaintenanceReport:
+        """Remove stray containers; returns what was removed since the last call. Raises EngineError."""
+        self._remove_strays()
+        with self._noting:
+            removed, self._removed = self._removed, MaintenanceReport()
+        return removed
+
+    def _note(self, removed: MaintenanceReport) -> None:
+        with self._noting:
+            self._removed = replace(
+                self._removed,
+                containers=self._removed.containers + removed.containers,
+                workspaces=self._removed.workspaces + removed.workspaces,
+            )
+
     def _remove_strays(self) -> None:
         if self._incomplete:
             return
-        with contextlib.suppress(EngineError):
-            for stray in strays(self._runner.find(), self._alive):
-                _log.warning(
-                    "stray container removed", extra={"run": stray.run_id, "container": stray.container}
-                )
-                self._runner.unassign(stray.container, stray.run_id)
+        for stray in strays(self._runner.find(), self._alive):
+            _log.warning("stray container removed", extra={"run": stray.run_id, "container": stray.container})
+            self._runner.unassign(stray.container, stray.run_id)
+            self._note(MaintenanceReport(containers=1))
 
 
 class _Needed(Collection[str]):
     # The ids of runs and containers that are needed at the moment.
 
-    def __init__(self, store: RunTable, containers: set[str], accepting: set[str]) -> None:
-        self._store = store
+    def __init__(
+        self, containers: set[str], accepting: set[str], store: RunTable, alive: Callable[[str], bool]
+    ) -> None:
         self._containers = containers
         self._accepting = accepting
+        self._store = store
+        self._alive = alive
 
     def __contains__(self, wanted: object) -> bool:
         # In the order in which a run moves from one to the next.
-        return wanted in self._containers or wanted in self._accepting or wanted in self._store.active()
+        return wanted in self._containers or wanted in self._accepting or self._alive(str(wanted))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._containers | self._accepting | self._store.active())
