@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +24,8 @@ from light_run.runs.metrics import RunMetrics
 from light_run.runs.service import RunService
 from light_run.runs.storage.retention import Retention
 from light_run.runs.storage.sqlite.journal import SQLiteJournal
-from light_run.server import json_log, state_dir, worker
+from light_run.runs.tracing import NoTracer, Tracer
+from light_run.server import json_log, state_dir, tracing, worker
 from light_run.server.metrics import Metrics
 from light_run.version import __version__
 
@@ -98,6 +100,8 @@ def _begin(settings: Settings, host: worker.Worker | None, parts: _Parts) -> Fla
     parts.add(lambda _: state_dir.unlock(settings.state_dir))
     named = None if settings.tokens_file is None else TokenFile(settings.tokens_file)
     metrics = Metrics(__version__)
+    tracer = tracing.tracer(os.environ, debug=settings.otel_debug, version=__version__)
+    parts.add(lambda _: tracer.close())
     identity = state_dir.identify(settings.state_dir)
     if identity.copied:
         _log.warning(
@@ -105,7 +109,7 @@ def _begin(settings: Settings, host: worker.Worker | None, parts: _Parts) -> Fla
             "not ended to the other one",
             settings.state_dir,
         )
-    service = _service(settings, metrics, identity)
+    service = _service(settings, metrics, identity, tracer)
     threads, followers = _threads(settings, host)
     parts.add(service.close)
     metrics.watch(service.levels, errors.counts, _limits(settings))
@@ -124,6 +128,7 @@ def _begin(settings: Settings, host: worker.Worker | None, parts: _Parts) -> Fla
         body_timeout=settings.body_timeout,
         send_timeout=settings.send_timeout,
         page=metrics.page,
+        tracer=None if isinstance(tracer, NoTracer) else tracer,
     )
     # Beside the first requests: the engine may take its time, or not be there yet.
     starter = threading.Thread(target=service.start, name="light-run-start", daemon=True)
@@ -146,7 +151,9 @@ def _threads(settings: Settings, host: worker.Worker | None) -> tuple[int, int]:
     return host.threads - followers, followers
 
 
-def _service(settings: Settings, metrics: RunMetrics, identity: state_dir.Identity) -> RunService:
+def _service(
+    settings: Settings, metrics: RunMetrics, identity: state_dir.Identity, tracer: Tracer
+) -> RunService:
     return RunService(
         Runner(runner_config(settings, identity.server_id)),
         ArtifactStore(settings.artifacts_dir),
@@ -162,6 +169,7 @@ def _service(settings: Settings, metrics: RunMetrics, identity: state_dir.Identi
         copied=identity.copied,
         max_pause=settings.max_pause,
         id_prefix=settings.id_prefix or "",
+        tracer=tracer,
     )
 
 

@@ -14,7 +14,7 @@ from light_run.api.auth.origins import OriginPolicy
 from light_run.api.auth.throttle import Network
 from light_run.api.requests import body
 from light_run.api.requests.policy import Policy
-from light_run.api.responses import errors, slow_clients
+from light_run.api.responses import errors, slow_clients, traced
 from light_run.api.responses.request_log import RequestLog
 from light_run.api.responses.slow_clients import SendLimit
 from light_run.api.routes import artifacts, health, info, maintenance, metrics, networks
@@ -24,6 +24,7 @@ from light_run.api.routes.runs import RunRoutes
 from light_run.config.tokens import TokenFile
 from light_run.engine.spec import MIB
 from light_run.runs.service import RunService
+from light_run.runs.tracing import Tracer
 
 __all__ = ["OriginPolicy", "Policy", "create_api"]
 
@@ -55,6 +56,7 @@ def create_api(
     followers: int = 16,
     browsers: OriginPolicy | None = None,
     page: metrics.Page = metrics.empty,
+    tracer: Tracer | None = None,
 ) -> Flask:
     """Return the Flask application in front of `service`.
 
@@ -65,7 +67,7 @@ def create_api(
     a client that takes nothing of an answer for `send_timeout` seconds is dropped. Up to `followers`
     requests, beyond `threads`, follow a run. `browsers` says which web pages may use the server; none is
     the default.
-    `page` makes what ``/metrics`` answers.
+    `page` makes what ``/metrics`` answers. `tracer` takes a span for each request.
     """
     app = Flask("light_run", static_folder=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
@@ -103,6 +105,8 @@ def create_api(
     app.register_blueprint(openapi.blueprint(policy, body_limit=body_limit, secured=secured))
     app.after_request(_no_sniffing)
     app.wsgi_app = RequestLog(SendLimit(app.wsgi_app, send_timeout))  # type: ignore[method-assign]
+    if tracer is not None:
+        traced.register(app, tracer)
     return app
 
 

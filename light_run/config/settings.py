@@ -323,6 +323,11 @@ class Settings:
     grace: float = setting(
         5.0, readers.seconds(0, 3600), "seconds that sync runs get to finish when the server stops", shown="5"
     )
+    otel_debug: bool = setting(
+        False,
+        readers.boolean,
+        "print traces to stdout, in place of sending them where OTEL_EXPORTER_OTLP_ENDPOINT says",
+    )
     warnings: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:

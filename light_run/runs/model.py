@@ -124,6 +124,7 @@ class RunRecord:
     logs_truncated: bool = False
     parked: bool = False
     callback: CallbackState | None = None
+    trace: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     split_output: bool = False
     signal: str | None = None
@@ -140,7 +141,8 @@ class RunRequest:
 
     `max_runs` caps the runs of `owner` that have not ended, this one included; None is no cap. `body_digest`
     tells two requests with the same `idempotency_key` apart: any string that differs where the bodies do.
-    `owner` is the name of the token that asks, None where there is but one. `labels` are the client's own.
+    `owner` is the name of the token that asks, None where there is but one. `labels` are the client's own. `trace` is
+    the parent of the run's spans, in the form of the header ``traceparent``; None where nothing is traced.
     """
 
     spec: RunSpec = field(repr=False)
@@ -149,6 +151,7 @@ class RunRequest:
     callback_secret: str | None = field(default=None, repr=False)
     idempotency_key: str | None = field(default=None, repr=False)
     body_digest: str = ""
+    trace: str | None = None
     owner: str | None = None
     max_runs: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -170,6 +173,7 @@ def accept(request: RunRequest, run_id: str, *, at: datetime) -> RunRecord:
         created_at=at,
         detached=request.detached,
         owner=request.owner,
+        trace=request.trace,
         callback=None if request.callback_url is None else CallbackState(),
         labels=request.labels,
         split_output=request.split_output,

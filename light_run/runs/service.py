@@ -38,6 +38,7 @@ from light_run.runs.storage.entries import IdempotencyKey, JournalStep
 from light_run.runs.storage.journal import Journal
 from light_run.runs.storage.registry import GIB, RegistryLimits, RunRegistry
 from light_run.runs.storage.retention import Retention
+from light_run.runs.tracing import NoTracer, Tracer
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class RunService:
     own from here on. `max_artifacts_bytes` caps all artifact folders, looked after every `sweep_interval` seconds;
     `callback_private` allows callbacks to loopback and private addresses; `metrics` counts what happens; no run
     is paused for more than `max_pause` seconds. A `copied` state directory is that of another server, to which the runs
-    that have not ended are left.
+    that have not ended are left. `tracer` takes spans.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class RunService:
         copied: bool = False,
         max_pause: float = 3600.0,
         id_prefix: str = "",
+        tracer: Tracer | None = None,
     ) -> None:
         self.runner = runner
         self.artifacts = artifacts
@@ -86,6 +88,7 @@ class RunService:
             retention=retention,
             callbacks=callback_schedule,
             private=callback_private,
+            tracer=tracer or NoTracer(),
         )
         self._metrics = metrics or NoMetrics()
         self.registry = RunRegistry(journal, logs_dir, artifacts, bounds, self._metrics)

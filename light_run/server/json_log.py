@@ -10,11 +10,16 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Mapping
+from contextvars import ContextVar
 from datetime import datetime, timezone
 from typing import Any
 
 # The attributes of every record; all others come from `extra`.
 _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+# The request's `trace_id` and `span_id`, where requests are traced.
+TRACE: ContextVar[Mapping[str, str] | None] = ContextVar("light_run.trace", default=None)
 
 _encode = json.JSONEncoder(default=str, separators=(",", ":")).encode
 
@@ -31,6 +36,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "event": record.getMessage(),
         }
+        line.update(TRACE.get() or {})
         line.update((name, value) for name, value in vars(record).items() if name not in _USUAL)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

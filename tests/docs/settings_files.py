@@ -36,6 +36,7 @@ MANUAL = (
                 "guides/deploying",
                 "guides/monitoring",
                 "guides/maintenance",
+                "guides/tracing",
                 "explanation/speed",
                 "explanation/limits",
                 "development",

@@ -14,7 +14,7 @@ import requests
 
 from tests.docs import normal, rst
 from tests.docs.conftest import Outcome, Place, named
-from tests.docs.settings_files import MANUAL
+from tests.docs.settings_files import MANUAL, REPOSITORY
 from tests.support.engine import containers_of
 from tests.support.poll import eventually
 from tests.support.receiver import signature
@@ -41,6 +41,7 @@ ANSWERED_FOR = {
     "nginx-lines": "test_deploying.py",
     "compose": "test_deploying.py",
     "prometheus": "test_deploying.py",
+    "traced-server": "test_tracing_is_an_extra, and tests/integration/test_traces.py",
     "firewall": "test_deploying.py",
     "receiver.py": "test_the_receiver_tells_a_forgery, and a shell example starts it",
     "request.json": "a shell example sends it",
@@ -143,6 +144,13 @@ def test_log_lines(server: Server, shell: dict[str, Outcome]) -> None:
     assert normal.text(first["time"]) == "<time>"
     assert type(first["ms"]) is type(shown["ms"])
     assert all({"time", "level", "logger", "event"} <= event.keys() for event in events)
+
+
+def test_tracing_is_an_extra() -> None:
+    shown = named("traced-server").text
+    assert "pip install 'light-run[otel]'" in shown
+    assert re.search(r"^otel =$", (REPOSITORY / "setup.cfg").read_text(), re.MULTILINE)
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT=http" in shown
 
 
 def test_scripts_without_a_server_leave_no_container(place: Place) -> None:

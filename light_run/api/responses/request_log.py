@@ -32,7 +32,7 @@ class RequestLog:
             return start_response(line, headers, exc_info)
 
         body = self._app(environ, start)
-        return _when_closed(body, lambda: _write(environ, int(status[0]), time.perf_counter() - began))
+        return when_closed(body, lambda: _write(environ, int(status[0]), time.perf_counter() - began))
 
 
 class _Closing:
@@ -54,7 +54,8 @@ class _Closing:
             self._then()
 
 
-def _when_closed(body: Iterable[bytes], then: Callable[[], None]) -> Iterable[bytes]:
+def when_closed(body: Iterable[bytes], then: Callable[[], None]) -> Iterable[bytes]:
+    """Return `body`, after whose end, or whose close, `then` is called."""
     if not hasattr(body, "filelike"):
         return _Closing(body, then)
     # A server knows its own file wrapper by its class and sends the file itself: it must stay what it is.

@@ -19,6 +19,7 @@ from light_run.api.requests.policy import Policy
 from light_run.api.requests.schema import SPLIT
 from light_run.api.responses.json import error_response, json_response, no_content, streamed_json
 from light_run.api.responses.request_log import RUN
+from light_run.api.responses.traced import PARENT
 from light_run.engine.references import is_id
 from light_run.errors import (
     Fault,
@@ -227,6 +228,7 @@ class RunRoutes:
             callback_secret=loaded.get("callbackSecret"),
             idempotency_key=_idempotency_key(),
             body_digest=digest,
+            trace=request.environ.get(PARENT),
             owner=asking.name,
             max_runs=asking.max_runs,
             labels=loaded.get("labels", {}),

@@ -20,6 +20,7 @@ from light_run.runs.callbacks.http import FAILURES, NO_ANSWER, PostDeadline, Pos
 from light_run.runs.callbacks.schedule import Schedule, judge
 from light_run.runs.callbacks.targets import TargetRefused, parse, resolve
 from light_run.runs.model import CallbackState, Delivery, RunRecord
+from light_run.runs.tracing import NoTracer, Tracer, report_callback
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class CallbackDispatcher:
         spool: Path,
         private: bool = True,
         timeout: float = TIMEOUT,
+        tracer: Tracer | None = None,
     ) -> None:
         self._content = content
         self._record = record
@@ -67,6 +69,7 @@ class CallbackDispatcher:
         self._spool = spool
         self._private = private
         self._timeout = timeout
+        self._tracer = tracer or NoTracer()
         self._lock = threading.Lock()
         self._parcels: dict[str, CallbackMessage] = {}
         # Those whose run was forgotten, in that order.
@@ -209,9 +212,12 @@ class CallbackDispatcher:
         self._at_work[message.target.origin] += 1
 
     def _deliver(self, message: CallbackMessage, deadline: PostDeadline) -> None:
-        begun = time.monotonic()
+        begun, begun_at = time.monotonic(), datetime.now(timezone.utc)
         answer = self._attempt(message, deadline)
         slow = time.monotonic() - begun > SLOW
+        report_callback(
+            self._tracer, message.run, begun_at, attempt=message.attempts + 1, status=answer.status
+        )
         try:
             # Cut off by `close`, it was no try; taken at the last moment, it was.
             if answer is not NO_ANSWER or not self._closed:

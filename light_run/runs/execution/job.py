@@ -13,9 +13,10 @@ from typing import Protocol
 from light_run.engine.spec import Destinations, Phase, Progress, Reason, RegistryAuth, RunResult, RunSpec
 from light_run.engine.stop import Stop, StopRequest
 from light_run.errors import EngineRefused, Overloaded, RunNotActive, RunNotStarted
-from light_run.runs.model import end, start
+from light_run.runs.model import RunRecord, end, start
 from light_run.runs.ports import RunnerPort
 from light_run.runs.storage.registry import RunRegistry
+from light_run.runs.tracing import RunSteps
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +76,8 @@ class RunJob:
         self._begun = False
         self._container: str | None = None
         self._pausing = threading.Lock()
+        # None where nothing is traced.
+        self._steps: RunSteps | None = None
 
     @property
     def can_requeue(self) -> bool:
@@ -97,6 +100,8 @@ class RunJob:
             if not self.stop.detached:
                 self.ended(result)
                 self.context.registry.finished(self.run_id)
+            elif self._steps is not None:
+                self._steps.leave()
         finally:
             self.context.release(self.run_id)
 
@@ -162,6 +167,8 @@ class RunJob:
 
     def phase(self, phase: Phase) -> None:
         """See `Observer`."""
+        if self._steps is not None:
+            self._steps.enter(phase)
         self.context.registry.store.update(self.run_id, phase=phase, progress=None)
 
     def progress(self, progress: Progress) -> None:
@@ -171,6 +178,8 @@ class RunJob:
     def assigned(self, container_id: str, *, parked: bool) -> None:
         """See `Observer`."""
         self._container = container_id
+        if self._steps is not None:
+            self._steps.assigned(parked=parked)
         self.context.registry.assigned(self.run_id, container_id)
 
     def launched(self, started_at: datetime) -> None:
@@ -195,7 +204,15 @@ class RunJob:
             # Whoever waits for the run must learn of its end all the same.
             _log.exception("the end of a run could not be recorded", extra={"run": self.run_id})
         registry.store.change(self.run_id, lambda _: final)
+        if final.trace is not None:
+            (self._steps or self._traced(final, final.trace)).end(result)
         registry.announce_end(final)
+
+    def _traced(self, run: RunRecord, parent: str) -> RunSteps:
+        steps = RunSteps(self.context.registry.tracer, parent, run.id)
+        if self.can_requeue:
+            steps.queued(run.created_at, run.started_at)
+        return steps
 
     def run(self, spec: RunSpec) -> RunResult:
         """Take the run to its end and clean up; `ended` may be called on the way."""
@@ -216,6 +233,10 @@ class RunJob:
                 return _NOTHING
             spec, self._spec = self._spec or self._kept_spec(), None
             self._timeout = spec.timeout
+            run = self.context.registry.store.get(self.run_id)
+            if run.trace is not None:
+                self._steps = self._traced(run, run.trace)
+                self._steps.describe(spec)
             return self.run(spec)
         except Exception:  # noqa: BLE001
             _log.exception("the runner failed", extra={"run": self.run_id})

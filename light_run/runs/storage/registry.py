@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from light_run.runs.storage.entries import IdempotencyKey, JournalEntry, Journal
 from light_run.runs.storage.journal import Journal
 from light_run.runs.storage.retention import Retention
 from light_run.runs.storage.table import RunTable
+from light_run.runs.tracing import NoTracer, Tracer
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class RegistryLimits:
     retention: Retention = retention.DEFAULT
     callbacks: Schedule = DEFAULT
     private: bool = True
+    tracer: Tracer = field(default_factory=NoTracer)
 
 
 class RunRegistry:
@@ -81,7 +83,9 @@ class RunRegistry:
             schedule=bounds.callbacks,
             spool=logs_dir,
             private=bounds.private,
+            tracer=bounds.tracer,
         )
+        self.tracer = bounds.tracer
         self._periodic = Periodic("light-run-keeper", self.step, INTERVAL)
 
     @property

@@ -41,6 +41,7 @@ FULL = RunRecord(
     signal="SIGKILL",
     logs_truncated=True,
     parked=True,
+    trace="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     callback=CALLBACK,
     labels={"team": "grün"},
     split_output=True,
