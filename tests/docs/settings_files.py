@@ -27,8 +27,17 @@ MANUAL = (
             *(f"guides/{name}" for name in ("first-run", "detached-runs", "files", "live-logs", "artifacts")),
             *(
                 f"guides/{name}"
-                for name in ("cancelling", "steps", "sandbox", "callbacks", "command-line", "python", "sdk")
+                for name in (
+                    "cancelling",
+                    "steps",
+                    "networks",
+                    "sandbox",
+                    "callbacks",
+                    "command-line",
+                    "python",
+                )
             ),
+            "guides/sdk",
             "guides/tokens",
             *(f"reference/{name}" for name in ("endpoints", "request", "state", "errors", "settings")),
             *(f"explanation/{name}" for name in ("how-it-works", "security")),
