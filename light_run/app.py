@@ -161,6 +161,7 @@ def _service(
         Executor(concurrency=settings.max_concurrency, max_queue=settings.max_queue),
         logs_dir=settings.state_dir / "logs",
         max_artifacts_bytes=settings.max_artifacts_bytes,
+        max_artifacts_files=settings.max_artifacts_files,
         sweep_interval=settings.sweep_interval,
         retention=Retention(age=settings.retention, count=settings.max_runs),
         callback_schedule=Schedule(first=settings.callback_pause, lifetime=settings.callback_lifetime),

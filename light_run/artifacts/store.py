@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 from light_run.artifacts.paths import printable, segments
 from light_run.errors import ArtifactNotFound, InvalidPath
+from light_run.system.disk_usage import DiskUsage, disk_usage
 from light_run.system.removal import remove_tree
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -161,9 +162,9 @@ class ArtifactStore:
         found = shutil.disk_usage(self.root)
         return found.free, found.total
 
-    def size(self, run_id: str) -> int:
-        """Return the bytes of all files of `run_id`."""
-        return sum(entry.bytes for entry in self.list(run_id))
+    def usage(self, run_id: str) -> DiskUsage:
+        """Measure what the folder of `run_id` takes of the disk; nothing if there is none."""
+        return disk_usage(str(self.folder(run_id)))
 
     def _open(self, run_id: str, names: tuple[str, ...]) -> OpenFile | tuple[ArtifactEntry, ...]:
         if not names:

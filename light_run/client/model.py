@@ -108,7 +108,8 @@ class Run:
     """The state of a run at one moment. Times are UTC, `timings` are milliseconds for each step.
 
     `usage` has ``cpuMs``, ``memoryPeakBytes``, ``diskBytes`` and ``oomKills``, as far as they are known. `signal` is
-    the name of the one that killed the command.
+    the name of the one that killed the command. `artifacts_evicted` is True if the server has deleted the artifacts to
+    make room.
 
     `exit_code` is None if the command did not exit by itself, and `error` is a sentence that says why. `logs` are
     the lines so far; lists of runs omit them. `phase` and `progress` describe what a run is doing before it ends.
@@ -131,6 +132,7 @@ class Run:
     stderr: bytes | None = field(default=None, repr=False)
     logs_truncated: bool = False
     artifacts: tuple[Artifact, ...] = ()
+    artifacts_evicted: bool = False
     extracted: tuple[Extracted, ...] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
     usage: Mapping[str, int] = field(default_factory=dict)
@@ -211,6 +213,7 @@ def _run(state: Mapping[str, Any]) -> Run:
         stderr=_output(state.get("stderr")),
         logs_truncated=bool(state.get("logsTruncated")),
         artifacts=tuple(artifact(each) for each in state.get("artifacts", ())),
+        artifacts_evicted=bool(state.get("artifactsEvicted")),
         extracted=tuple(_extracted(each) for each in state.get("extracted", ())),
         timings=dict(state.get("timings", {})),
         usage=dict(state.get("usage", {})),

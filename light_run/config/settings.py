@@ -107,8 +107,11 @@ class Settings:
     max_artifacts_bytes: int = setting(
         20 * 1024 * MIB,
         readers.size(0),
-        "maximum bytes of all artifacts; the oldest are deleted first",
+        "maximum bytes of all artifacts on disk; the oldest of whoever has the most are deleted first",
         lenient=True,
+    )
+    max_artifacts_files: int = setting(
+        2_000_000, readers.integer(1, 1_000_000_000), "maximum number of files and folders in all artifacts"
     )
     max_concurrency: int = setting(
         8, readers.integer(1, 10_000), "maximum number of runs at the same time", option="--max-concurrency"
@@ -300,7 +303,7 @@ class Settings:
     max_runs: int = setting(
         10_000,
         readers.integer(1, 1_000_000),
-        "maximum number of ended runs kept; the oldest are deleted first",
+        "maximum number of ended runs kept; the oldest of whoever has the most are deleted first",
     )
     callback_private: bool = setting(
         True, readers.boolean, "allow callbacks to loopback and private addresses"

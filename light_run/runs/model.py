@@ -117,6 +117,7 @@ class RunRecord:
     reason: Reason | None = None
     error: str | None = None
     artifacts: Sequence[RunArtifact] = ()
+    artifacts_evicted: bool = False
     extracted: tuple[ExtractResult, ...] = ()
     queued_ms: float = 0.0
     timings: RunTimings | None = None

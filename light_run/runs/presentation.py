@@ -42,6 +42,7 @@ def run_state(run: RunRecord, *, callback: bool = True) -> dict[str, Any]:
         "signal": run.signal,
         "durationMs": run.duration_ms,
         "artifacts": [_artifact(artifact) for artifact in run.artifacts] or None,
+        "artifactsEvicted": run.artifacts_evicted or None,
         "error": run.error,
         "reason": run.reason and str(run.reason),
         "extracted": [_extracted(entry) for entry in run.extracted] or None,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from light_run.artifacts.periodic import Periodic
 from light_run.artifacts.store import ArtifactStore
-from light_run.artifacts.sweeper import INTERVAL
+from light_run.artifacts.sweeper import INTERVAL, Budget
 from light_run.engine.output import OutputLine
 from light_run.engine.spec import Reason, RunSpec
 from light_run.engine.stop import CANCEL, Stop
@@ -55,7 +55,8 @@ class RunService:
 
     Runs are recorded in `journal` and get their slots from `queue`; `logs_dir` holds one spool a run. What an earlier
     server left there is seen at once, and taken up by `start`. The runner, the journal and the queue are the service's
-    own from here on. `max_artifacts_bytes` caps all artifact folders, looked after every `sweep_interval` seconds;
+    own from here on. `max_artifacts_bytes` and `max_artifacts_files` cap all artifact folders, looked after every
+    `sweep_interval` seconds;
     `callback_private` allows callbacks to loopback and private addresses; `metrics` counts what happens; no run
     is paused for more than `max_pause` seconds. A `copied` state directory is that of another server, to which the runs
     that have not ended are left. `tracer` takes spans.
@@ -70,6 +71,7 @@ class RunService:
         *,
         logs_dir: Path,
         max_artifacts_bytes: int = 20 * GIB,
+        max_artifacts_files: float = float("inf"),
         sweep_interval: float = INTERVAL,
         retention: Retention = retentions.DEFAULT,
         callback_schedule: Schedule = schedule.DEFAULT,
@@ -83,7 +85,7 @@ class RunService:
         self.runner = runner
         self.artifacts = artifacts
         bounds = RegistryLimits(
-            artifacts=max_artifacts_bytes,
+            artifacts=Budget(max_artifacts_bytes, max_artifacts_files),
             sweep_interval=sweep_interval,
             retention=retention,
             callbacks=callback_schedule,

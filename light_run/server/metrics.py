@@ -71,7 +71,7 @@ class Metrics:
         )
         self._evicted = Counter(
             "light_run_evicted_runs",
-            "Ended runs deleted to free disk space for artifacts.",
+            "Ended runs whose artifacts were deleted to free disk space.",
             registry=registry,
         )
 

@@ -210,7 +210,11 @@ def test_unknown_rows_would_be_found() -> None:
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that keeps little of a run's output and files."""
-    settings = {"LIGHT_RUN_LOG_LIMIT": "100", "LIGHT_RUN_EXTRACT_LIMIT": "100"}
+    settings = {
+        "LIGHT_RUN_LOG_LIMIT": "100",
+        "LIGHT_RUN_EXTRACT_LIMIT": "100",
+        "LIGHT_RUN_MAX_ARTIFACTS_FILES": "1",
+    }
     with running_server(tmp_path_factory.mktemp("tables"), settings=settings) as server:
         yield server
 
@@ -219,8 +223,11 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def states(real: Server) -> list[dict[str, Any]]:
     """Final states of runs that ended in different ways; together they have every field."""
     chatty = {"entrypoint": "seq 100 | tee large; echo 1 >kept", "extract": ["kept", "missing", "large"]}
+    # The next one's artifact takes the place of its own.
+    evicted = real.run(entrypoint="echo 1 >kept", extract=["kept"])["id"]
     return [
         real.run(**chatty, callbackUrl="http://127.0.0.1:1/", labels={"team": "search"}),
+        real.state(evicted),
         real.run(entrypoint="sleep 60", timeout=100),
         real.run(entrypoint="printf out; printf '\\377' >&2; exit 3", output="split"),
         real.run(entrypoint="tail /dev/zero; exit 0", limits={"memory": "32m"}),

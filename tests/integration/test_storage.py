@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
+from light_run.config import tokens
 from tests.integration.conftest import StartServer
 from tests.support.poll import eventually
-from tests.support.server import Server
+from tests.support.server import Server, run_request
 
 KIB = 1024
 
@@ -26,10 +28,12 @@ def leave(server: Server, kib: int, **fields: object) -> str:
 
 
 def kept(server: Server, ids: list[str]) -> list[bool]:
-    """Which of the runs are still known; both the state and the folder say the same."""
+    """Which of the runs still have artifacts; both the state and the folder say the same."""
 
     def known(run_id: str) -> bool:
-        return server.get(f"/runs/{run_id}").status_code == 200
+        state = server.state(run_id)
+        assert ("artifacts" in state) != state.get("artifactsEvicted", False), state
+        return "artifacts" in state
 
     def agreed(run_id: str) -> bool:
         return (server.artifacts_dir / run_id).exists() == known(run_id)
@@ -60,10 +64,14 @@ def test_the_oldest_go_first_after_each_run(start_server: StartServer) -> None:
     eventually(lambda: kept(server, ids) == [False, True, True, True], "the oldest is gone")
     ids.append(leave(server, 700))
     eventually(lambda: kept(server, ids) == [False, False, False, True, True], "the next two are gone")
-    assert server.artifact(ids[0], "out").status_code == 404
-    assert server.get(f"/runs/{ids[0]}/artifacts").status_code == 404
-    listed = [run["id"] for run in server.get("/runs").json()]
-    assert listed == [ids[4], ids[3]]
+    for path in ("/out", "?archive=zip"):
+        gone = server.get(f"/runs/{ids[0]}/artifacts{path}")
+        assert (gone.status_code, gone.json()["error"]) == (404, "artifact_not_found")
+        assert "to make room" in gone.json()["message"]
+    assert server.get(f"/runs/{ids[0]}/artifacts").json() == []
+    # What else is known of the runs stays.
+    listed = [(run["id"], run.get("artifactsEvicted", False)) for run in server.get("/runs").json()]
+    assert listed == list(zip(reversed(ids), [False, False, True, True, True], strict=True))
 
 
 def test_the_run_that_just_ended_never_goes(start_server: StartServer) -> None:
@@ -171,10 +179,39 @@ def test_a_deleted_run_makes_room(start_server: StartServer) -> None:
     assert kept(server, [ids[0], ids[1], ids[3]]) == [True, True, True]
 
 
-def test_a_run_whose_log_was_kept_is_forgotten_whole(start_server: StartServer) -> None:
-    server = start_server(settings=settings(100 * KIB))
-    first = leave(server, 90)
-    second = leave(server, 90)
-    eventually(lambda: kept(server, [first, second]) == [False, True], "the older one is gone")
-    left = [path for path in server.state_dir.rglob("*") if first in path.name]
-    assert left == []
+def test_a_tenant_cannot_push_out_the_artifacts_and_runs_of_others(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "tokens.json"
+    alice, bob = (tokens.create(file, name, ["read", "run"]) for name in ("alice", "bob"))
+    own = {"LIGHT_RUN_TOKENS_FILE": str(file), "LIGHT_RUN_MAX_RUNS": "6"}
+    server = start_server(settings={**settings(1000 * KIB), **own})
+
+    def run(token: str, entrypoint: str, **fields: Any) -> Any:
+        asked = run_request(entrypoint=entrypoint, **fields)
+        return server.request("POST", "/run", json=asked, token=token).json()
+
+    bobs = run(bob, f"head -c {300 * KIB} /dev/urandom > out", extract=["out"])["id"]
+    # A sparse file under many names is long, and takes nothing.
+    names = [f"hole{number}" for number in range(20)]
+    sparse = f"truncate -s 1000M hole0; for n in {' '.join(names[1:])}; do ln hole0 $n; done"
+    holes = run(alice, sparse, extract=names)
+    assert [entry["status"] for entry in holes["extracted"]] == ["ok"] * 20, holes
+    for _ in range(3):
+        run(alice, f"head -c {600 * KIB} /dev/urandom > out", extract=["out"])
+    for _ in range(5):
+        run(alice, "true")
+    state = server.request("GET", f"/runs/{bobs}", token=bob).json()
+    assert state["artifacts"] == [{"path": "out", "bytes": 300 * KIB, "type": "file"}]
+    assert len(server.request("GET", "/runs", token=alice).json()) == 5
+    blocks = sum(os.stat(path).st_blocks * 512 for path in server.artifacts_dir.rglob("*"))
+    assert blocks <= 1000 * KIB
+
+
+def test_an_evicted_run_is_known_to_the_next_server(start_server: StartServer) -> None:
+    first = start_server(settings=settings(100 * KIB))
+    older, newer = leave(first, 90), leave(first, 90)
+    eventually(lambda: kept(first, [older, newer]) == [False, True], "the older one is gone")
+    assert first.stop() == 0
+    second = start_server(settings=settings(100 * KIB))
+    assert second.state(older)["artifactsEvicted"] is True

@@ -37,7 +37,7 @@ def operations() -> Iterator[Operation]:
             ),
         ],
         answers={200: everything},
-        errors=["not_found"],
+        errors=["not_found", "artifact_not_found"],
     )
     yield _one_artifact(attachment)
 

@@ -305,6 +305,9 @@ class RunSummarySchema(ResponseSchema):
     )
     durationMs = _count("From `startedAt` to `finishedAt`.", required=False)
     artifacts = _list(ArtifactSchema, "What was kept.")
+    artifactsEvicted = fields.Boolean(
+        metadata={"description": "True where the artifacts were deleted to make room.", "enum": [True]}
+    )
     error = _text("One sentence, where it did not simply exit by itself.", required=False)
     reason = _choice("Why it ended.", Reason, required=False)
     extracted = _list(ExtractedSchema, "One entry for each of `extract`.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, request
 
 from light_run.api.responses import archive, download
-from light_run.api.responses.json import json_response
+from light_run.api.responses.json import error_response, json_response
 from light_run.api.responses.request_log import RUN
 from light_run.artifacts.paths import segments
 from light_run.artifacts.store import OpenFile
@@ -29,6 +29,8 @@ def blueprint(service: RunService, *, accel: str | None) -> Blueprint:
         if wanted not in archive.KINDS:
             message = f"archive must be one of {', '.join(archive.KINDS)}"
             raise InvalidSpec([Fault(("archive",), "invalid_value", message)])
+        if run.artifacts_evicted:
+            return _evicted()
         return archive.response(service.artifacts, run_id, wanted)
 
     @routes.get("/runs/<run_id>/artifacts/<anything:rest>")
@@ -36,7 +38,8 @@ def blueprint(service: RunService, *, accel: str | None) -> Blueprint:
         request.environ[RUN] = run_id
         path, inline = _own_bytes(rest), _inline_query()
         segments(path)
-        service.get(run_id)
+        if service.get(run_id).artifacts_evicted:
+            return _evicted()
         found = service.artifacts.open(run_id, path)
         if isinstance(found, OpenFile):
             if path.endswith("/"):
@@ -46,6 +49,12 @@ def blueprint(service: RunService, *, accel: str | None) -> Blueprint:
         return json_response([{"path": each.path, "type": each.type} for each in found])
 
     return routes
+
+
+def _evicted() -> Response:
+    return error_response(
+        "artifact_not_found", 404, "the run's artifacts were deleted to make room for others"
+    )
 
 
 def _inline_query() -> bool:

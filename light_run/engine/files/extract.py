@@ -261,15 +261,25 @@ def chunks_of(file: IO[bytes]) -> Iterator[bytes]:
         yield chunk
 
 
+# The block of most file systems, which is the least that a hole saves.
+_BLOCK = 4096
 _ZEROS = bytes(_CHUNK)
+_HOLE = bytes(_BLOCK)
 
 
 def _write_sparse(out: IO[bytes], chunk: bytes) -> None:
-    # A sparse file that a container left must not fill the disk here.
+    # A sparse file that a container left must not take more of the disk here than it did there.
     if len(chunk) == _CHUNK and chunk == _ZEROS:
         out.seek(_CHUNK, os.SEEK_CUR)
-    else:
+    elif _HOLE not in chunk:
         out.write(chunk)
+    else:
+        for start in range(0, len(chunk), _BLOCK):
+            block = chunk[start : start + _BLOCK]
+            if block == _HOLE:
+                out.seek(_BLOCK, os.SEEK_CUR)
+            else:
+                out.write(block)
 
 
 def _check_names(parts: Parts) -> None:

@@ -22,7 +22,6 @@ from light_run.engine.daemon.execution import (
 )
 from light_run.engine.daemon.signals import signal_of
 from light_run.engine.files.collect import Collector
-from light_run.engine.files.disk_usage import disk_usage
 from light_run.engine.files.extract import ArtifactFolder
 from light_run.engine.files.workspace import Workspace
 from light_run.engine.output import Demultiplexer, LogWriter
@@ -43,6 +42,7 @@ from light_run.errors import (
     PullFailed,
     StartFailed,
 )
+from light_run.system.disk_usage import disk_usage
 
 T = TypeVar("T")
 

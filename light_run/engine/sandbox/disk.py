@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 
 from light_run.engine.config import RunnerConfig
 from light_run.engine.daemon.client import Engine
-from light_run.engine.files.disk_usage import disk_usage
 from light_run.engine.files.workspace import Workspace
 from light_run.engine.spec import Reason
 from light_run.engine.stop import Stop, StopRequest
 from light_run.engine.upkeep.leftovers import Leftovers
 from light_run.errors import EngineError
+from light_run.system.disk_usage import disk_usage
 
 _log = logging.getLogger(__name__)
 

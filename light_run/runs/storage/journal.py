@@ -69,6 +69,9 @@ class Journal(Protocol):
     def ended(self, run: RunRecord, since: float) -> None:
         """Record that the run ended at `since`, and delete its spec."""
 
+    def evicted(self, run: RunRecord) -> None:
+        """Record that the artifacts of the run, which has ended, are removed."""
+
     def finished(self, run_id: str) -> None:
         """Record that the run's container and workspace are removed; written together with the next transaction."""
 

@@ -48,6 +48,7 @@ def encode_run(run: RunRecord) -> str:
             "logs_truncated": run.logs_truncated,
             "parked": run.parked,
             **({"split_output": True} if run.split_output else {}),
+            **({"artifacts_evicted": True} if run.artifacts_evicted else {}),
             **({} if run.paused_at is None else {"paused_at": _moment(run.paused_at)}),
             **({} if run.trace is None else {"trace": run.trace}),
             **({"labels": dict(run.labels)} if run.labels else {}),

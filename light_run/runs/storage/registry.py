@@ -12,7 +12,7 @@ from pathlib import Path
 
 from light_run.artifacts.periodic import Periodic
 from light_run.artifacts.store import ArtifactStore
-from light_run.artifacts.sweeper import INTERVAL, Sweeper
+from light_run.artifacts.sweeper import INTERVAL, Budget, Origin, Sweeper
 from light_run.engine.output import read_log
 from light_run.engine.spec import Phase, Reason, RunResult, RunSpec
 from light_run.errors import RunActive, RunNotFound
@@ -33,13 +33,14 @@ from light_run.runs.tracing import NoTracer, Tracer
 _log = logging.getLogger(__name__)
 
 GIB = 1 << 30
+DEFAULT_BUDGET = Budget(20 * GIB)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryLimits:
     """Limits of what is kept, and the schedule of callbacks; see `RunService`."""
 
-    artifacts: int = 20 * GIB
+    artifacts: Budget = DEFAULT_BUDGET
     sweep_interval: float = INTERVAL
     retention: Retention = retention.DEFAULT
     callbacks: Schedule = DEFAULT
@@ -73,7 +74,7 @@ class RunRegistry:
             bounds.artifacts,
             protected=self.store.active,
             evicted=self._evicted,
-            created=self._ended_at,
+            origin=self._origin,
             interval=bounds.sweep_interval,
         )
         self._dispatcher = CallbackDispatcher(
@@ -135,7 +136,9 @@ class RunRegistry:
 
     def step(self, now: float) -> None:
         """Delete runs beyond the retention time, and let the journal write what it postponed."""
-        for run_id in retention.choose(self.store.ended(), self._retention, now):
+        for run_id in retention.choose(self.store.ended(), self._retention.age, now):
+            self._expire(run_id)
+        for run_id in self.store.ended_beyond(self._retention.count):
             self._expire(run_id)
         self._journal.step(now)
 
@@ -190,11 +193,11 @@ class RunRegistry:
         recipient = self._recipients.pop(run.id, None)
         if recipient is not None and run.callback is not None:
             self._dispatcher.add(run, recipient, age=0.0, state=run.callback)
-        self._sweeper.ended(run.id, sum(artifact.bytes for artifact in run.artifacts), now)
+        self._sweeper.ended(run.id, (artifact.bytes for artifact in run.artifacts), now, run.owner)
         return run
 
     def announce_end(self, run: RunRecord) -> None:
-        """Publish the end of `run`: send its callback, and delete an older run if there are too many."""
+        """Publish the end of `run`: send its callback, and delete older runs if there are too many."""
         self.following.changed(run.id)
         self._metrics.ended(run)
         _log.info("run ended", extra=progress_fields(run))
@@ -323,9 +326,10 @@ class RunRegistry:
         self._log(run_id).unlink(missing_ok=True)
 
     def _evicted(self, run_id: str) -> None:
+        # The record stays, and says so.
         self._metrics.evicted()
         with suppress(RunNotFound):
-            self._forget(run_id)
+            self._journal.evicted(self.store.update(run_id, artifacts=(), artifacts_evicted=True))
 
     def _expire(self, run_id: str) -> None:
         with suppress(RunNotFound):
@@ -336,12 +340,13 @@ class RunRegistry:
     def _log(self, run_id: str) -> Path:
         return self._logs_dir / run_id
 
-    def _ended_at(self, run_id: str) -> float | None:
+    def _origin(self, run_id: str) -> Origin:
         # A run's folder is created at its end.
-        with suppress(RunNotFound):
-            end = self.store.get(run_id).finished_at
-            return None if end is None else end.timestamp()
-        return None
+        try:
+            run = self.store.get(run_id)
+        except RunNotFound:
+            return Origin()
+        return Origin(None if run.finished_at is None else run.finished_at.timestamp(), run.owner)
 
     def _body(self, run: RunRecord) -> Iterator[bytes]:
         return self.state(run, split=run.split_output, callback=False)

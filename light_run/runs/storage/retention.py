@@ -1,4 +1,7 @@
-"""Retention of ended runs: how long, and how many."""
+"""Retention of ended runs: how long, and how many.
+
+Runs that are too many go by `RunTable.ended_beyond`.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +24,11 @@ class Retention:
 DEFAULT = Retention()
 
 
-def choose(ended: Iterable[RunRecord], retention: Retention, now: float) -> list[str]:
-    """The ids of those in `ended`, given in the order of their ends, that must go at `now`, seconds since the epoch.
+def choose(ended: Iterable[RunRecord], age: float, now: float) -> list[str]:
+    """Return the ids of those in `ended` that ended more than `age` seconds before `now` (seconds since the epoch).
 
     A run that ended in the future (the clock was put back) is as good as new.
     """
-    runs = list(ended)
-    excess = len(runs) - retention.count
     return [
-        run.id
-        for number, run in enumerate(runs)
-        if number < excess
-        or (run.finished_at is not None and now - run.finished_at.timestamp() > retention.age)
+        run.id for run in ended if run.finished_at is not None and now - run.finished_at.timestamp() > age
     ]

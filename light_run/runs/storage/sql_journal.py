@@ -119,6 +119,10 @@ class SQLJournal(ABC):
         callback = run.callback and encode_callback(run.callback)
         self._write(run.id, (sql, (JournalStep.ENDED.value, encode_run(run), callback, since, run.id)))
 
+    def evicted(self, run: RunRecord) -> None:
+        """See `Journal`."""
+        self._write(run.id, ("UPDATE runs SET run = ? WHERE id = ?", (encode_run(run), run.id)))
+
     def finished(self, run_id: str) -> None:
         """See `Journal`."""
         with self._lock:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from itertools import islice
+from itertools import count
 from typing import Any
 
 from light_run.errors import RunActive, RunNotFound
@@ -23,8 +23,9 @@ class RunTable:
         self._lock = threading.Lock()
         self._runs: dict[str, RunRecord] = {}
         self._active: set[str] = set()
-        # Ended runs, in the order in which they ended.
-        self._ended: dict[str, None] = {}
+        # The ended runs of each owner, in the order in which they ended, numbered over all owners.
+        self._ended: dict[str | None, dict[str, int]] = {}
+        self._numbers = count()
         self._waiting: dict[str, list[_Waiter]] = {}
         self._let_go: set[str] = set()
 
@@ -39,14 +40,19 @@ class RunTable:
         with self._lock:
             self._runs[run.id] = run
             if run.ended:
-                self._ended[run.id] = None
+                self._add_ended(run)
             else:
                 self._active.add(run.id)
 
     def order(self) -> None:
         """Sort the ended runs, which were added in the order of acceptance, by their ends."""
         with self._lock:
-            self._ended = dict.fromkeys(sorted(self._ended, key=lambda run_id: _end(self._runs[run_id])))
+            by_end = sorted(
+                (self._runs[run_id] for ended in self._ended.values() for run_id in ended), key=_end
+            )
+            self._ended.clear()
+            for run in by_end:
+                self._add_ended(run)
 
     def get(self, run_id: str) -> RunRecord:
         """Return the current record of a run. Raises `RunNotFound`."""
@@ -68,7 +74,7 @@ class RunTable:
             after = self._runs[run_id] = change(before)
             if after.ended and not before.ended:
                 self._active.discard(run_id)
-                self._ended[run_id] = None
+                self._add_ended(after)
                 for waiter in self._waiting.pop(run_id, ()):
                     waiter.run = after
                     waiter.ended.set()
@@ -87,14 +93,15 @@ class RunTable:
             if not run.ended:
                 raise RunActive("the run has not ended yet; cancel it first")
             del self._runs[run_id]
-            del self._ended[run_id]
+            self._remove_ended(run)
         return run
 
     def withdraw(self, run_id: str) -> None:
         """Remove a run as if it had never been accepted; `wait` raises `RunNotFound`."""
         with self._lock:
-            self._runs.pop(run_id, None)
-            self._ended.pop(run_id, None)
+            run = self._runs.pop(run_id, None)
+            if run is not None:
+                self._remove_ended(run)
             self._active.discard(run_id)
             for waiter in self._waiting.pop(run_id, ()):
                 waiter.ended.set()
@@ -170,12 +177,29 @@ class RunTable:
     def ended(self) -> tuple[RunRecord, ...]:
         """Return the ended runs, in the order in which they ended."""
         with self._lock:
-            return tuple(self._runs[run_id] for run_id in self._ended)
+            numbered = {run_id: number for ended in self._ended.values() for run_id, number in ended.items()}
+            return tuple(self._runs[run_id] for run_id in sorted(numbered, key=numbered.__getitem__))
 
-    def ended_beyond(self, count: int) -> Sequence[str]:
-        """Return the ids of the oldest ended runs, as many as exceed `count`."""
+    def ended_beyond(self, most: int) -> Sequence[str]:
+        """Return the ids of ended runs, as many as exceed `most`: of the owner with the most, the oldest first."""
         with self._lock:
-            return list(islice(self._ended, max(0, len(self._ended) - count)))
+            numbers = {owner: len(ended) for owner, ended in self._ended.items()}
+            oldest = {owner: iter(ended) for owner, ended in self._ended.items()}
+            chosen = []
+            for _ in range(sum(numbers.values()) - most):
+                owner = max(numbers, key=numbers.__getitem__)
+                numbers[owner] -= 1
+                chosen.append(next(oldest[owner]))
+            return chosen
+
+    def _add_ended(self, run: RunRecord) -> None:
+        self._ended.setdefault(run.owner, {})[run.id] = next(self._numbers)
+
+    def _remove_ended(self, run: RunRecord) -> None:
+        ended = self._ended.get(run.owner, {})
+        ended.pop(run.id, None)
+        if not ended:
+            self._ended.pop(run.owner, None)
 
     def _stop_waiting(self, run_id: str, waiter: _Waiter) -> None:
         with self._lock:

@@ -34,6 +34,7 @@ FULL = RunRecord(
     reason=Reason.TIMEOUT,
     error="killed \udcff",
     artifacts=(RunArtifact("grün", 3, "file"),),
+    artifacts_evicted=True,
     extracted=(ExtractResult("d", "ok", 3), ExtractResult("x", "error", 0, "too big")),
     queued_ms=1.5,
     timings=RunTimings(image=1, start=2, run=3, extract=4),

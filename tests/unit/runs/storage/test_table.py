@@ -116,9 +116,19 @@ def test_what_an_earlier_server_left_is_in_the_order_of_its_ends() -> None:
     assert list(store.ended_beyond(1)) == ["b", "c"]
 
 
-@pytest.mark.parametrize(("count", "expected"), [(5, []), (9, []), (4, ["r0"]), (2, ["r0", "r2", "r4"])])
+@pytest.mark.parametrize(("count", "expected"), [(5, []), (9, []), (4, ["r2"]), (2, ["r2", "r0", "r4"])])
 def test_the_oldest_beyond_a_count_are_named(store: RunTable, count: int, expected: list[str]) -> None:
     assert list(store.ended_beyond(count)) == expected
+
+
+def test_the_owner_with_the_most_loses_the_oldest() -> None:
+    store = RunTable()
+    for run_id, owner in (("a1", "a"), ("b1", "b"), ("b2", "b"), ("b3", "b"), ("a2", "a"), ("c1", None)):
+        store.add(replace(a_run(run_id), status=Status.SUCCEEDED, owner=owner))
+    assert list(store.ended_beyond(5)) == ["b1"]
+    assert set(store.ended_beyond(3)) == {"b1", "b2", "a1"}
+    store.remove("c1")
+    assert set(store.ended_beyond(2)) == {"b1", "b2", "a1"}
 
 
 def test_waiting_ends_with_the_run_or_with_the_time(store: RunTable) -> None:
