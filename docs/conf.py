@@ -21,6 +21,7 @@ nitpicky = False
 # Sections that other pages name, from whichever folder.
 _PAGES = {
     "Settings": "reference/settings",
+    "Console": "guides/console",
     "Tokens": "guides/tokens",
     "How it works": "explanation/how-it-works",
     "Security": "explanation/security",

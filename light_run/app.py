@@ -120,6 +120,7 @@ def _begin(settings: Settings, host: worker.Worker | None, parts: _Parts) -> Fla
         upload_limit=settings.upload_limit,
         policy=policy(settings),
         threads=threads,
+        with_console=settings.console,
         followers=followers,
         accel=settings.accel,
         named=named,

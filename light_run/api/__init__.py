@@ -12,6 +12,7 @@ from light_run.api import openapi
 from light_run.api.auth import bearer, origins
 from light_run.api.auth.origins import OriginPolicy
 from light_run.api.auth.throttle import Network
+from light_run.api.console import register_console
 from light_run.api.requests import body
 from light_run.api.requests.policy import Policy
 from light_run.api.responses import errors, slow_clients, traced
@@ -54,11 +55,12 @@ def create_api(
     body_timeout: float = body.TIMEOUT,
     send_timeout: float = slow_clients.TIMEOUT,
     followers: int = 16,
+    with_console: bool = True,
     browsers: OriginPolicy | None = None,
     page: metrics.Page = metrics.empty,
     tracer: Tracer | None = None,
 ) -> Flask:
-    """Return the Flask application in front of `service`.
+    """Return the Flask application in front of `service`; ``/`` is the console where `with_console`.
 
     `body_limit` and `upload_limit`, that of a body with files, are in bytes; `threads` is how many requests
     the server takes at once, of which sync runs and uploads get a part; `accel` is the prefix of nginx's
@@ -81,6 +83,8 @@ def create_api(
         is_tenant=lambda: bearer.owner() is not None,
         owns_network=lambda name: service.networks.owns(name, bearer.owner() or ""),
     )
+    if with_console:
+        register_console(app)
     errors.register(app)
     origins.register(app, browsers or OriginPolicy(), secured=secured)
     bearer.register(app, service, token, named, trusted)

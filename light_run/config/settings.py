@@ -73,6 +73,7 @@ class Settings:
         "patterns of host names allowed for a server without a token, besides localhost and IP addresses",
         shown="none",
     )
+    console: bool = setting(True, readers.boolean, "serve the console, a page at / for browsers")
     body_limit: int = setting(
         10 * MIB, readers.size(1), "maximum bytes of a request body", option="--body-limit"
     )

@@ -44,6 +44,7 @@ from light_run.engine.spec import (
 )
 from light_run.engine.stop import Stop
 from light_run.runs.artifact_list import packed
+from light_run.runs.summary import summarise
 
 
 class Status(str, Enum):
@@ -99,7 +100,7 @@ class RunRecord:
     `started_at` is when it left the queue. `duration_ms` runs from there to the end of its extraction.
     `phase` and `progress` are None once it has ended, `paused_at` while it is not paused. `split_output` has its output
     shown by stream, and not as lines. A finished run holds neither its spec nor its output: ten thousand of them stay
-    in memory.
+    in memory. `asked` is what `summarise` made of its spec.
     """
 
     id: str
@@ -107,6 +108,7 @@ class RunRecord:
     created_at: datetime
     detached: bool = False
     owner: str | None = None
+    asked: str = "{}"
     started_at: datetime | None = None
     finished_at: datetime | None = None
     phase: Phase | None = None
@@ -173,6 +175,7 @@ def accept(request: RunRequest, run_id: str, *, at: datetime) -> RunRecord:
         status=Status.QUEUED,
         created_at=at,
         detached=request.detached,
+        asked=summarise(request.spec, detached=request.detached),
         owner=request.owner,
         trace=request.trace,
         callback=None if request.callback_url is None else CallbackState(),

@@ -23,15 +23,16 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def run_state(run: RunRecord, *, callback: bool = True) -> dict[str, Any]:
+def run_state(run: RunRecord, *, callback: bool = True, request: bool = False) -> dict[str, Any]:
     """The run state of `run` without its logs, fit for ``json.dumps``.
 
     What a run does not have (an exit code, artifacts, an error, ...) is left out. A `callback` body
-    leaves out how its own delivery goes.
+    leaves out how its own delivery goes. With `request`, the state has what was asked for, when and by whom.
     """
     running = run.status is Status.RUNNING
     state = {
         "id": run.id,
+        **(_request(run) if request else {}),
         "status": str(run.status),
         "phase": str(run.phase) if running and run.phase else None,
         "progress": _progress(run.progress) if running and run.progress else None,
@@ -157,6 +158,12 @@ def _usage(usage: RunUsage) -> dict[str, int]:
         "diskBytes": usage.disk_bytes,
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _request(run: RunRecord) -> dict[str, Any]:
+    # A run that 0.3 kept has none.
+    asked = json.loads(run.asked) or None
+    return {"createdAt": timestamp(run.created_at), "owner": run.owner, "request": asked}
 
 
 def _callback(callback: CallbackState) -> dict[str, Any]:

@@ -39,6 +39,7 @@ MANUAL = (
             ),
             "guides/sdk",
             "guides/tokens",
+            "guides/console",
             *(f"reference/{name}" for name in ("endpoints", "request", "state", "errors", "settings")),
             *(f"explanation/{name}" for name in ("how-it-works", "security")),
             *(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import select
@@ -44,17 +45,27 @@ class Browser:
     _answers: dict[int, Json] = field(default_factory=dict)
     _number: int = 0
     _session: str | None = None
+    _target: str = ""
     _pending: bytes = b""
 
     def open(self, url: str) -> None:
         """Open a page at `url`."""
-        target = self.command("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.command("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._session = None
+        self._target = self.command("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.command("Target.attachToTarget", targetId=self._target, flatten=True)[
+            "sessionId"
+        ]
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.command(f"{domain}.enable")
         self.command("Fetch.enable", handleAuthRequests=True)
         self.command("Page.addScriptToEvaluateOnNewDocument", source=_WATCH)
         self.command("Page.navigate", url=url)
+
+    def close(self) -> None:
+        """Close the page."""
+        session, self._session = self._session, None
+        self.command("Target.closeTarget", targetId=self._target)
+        assert session is not None
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page."""
@@ -80,6 +91,30 @@ class Browser:
         self.until(f"document.querySelector({json.dumps(selector)}) !== null")
         self.evaluate(f"document.querySelector({json.dumps(selector)}).focus()")
         self.command("Input.insertText", text=text)
+
+    def press(self, key: str) -> None:
+        """Press and release a key, such as ``j``, ``/`` or ``Enter``, where the focus is."""
+        text = "\r" if key == "Enter" else key if len(key) == 1 else ""
+        code = {"Enter": 13, "Escape": 27, "Tab": 9}.get(key, ord(key[0].upper()))
+        event = {"key": key, "windowsVirtualKeyCode": code}
+        self.command("Input.dispatchKeyEvent", type="keyDown", text=text, **event)
+        self.command("Input.dispatchKeyEvent", type="keyUp", **event)
+
+    def look(self, width: int, height: int, scheme: str = "light") -> None:
+        """Give the page a size in CSS pixels, and the preference for a ``light`` or ``dark`` scheme."""
+        self.command(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.command("Emulation.setEmulatedMedia", features=features)
+
+    def screenshot(self) -> bytes:
+        """The page as PNG, as large as it was made by `look`."""
+        return base64.b64decode(self.command("Page.captureScreenshot", format="png")["data"])
 
     def command(self, method: str, **params: Any) -> Json:
         """The result of a command of the protocol."""

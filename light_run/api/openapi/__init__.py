@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import secrets
 from functools import cache
-from pathlib import Path
 
-from flask import Blueprint, Response, abort, render_template, request
+from flask import Blueprint, Response, abort, render_template
 
 from light_run.api.requests import strict_json
 from light_run.api.requests.policy import Policy
+from light_run.api.responses import packaged
 from light_run.version import __version__
 
 # Only what the page itself names is run, and nothing is loaded from elsewhere. The nonce rather than 'self': the
@@ -19,12 +19,8 @@ _CSP = (
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-_FOLDER = Path(__file__).parent / "swagger_ui"
-_FILES = {
-    "swagger-ui-bundle.js": "text/javascript",
-    "swagger-ui-bundle.js.LICENSE.txt": "text/plain",
-    "swagger-ui.css": "text/css",
-}
+_FOLDER = packaged.VENDORED / "swagger-ui-dist"
+_FILES = frozenset({"swagger-ui-bundle.js", "swagger-ui-bundle.js.LICENSE.txt", "swagger-ui.css"})
 
 
 def blueprint(policy: Policy, *, body_limit: int, secured: bool) -> Blueprint:
@@ -55,15 +51,6 @@ def blueprint(policy: Policy, *, body_limit: int, secured: bool) -> Blueprint:
     def docs_file(filename: str) -> Response:
         if filename not in _FILES:
             abort(404)
-        response = Response(_content(filename), mimetype=_FILES[filename])
-        response.headers["Cache-Control"] = "no-cache"
-        response.add_etag()
-        response.make_conditional(request)
-        return response
+        return packaged.response(_FOLDER / filename)
 
     return routes
-
-
-@cache
-def _content(filename: str) -> bytes:
-    return (_FOLDER / filename).read_bytes()

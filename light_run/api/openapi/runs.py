@@ -95,6 +95,13 @@ def _running(body_limit: int) -> Iterator[Operation]:
     )
 
 
+_WITH_REQUEST = query(
+    "request",
+    "With `createdAt`, `owner` and `request`: what was asked for; without the output.",
+    {"type": "string", "enum": ["true", "false"], "default": "false"},
+)
+
+
 def _looking() -> Iterator[Operation]:
     link = {
         "description": '`<URL>; rel="next"`, where more follow.',
@@ -108,6 +115,7 @@ def _looking() -> Iterator[Operation]:
         summary="List runs",
         description="Newest first, without their `logs`.",
         parameters=[
+            _WITH_REQUEST,
             query("status", "Only those.", {"type": "string", "enum": [str(each) for each in Status]}),
             query(
                 "limit",
@@ -151,6 +159,7 @@ def _looking() -> Iterator[Operation]:
                 "How the state has the output. Left out: as `output` of the request says.",
                 {"type": "string", "enum": list(OUTPUTS)},
             ),
+            _WITH_REQUEST,
         ],
         answers={200: answer("Its state.", schemas.RunStateSchema, texts.STATE)},
         errors=["not_found"],

@@ -292,6 +292,14 @@ class RunSummarySchema(ResponseSchema):
     """A run as it is listed; what it does not have is left out."""
 
     id = _text("A UUID.", schema=_RUN_ID)
+    createdAt = _text("When it came in; with `?request=true`.", required=False, schema=_TIME)
+    owner = _text("The name of the token that asked; with `?request=true`.", required=False)
+    request = fields.Dict(
+        metadata={
+            "description": "The fields that were asked for, with `?request=true`: `env` as names, `files` as paths and "
+            "bytes, long values cut (`truncated` is true then); no input, no contents."
+        }
+    )
     status = _choice("`succeeded` is exit code 0 within the time.", Status)
     startedAt = _text("When it left the queue; when it came in, as long as it waits.", schema=_TIME)
     finishedAt = _text("When it ended.", required=False, schema=_TIME)

@@ -81,6 +81,42 @@ def operations() -> Iterator[Operation]:
     )
     yield Operation(
         method="get",
+        path="/",
+        name="getConsole",
+        tag="Service",
+        summary="Open the console in a browser",
+        description="For clients that prefer `text/html`; to others `/` is an unknown path. The page itself needs no "
+        "token. `LIGHT_RUN_CONSOLE=false` turns it off.",
+        answers={
+            200: {
+                "description": "A page.",
+                "headers": {
+                    "Content-Security-Policy": sent("Nothing is loaded from elsewhere."),
+                    "Cache-Control": sent("Each page has a nonce of its own.", pattern="^no-store$"),
+                    "Referrer-Policy": sent("No other site is told of it.", pattern="^no-referrer$"),
+                },
+                "content": {"text/html": {"schema": {"type": "string"}}},
+            },
+            404: answer("The client does not prefer HTML.", schemas.ErrorSchema, {"error": "not_found"}),
+        },
+    )
+    yield Operation(
+        method="get",
+        path="/console/{filename}",
+        name="getConsoleFile",
+        tag="Service",
+        summary="Get a file that the console loads",
+        description="Needs no token. With `ETag`.",
+        scope=None,
+        parameters=[{**_FILENAME, "example": "console.css"}],
+        answers={
+            200: {"description": "The file.", "content": {"text/*": {}}},
+            304: {"description": "It has not changed."},
+            404: answer("There is no such file.", schemas.ErrorSchema, {"error": "not_found"}),
+        },
+    )
+    yield Operation(
+        method="get",
         path="/docs",
         name="getDocs",
         tag="Service",

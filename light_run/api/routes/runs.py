@@ -113,25 +113,29 @@ class RunRoutes:
 
     def list(self) -> Response:
         """``GET /runs``: newest first, a page at a time."""
-        asked = _list_query()
+        asked, with_request = _list_query(), _request_query()
         try:
             if asked["before"] is not None and not bearer.sees(self._service.get(asked["before"])):
                 raise RunNotFound("there is no such run")
             found, more = self._service.list(**asked, owner=bearer.owner())
         except RunNotFound:
             raise _fault("before", "not_found", "before is no run that there is") from None
-        response = json_response([run_state(run) for run in found])
+        response = json_response([run_state(run, request=with_request) for run in found])
         if more and found:
             following = {**asked, "before": found[-1].id}
             labels = following.pop("labels")
             query = [(name, str(value)) for name, value in following.items() if value is not None]
             query += [("label", f"{key}={value}") for key, value in labels]
             response.headers["Link"] = f'</runs?{urlencode(query)}>; rel="next"'
+        if with_request and "Link" in response.headers:
+            response.headers["Link"] = response.headers["Link"].replace("?", "?request=true&", 1)
         return response
 
     def state(self, run_id: str) -> Response:
         """``GET /runs/ID``, at once or when the run has ended or the time of ``?wait=`` is over."""
         request.environ[RUN] = run_id
+        if _request_query():
+            return json_response(run_state(self._service.get(run_id), request=True))
         wait, output = _wait_query(), _output_query()
         run = self._service.get(run_id)
         if wait:
@@ -267,6 +271,13 @@ def _list_query() -> dict[str, Any]:
         "before": request.args.get("before"),
         "labels": label_filters(request.args.getlist("label")),
     }
+
+
+def _request_query() -> bool:
+    given = request.args.get("request", "false")
+    if given not in {"true", "false"}:
+        raise _fault("request", "invalid_value", "request must be true or false")
+    return given == "true"
 
 
 def _wait_query() -> float:

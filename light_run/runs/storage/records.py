@@ -33,6 +33,7 @@ def encode_run(run: RunRecord) -> str:
             "created_at": run.created_at.isoformat(),
             "detached": run.detached,
             "owner": run.owner,
+            "asked": run.asked,
             "started_at": _moment(run.started_at),
             "finished_at": _moment(run.finished_at),
             "exit_code": run.exit_code,

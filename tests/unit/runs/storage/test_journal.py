@@ -41,6 +41,7 @@ FULL = RunRecord(
     usage=RunUsage(cpu_ms=1, memory_peak_bytes=3, oom_kills=2, disk_bytes=4),
     signal="SIGKILL",
     logs_truncated=True,
+    asked='{"image":"alpine"}',
     parked=True,
     trace="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     callback=CALLBACK,
