@@ -14,14 +14,16 @@ from light_run.cli.diagnosis import FAIL, OK, Finding
 from light_run.config.settings import Settings
 from light_run.errors import SettingsError
 
-_SOCKET = "unix:///var/run/docker.sock"
 _CONNECT_TIMEOUT = 3.0
 
 
 def findings() -> Iterator[Finding]:
     """Check this machine and return a finding for each check."""
-    yield _engine(os.environ.get("DOCKER_HOST") or _SOCKET)
     try:
+        # Slow: it imports docker-py, as the server does.
+        from light_run.server.engine import address
+
+        yield _engine(address())
         settings = Settings.from_env()
     except SettingsError as error:
         yield Finding(
@@ -33,7 +35,6 @@ def findings() -> Iterator[Finding]:
 
 
 def _engine(address: str) -> Finding:
-    # Only checks that something accepts connections. Querying it needs docker-py, which only the server imports.
     what = f"engine: {address}"
     try:
         _connect(address)

@@ -22,7 +22,7 @@ _LOW_DISK, _VERY_LOW_DISK = 5_000_000_000, 500_000_000
 
 _START = "start a server with `light-run serve`, or set LIGHT_RUN_URL to its address"
 _SET_TOKEN = "set LIGHT_RUN_TOKEN to the server's token, or to one made by `light-run token new`"  # noqa: S105
-_ENGINE = "check that `docker info` works for the user of the server, with the DOCKER_HOST of the server"
+_ENGINE = "check that `docker --host ADDRESS info` works with that address for the user of the server"
 _LIMITS = (
     "enable the missing cgroup controllers for the engine, or set LIGHT_RUN_ALLOW_UNLIMITED=true to start runs "
     "without these limits"
@@ -93,10 +93,11 @@ def _token(info: Info) -> Finding:
 
 
 def _engine(info: Info) -> Iterator[Finding]:
+    where = f" at {info.engine_address}" if info.engine_address else ""
     if not info.docker:
-        yield Finding(FAIL, "engine: does not respond", _ENGINE)
+        yield Finding(FAIL, f"engine: does not respond{where}", _ENGINE)
         return
-    yield Finding(OK, f"engine: {info.engine}")
+    yield Finding(OK, f"engine: {info.engine}{where}")
     if info.missing_limits:
         yield Finding(FAIL, f"limits: the engine cannot enforce {', '.join(info.missing_limits)}", _LIMITS)
     if info.runtimes:

@@ -79,18 +79,20 @@ class Maintenance:
 class Info:
     """The description of a server.
 
-    `docker` is True if the container engine responds, and `engine` is the engine's name. `workspace` is ``bind``
-    or ``archive``, or None until it is known. `runtimes` are the runtimes that a run can use. `missing_limits`
-    are limits that the engine cannot enforce; if there are any, the server starts no runs unless it is configured
-    to. `firewall` is ``active`` if the rules were seen that keep runs on the default network from the engine's host,
-    else ``absent`` or ``not_needed``, or None if it is not known. `disk_free` and `disk_total` are bytes on the disk of
-    the artifacts. `maintenance` is None before the first. `token` and `scopes` are the name and the scopes of the
-    token in use. `open` is True if the server requires no token.
+    `docker` is True if the container engine responds, `engine` is the engine's name and `engine_address` the URL
+    at which the server uses it. `workspace` is ``bind`` or ``archive``, or None until it is known. `runtimes` are the
+    runtimes that a run can use. `missing_limits` are limits that the engine cannot enforce; if there are any, the
+    server starts no runs unless it is configured to. `firewall` is ``active`` if the rules were seen that keep runs on
+    the default network from the engine's host, else ``absent`` or ``not_needed``, or None if it is not known.
+    `disk_free` and `disk_total` are bytes on the disk of the artifacts. `maintenance` is None before the first.
+    `token` and `scopes` are the name and the scopes of the token in use. `open` is True if the server requires no
+    token.
     """
 
     version: str
     docker: bool
     engine: str | None = None
+    engine_address: str | None = None
     workspace: str | None = None
     runtimes: tuple[str, ...] = ()
     missing_limits: tuple[str, ...] = ()
@@ -236,6 +238,7 @@ def _info(found: Mapping[str, Any]) -> Info:
         version=str(found["version"]),
         docker=bool(found["docker"]),
         engine=engine.get("name"),
+        engine_address=engine.get("address"),
         workspace=found.get("workspace"),
         runtimes=tuple(engine.get("runtimes", ())),
         missing_limits=tuple(engine.get("missingLimits", ())),

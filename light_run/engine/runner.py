@@ -65,8 +65,8 @@ class Runner:
             result = runner.run(RunSpec(image="alpine:3.19", entrypoint="cat hello.txt", files={"hello.txt": "hi"}))
             print(result.exit_code, result.logs)
 
-    The engine is the one DOCKER_HOST names, the local one where it is unset; it is first asked when it is
-    first needed.
+    The engine is the one that the Docker command would use: that of DOCKER_HOST, of the docker context in use, or the
+    local one. It is first asked when it is first needed. Raises SettingsError where the address cannot be used.
     """
 
     def __init__(self, config: RunnerConfig | None = None) -> None:
@@ -317,9 +317,11 @@ class Runner:
             missing = self._context.missing_limits()
             firewall = self._context.networks.firewall(self.config.default_network)
             mode = self._context.mounts.mode
-            health = EngineHealth(True, mode, self._engine.runtimes(), engine, missing, firewall)
+            health = EngineHealth(
+                True, mode, self._engine.runtimes(), engine, missing, firewall, self._engine.address
+            )
         except EngineError:
-            health = EngineHealth(False, self._context.mounts.mode)
+            health = EngineHealth(False, self._context.mounts.mode, address=self._engine.address)
         self._health = (now, health)
         return health
 

@@ -352,7 +352,7 @@ class EngineHealth:
     """Whether an engine answers (`docker`), how files get there (None until known), its runtimes, its own name.
 
     `missing_limits` is what it cannot hold runs to, for which none is started. `firewall` is of the network that runs
-    get by default, None where the engine does not answer.
+    get by default, None where the engine does not answer. `address` is where the engine is asked, as a URL.
     """
 
     docker: bool
@@ -361,3 +361,4 @@ class EngineHealth:
     engine: str = ""
     missing_limits: tuple[str, ...] = ()
     firewall: Firewall | None = None
+    address: str = ""

@@ -53,6 +53,10 @@ class HealthPort(Protocol):
         """What the engine calls itself."""
 
     @property
+    def address(self) -> str:
+        """The URL at which the engine is asked."""
+
+    @property
     def missing_limits(self) -> tuple[str, ...]:
         """What the engine cannot hold runs to, for which none is started."""
 

@@ -292,6 +292,15 @@ def test_a_state_folder_that_cannot_be_made(tmp_path: Path) -> None:
     assert_refused(done.stderr, done.returncode, str(tmp_path / "file"))
 
 
+def test_an_engine_over_ssh(tmp_path: Path) -> None:
+    settings = {"DOCKER_HOST": "ssh://root@192.0.2.1", "LIGHT_RUN_TOKEN": TOKEN}
+    done = run_cli(tmp_path, "serve", "--port", str(free_port()), settings=settings)
+    assert done.returncode == 2, done.stderr
+    # From the worker, which imports docker-py: gunicorn adds lines of its own.
+    (line,) = (each for each in done.stderr.splitlines() if each.startswith("light-run: "))
+    assert all(word in line for word in ("DOCKER_HOST", "not supported", "ssh -nNT -L"))
+
+
 # --- gunicorn by hand -----------------------------------------------------------------------------------
 
 

@@ -48,6 +48,7 @@ class FakeHealth:
     runtimes: tuple[str, ...] = ("runc", "runsc", "kata")
     missing_limits: tuple[str, ...] = ()
     firewall: Firewall | None = Firewall.ACTIVE
+    address: str = "unix:///fake.sock"
 
 
 @dataclass

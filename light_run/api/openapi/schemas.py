@@ -109,6 +109,7 @@ class EngineSchema(ResponseSchema):
     """The container engine."""
 
     name = _text("What it calls itself; empty where it does not answer.")
+    address = _text("The URL at which the server asks it.")
     runtimes = _list(fields.String(), "Those a run may ask for.", required=True)
     missingLimits = _list(
         fields.String(), "What it cannot hold runs to, for which none is started.", required=True

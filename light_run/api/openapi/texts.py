@@ -131,7 +131,12 @@ MAINTENANCE = {
 INFO = {
     "version": "0.4.0",
     "docker": True,
-    "engine": {"name": "Docker Engine 29.0.1", "runtimes": ["runc"], "missingLimits": []},
+    "engine": {
+        "name": "Docker Engine 29.0.1",
+        "address": "unix:///var/run/docker.sock",
+        "runtimes": ["runc"],
+        "missingLimits": [],
+    },
     "workspace": "bind",
     "firewall": "active",
     "disk": {"freeBytes": 52_613_349_376, "totalBytes": 105_089_261_568},

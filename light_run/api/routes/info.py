@@ -26,7 +26,12 @@ def blueprint(service: RunService, policy: Policy) -> Blueprint:
             {
                 "version": __version__,
                 "docker": found.docker,
-                "engine": {"name": found.engine, "runtimes": allowed, "missingLimits": found.missing_limits},
+                "engine": {
+                    "name": found.engine,
+                    "address": found.address,
+                    "runtimes": allowed,
+                    "missingLimits": found.missing_limits,
+                },
                 "workspace": found.workspace,
                 "firewall": found.firewall,
                 "disk": {"freeBytes": free, "totalBytes": total},

@@ -18,6 +18,7 @@ from typing import IO, Any
 import docker
 from docker.utils import parse_repository_tag
 
+from light_run.engine.daemon.address import engine_address
 from light_run.engine.daemon.events import ACTIONS, ExitEvents, PendingExit
 from light_run.engine.daemon.stream import EngineStream
 from light_run.engine.daemon.transport import breakable, connect, open_stream, translated_errors
@@ -38,9 +39,14 @@ CONTAINER_LABEL = "light-run.kind"
 
 
 class Engine:
-    """A container engine, local or remote. Every method raises `EngineUnavailable` or `EngineRefused`."""
+    """A container engine, local or remote. Every method raises `EngineUnavailable` or `EngineRefused`.
+
+    Raises SettingsError where the environment names one that cannot be used. `address` is its URL.
+    """
 
     def __init__(self, timeout: int = CALL_TIMEOUT) -> None:
+        self._address = engine_address()
+        self.address = self._address.url
         self._timeout = timeout
         self._local = threading.local()
         self._lock = threading.Lock()
@@ -50,7 +56,7 @@ class Engine:
         self._exits = ExitEvents(self._events, self._exited, self._exit_code)
 
     def _connect(self) -> Any:
-        client = connect(self._version, self._timeout)
+        client = connect(self._address, self._version, self._timeout)
         self._version = client.api_version
         with self._lock:
             self._clients.add(client)

@@ -16,9 +16,9 @@ import docker
 import requests
 import urllib3
 from docker.transport.unixconn import UnixHTTPAdapter
-from docker.utils import kwargs_from_env
 from requests.structures import CaseInsensitiveDict
 
+from light_run.engine.daemon.address import EngineAddress
 from light_run.engine.daemon.errors import note
 from light_run.engine.daemon.stream import READ_SIZE, EngineStream
 from light_run.engine.daemon.wire import HttpConnection, ResponseHead, read_body
@@ -27,14 +27,14 @@ from light_run.errors import EngineRefused, EngineUnavailable
 CONFIGURATION = "the docker configuration (config.json) of the server's user"
 
 
-def connect(version: str | None, timeout: int) -> Any:
-    """A docker-py client of the engine that DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH name.
+def connect(address: EngineAddress, version: str | None, timeout: int) -> Any:
+    """A docker-py client of the engine at `address`.
 
     `version` is that of the engine's API, None asks for it. Any, since docker-py's stubs leave out most
     of what is used here.
     """
     try:
-        return _Client(version=version, timeout=timeout, **kwargs_from_env())
+        return _Client(address.url, version=version, timeout=timeout, tls=address.tls or False)
     except (ValueError, TypeError, AttributeError):
         # It reads the credentials too. Not chained: the words may quote some of them.
         raise EngineUnavailable(
@@ -53,6 +53,8 @@ class _Client(docker.APIClient):
     # What requests does for a browser (cookies, redirects, .netrc, pools, merging settings) takes several
     # times the processor time of the call itself, and an engine on this host has a use for none of it.
     wire: HttpConnection | None = None
+    # An engine is never reached through HTTP_PROXY, and neither ~/.netrc nor REQUESTS_CA_BUNDLE concerns it.
+    trust_env = property(lambda _: False, lambda *_: None)  # type: ignore[assignment,unused-ignore]
 
     def _raise_for_status(self, response: requests.Response) -> None:
         try:
@@ -75,8 +77,7 @@ class _Client(docker.APIClient):
     def request(self, method: Any, url: Any, **kwargs: Any) -> requests.Response:  # type: ignore[override]
         data = kwargs.get("data")
         if self.wire is None or kwargs.get("stream") or not isinstance(data, str | bytes | None):
-            # REQUESTS_CA_BUNDLE is of the web's authorities; requests would have it before the engine's own.
-            return super().request(method, url, **{"verify": self.verify, **kwargs})
+            return super().request(method, url, **kwargs)
         body = data.encode() if isinstance(data, str) else data or b""
         target = _target(url, kwargs.get("params"))
         answer = self.wire.call(method, target, kwargs.get("headers") or {}, body, kwargs.get("timeout"))

@@ -208,6 +208,11 @@ def test_what_is_told_to_a_token(make_client: Callable[..., FlaskClient], runner
     assert client.get("/info").status_code == 401
     found = client.get("/info", headers={"Authorization": "Bearer t"}).json
     assert found is not None
-    assert found["engine"] == {"name": "Docker/1", "runtimes": ["runc"], "missingLimits": []}
+    assert found["engine"] == {
+        "name": "Docker/1",
+        "address": "unix:///fake.sock",
+        "runtimes": ["runc"],
+        "missingLimits": [],
+    }
     assert found["token"] == {"name": None, "scopes": ["admin"], "required": True}
     assert found["disk"]["freeBytes"] <= found["disk"]["totalBytes"]
