@@ -9,7 +9,7 @@ from flask import Flask, Response
 from werkzeug.routing import BaseConverter
 
 from light_run.api import openapi
-from light_run.api.auth import bearer, origins
+from light_run.api.auth import bearer, origins, places
 from light_run.api.auth.origins import OriginPolicy
 from light_run.api.auth.throttle import Network
 from light_run.api.console import register_console
@@ -88,6 +88,8 @@ def create_api(
     errors.register(app)
     origins.register(app, browsers or OriginPolicy(), secured=secured)
     bearer.register(app, service, token, named, trusted)
+    if named is not None:
+        places.register(app, threads + followers)
     app.register_blueprint(health.blueprint(service))
     app.register_blueprint(metrics.blueprint(page))
     app.register_blueprint(info.blueprint(service, policy))

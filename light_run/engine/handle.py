@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -200,6 +200,9 @@ class _Progress:
 
     def launched(self, started_at: datetime) -> None:
         self._observer.launched(started_at)
+
+    def waiting(self) -> AbstractContextManager[None]:
+        return self._observer.waiting()
 
     def wrote(self) -> None:
         self._tell()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import threading
 import time
 import uuid
 import weakref
@@ -54,6 +55,8 @@ _NO_DESTINATION = Fault(
 )
 # A health check may come from every load balancer at once; the engine is asked this often at most.
 _HEALTH_FRESH = 1.0
+# So many seconds the last answer stands for an engine that is being asked.
+_HEALTH_PATIENCE = 4.0
 
 
 class Runner:
@@ -78,6 +81,7 @@ class Runner:
         uses = StepUses(None if state_dir is None else state_dir / "step-images", time.time)
         images = Images(self._engine, self.config.registries, self.config.pull_timeout, uses)
         self._handles: weakref.WeakSet[RunHandle] = weakref.WeakSet()
+        self._asking = threading.Lock()
         networks = Networks(self._engine, self.config.network, self.config.guarded)
         leftovers = Leftovers(self._engine, self.config)
         mounts = Mounts(self._engine, self.config, self._workspaces, leftovers)
@@ -307,23 +311,39 @@ class Runner:
         return self._context.pool.size
 
     def health(self) -> EngineHealth:
-        """Whether the engine answers; asked at most once a second, never raises."""
-        now = time.monotonic()
+        """Whether the engine answers; asked at most once a second, by one thread at a time. Never raises.
+
+        While an engine is slow to answer, the last answer is returned, for some seconds.
+        """
         known = self._health
-        if known is not None and now - known[0] < _HEALTH_FRESH:
+        if known is not None and time.monotonic() - known[0] < _HEALTH_FRESH:
             return known[1]
+        # Clients without a token can ask: a hung engine must not hold a thread of each.
+        if not self._asking.acquire(timeout=_HEALTH_PATIENCE if known is None else 0):
+            is_recent = known is not None and time.monotonic() - known[0] < _HEALTH_PATIENCE
+            return known[1] if known is not None and is_recent else self._unhealthy()
+        try:
+            found = self._health
+            if found is None or found is known:
+                found = self._health = (time.monotonic(), self._ask_health())
+            return found[1]
+        finally:
+            self._asking.release()
+
+    def _unhealthy(self) -> EngineHealth:
+        return EngineHealth(False, self._context.mounts.mode, address=self._engine.address)
+
+    def _ask_health(self) -> EngineHealth:
         try:
             engine = self._engine.ping()
             missing = self._context.missing_limits()
             firewall = self._context.networks.firewall(self.config.default_network)
             mode = self._context.mounts.mode
-            health = EngineHealth(
+            return EngineHealth(
                 True, mode, self._engine.runtimes(), engine, missing, firewall, self._engine.address
             )
         except EngineError:
-            health = EngineHealth(False, self._context.mounts.mode, address=self._engine.address)
-        self._health = (now, health)
-        return health
+            return self._unhealthy()
 
     def find(self) -> list[OwnContainer]:
         """The containers of earlier runners with the same server id. Raises EngineError."""

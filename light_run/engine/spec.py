@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -313,6 +314,9 @@ class Observer(Protocol):
     def launched(self, started_at: datetime) -> None:
         """The command has certainly been started and its input delivered."""
 
+    def waiting(self) -> AbstractContextManager[None]:
+        """Enclose a time in which the run only waits, for a pull or for another run's build."""
+
     def wrote(self) -> None:
         """There is more in the run's log; called for each piece of output, so it must be quick."""
 
@@ -330,6 +334,9 @@ class NullObserver:
     def assigned(self, container_id: str, *, parked: bool) -> None: ...
 
     def launched(self, started_at: datetime) -> None: ...
+
+    def waiting(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def wrote(self) -> None: ...
 

@@ -7,7 +7,8 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -171,7 +172,7 @@ class RunService:
         run_id = self._new_id()
         with self._quota.reserve(owner, max_runs, run_id), full_disk_refused(run_id):
             try:
-                self._queue.reserve()
+                self._queue.reserve(owner)
             except Overloaded:
                 self._metrics.refused()
                 raise
@@ -182,7 +183,7 @@ class RunService:
                 yield reservation
             finally:
                 if not reservation.taken:
-                    self._queue.release()
+                    self._queue.release(owner)
                     self.runner.discard(run_id)
                 self._cleanup.accepting.discard(run_id)
 
@@ -199,9 +200,14 @@ class RunService:
             known = self.replays.run(owner, key, request.body_digest)
             return known or self._admit(request, reservation, key)
 
-    def wait(self, run_id: str, timeout: float | None = None) -> RunRecord:
-        """The run once it has ended, or as it is after `timeout` seconds. Raises `RunNotFound`."""
-        return self._store.wait(run_id, timeout)
+    def wait(
+        self, run_id: str, timeout: float | None = None, is_gone: Callable[[], bool] | None = None
+    ) -> RunRecord:
+        """The run once it has ended, or as it is after `timeout` seconds or once the client `is_gone`.
+
+        Raises `RunNotFound`.
+        """
+        return self._store.wait(run_id, timeout, is_gone)
 
     def get(self, run_id: str) -> RunRecord:
         """The run as it is now. Raises `RunNotFound`."""
@@ -311,6 +317,10 @@ class RunService:
         """See `EngineCleanup.prepare`."""
         self._cleanup.prepare()
 
+    def without_slot(self, job: RunJob) -> AbstractContextManager[None]:
+        """See `JobQueue.without_slot`."""
+        return self._queue.without_slot(job, lambda: job.stop.detached or job.stop.requested is not None)
+
     def release(self, run_id: str) -> None:
         """Drop a run's job, and its spec with it."""
         with self._lock:
@@ -344,7 +354,9 @@ class RunService:
         spec = replace(request.spec, files={})
         held = spec if _weight(spec) <= LARGEST_HELD else None
         auth = spec.registry_auth
-        job = RunJob(run_id, self, detached=request.detached, spec=held, registry_auth=auth)
+        job = RunJob(
+            run_id, self, detached=request.detached, owner=request.owner, spec=held, registry_auth=auth
+        )
         self._register(job)
         reservation.taken = True
         try:

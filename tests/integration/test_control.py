@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -218,3 +220,21 @@ def test_the_client(server: Server) -> None:
         with pytest.raises(RunNotStarted):
             client.pause(building)
         client.stop(building)
+
+
+def test_a_client_that_hangs_up_gives_its_place_back(start_server: StartServer) -> None:
+    # One place to wait for the end of a run.
+    server = start_server(settings={"LIGHT_RUN_THREADS": "4"})
+    run_id = running(server, entrypoint="echo ready; sleep 60")
+    head = f"GET /runs/{run_id}?wait=3600 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\n\r\n"
+    with ExitStack() as stack:
+
+        def taken() -> bool:
+            # Whoever finds no place gets the state at once, and has to ask again.
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            connection.sendall(head.encode())
+            return server.post_run().status_code == 503
+
+        eventually(taken, "the place is taken")
+    eventually(lambda: server.post_run().status_code == 200, "the place is free again", within=30)
+    assert server.cancel(run_id).status_code == 204

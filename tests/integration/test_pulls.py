@@ -70,6 +70,26 @@ def test_how_far_a_pull_is(server: Server, tmp_path: Path) -> None:
         assert pulls_of(image, since) == 1
 
 
+def test_a_pull_holds_no_slot(start_server: StartServer, tmp_path: Path) -> None:
+    server = start_server(settings={"LIGHT_RUN_MAX_CONCURRENCY": "1"})
+    with (
+        registry(tmp_path / "data") as address,
+        gate(address) as way,
+        pushed(way.address, files={"large": os.urandom(MIB)}) as image,
+    ):
+        way.hold_after(MIB // 2)
+        run_id = server.start(image=image, entrypoint="wc -c </large")
+        wait_state(server, run_id, phase="pulling")
+        assert server.run(entrypoint="echo meanwhile")["logs"] == ["meanwhile"]
+        cancelled = server.start(image=image)
+        wait_state(server, cancelled, phase="pulling")
+        assert server.cancel(cancelled).status_code == 204
+        assert server.state(cancelled)["status"] == "cancelled"
+        assert server.state(run_id)["phase"] == "pulling"
+        way.open()
+        assert server.wait_done(run_id)["logs"] == [str(MIB)]
+
+
 def test_phases_of_a_run(server: Server) -> None:
     steps = ["true", "sleep 60"]
     run_id = server.start(run=steps)

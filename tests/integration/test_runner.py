@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
 
@@ -91,6 +92,9 @@ class Watcher:
 
     def launched(self, started_at: datetime) -> None:
         self.told.append("launched")
+
+    def waiting(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def wrote(self) -> None:
         self.told.append("wrote")

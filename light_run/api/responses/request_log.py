@@ -14,6 +14,8 @@ _log = logging.getLogger("light_run.request")
 
 # The key under which a handler records the id of the run.
 RUN = "light_run.run"
+# What is called once the response was sent, or could not be.
+WHEN_SENT = "light_run.when_sent"
 
 
 class RequestLog:
@@ -31,8 +33,16 @@ class RequestLog:
             status[0] = line.split(" ", 1)[0]
             return start_response(line, headers, exc_info)
 
-        body = self._app(environ, start)
-        return when_closed(body, lambda: _write(environ, int(status[0]), time.perf_counter() - began))
+        def sent() -> None:
+            environ.pop(WHEN_SENT, _nothing)()
+            _write(environ, int(status[0]), time.perf_counter() - began)
+
+        try:
+            body = self._app(environ, start)
+        except BaseException:
+            environ.pop(WHEN_SENT, _nothing)()
+            raise
+        return when_closed(body, sent)
 
 
 class _Closing:

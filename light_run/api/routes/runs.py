@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from functools import partial
 from hashlib import sha256
 from typing import Any
 from urllib.parse import urlencode
@@ -19,6 +20,7 @@ from light_run.api.requests.policy import Policy
 from light_run.api.requests.schema import SPLIT
 from light_run.api.responses.json import error_response, json_response, no_content, streamed_json
 from light_run.api.responses.request_log import RUN
+from light_run.api.responses.slow_clients import is_gone
 from light_run.api.responses.traced import PARENT
 from light_run.engine.references import is_id
 from light_run.errors import (
@@ -103,7 +105,7 @@ class RunRoutes:
                 return _accepted(run)
             request.environ[RUN] = run.id
             try:
-                run = self._service.wait(run.id)
+                run = self._wait(run.id)
             except RunNotFound:
                 # It was withdrawn from the queue.
                 raise Overloaded("the server is stopping; send the request again", retry_after=5) from None
@@ -142,7 +144,7 @@ class RunRoutes:
             with self._waiters.reserve(bearer.owner()) as taken:
                 # Without a place to wait, the current state is the response.
                 if taken:
-                    run = self._service.wait(run_id, wait)
+                    run = self._wait(run_id, wait)
         return self._state(run, split=run.split_output if output is None else output == SPLIT)
 
     def cancel(self, run_id: str) -> Response:
@@ -237,6 +239,13 @@ class RunRoutes:
             max_runs=asking.max_runs,
             labels=loaded.get("labels", {}),
             split_output=loaded.get("output") == SPLIT,
+        )
+
+    def _wait(self, run_id: str, seconds: float | None = None) -> RunRecord:
+        # A client that has hung up needs neither its place nor its thread any more.
+        connection = request.environ.get("gunicorn.socket")
+        return self._service.wait(
+            run_id, seconds, None if connection is None else partial(is_gone, connection)
         )
 
     def _state(self, run: RunRecord, *, split: bool) -> Response:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 from light_run.engine.config import RunnerConfig
 from light_run.engine.daemon.client import Engine
 from light_run.engine.daemon.execution import Execution, Exit, Streams
-from light_run.engine.images.single_flight import OutOfTime, Report, SingleFlight
+from light_run.engine.images.single_flight import OutOfTime, Report, SingleFlight, Waiting
 from light_run.engine.images.store import Image, Images, step_keys
 from light_run.engine.images.volumes import Volumes
 from light_run.engine.output import Tail
@@ -96,11 +97,12 @@ class Builder:
         timeout: float | None = None,
         stop: StopRequest,
         report: Report,
+        waiting: Waiting = nullcontext,
     ) -> Image:
         """The image of `steps` on `base`, from the longest prefix there is. Raises BuildFailed, Cancelled.
 
         All of them together get `timeout` seconds, and no more than the runner's own; waiting for somebody else's
-        build of the same counts.
+        build of the same counts, and is enclosed in `waiting`.
         """
         most = self._config.step_timeout
         timeout = most if timeout is None else min(timeout, most)
@@ -118,7 +120,9 @@ class Builder:
             step = _Step(base=base, image=image, number=index + 1, command=steps[index], tag=keys[index])
             work = self._work(step, limits, runtime)
             try:
-                image = self._builds.run(keys[index], work, stop, lambda _: None, deadline)
+                image = self._builds.run(
+                    keys[index], work, stop, lambda _: None, deadline=deadline, waiting=waiting
+                )
             except OutOfTime as out:
                 lines = out.error.last_lines if isinstance(out.error, _Abandoned) else []
                 raise BuildFailed(step.overtime(timeout, lines)) from None

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Generic, TypeVar
 
 from light_run.engine.spec import Progress
@@ -14,6 +15,7 @@ from light_run.engine.stop import StopRequest
 T = TypeVar("T")
 
 Report = Callable[[Progress], None]
+Waiting = Callable[[], AbstractContextManager[None]]
 
 # Who waits looks this often, in seconds, how far it is: an engine tells it some ten times a second a layer.
 _LOOK = 0.25
@@ -71,9 +73,13 @@ class SingleFlight(Generic[T]):
         work: Callable[[StopRequest, Report], T],
         stop: StopRequest,
         report: Report,
+        *,
         deadline: float = math.inf,
+        waiting: Waiting = nullcontext,
     ) -> T:
         """The result of `work(abandoned, report)` for `key`; `report` is told now and then how far it is.
+
+        `waiting` encloses the time in which the work of somebody else is waited for.
 
         Raises what `work` raises, Cancelled or Detached. At the `deadline` (`time.monotonic()` seconds), raises
         OutOfTime: at once if others still wait for the work, otherwise once it has cleaned up.
@@ -84,7 +90,8 @@ class SingleFlight(Generic[T]):
         with self._lock:
             flight = self._flights.get(key)
             # One that was abandoned is on its way down: a newcomer starts afresh.
-            if flight is None or flight.abandoned.requested:
+            mine = flight is None or flight.abandoned.requested is not None
+            if flight is None or mine:
                 flight = _Flight()
                 # Known once it flies: where no thread can be had, nobody may wait for one.
                 thread = threading.Thread(
@@ -95,7 +102,8 @@ class SingleFlight(Generic[T]):
                 self._flights[key] = flight
             flight.passengers += 1
         try:
-            return _ride(flight, stop, report, deadline)
+            with nullcontext() if mine else waiting():
+                return _ride(flight, stop, report, deadline)
         except OutOfTime:
             pass
         finally:

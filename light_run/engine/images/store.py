@@ -116,7 +116,7 @@ class Images:
             )
         deadline = time.monotonic() + self._timeout
         try:
-            self._pulls.run((name, auth), partial(self._pull, name, auth), stop, report, deadline)
+            self._pulls.run((name, auth), partial(self._pull, name, auth), stop, report, deadline=deadline)
         except OutOfTime:
             raise PullFailed(
                 f"image {name!r} was not pulled within {self._timeout:g} s (LIGHT_RUN_PULL_TIMEOUT): "

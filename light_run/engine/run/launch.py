@@ -138,6 +138,7 @@ def prepare_image(context: RunnerContext, spec: RunSpec, stop: StopRequest, obse
         timeout=spec.step_timeout,
         stop=stop,
         report=observer.progress,
+        waiting=observer.waiting,
     )
 
 
@@ -151,7 +152,8 @@ def _base_image(context: RunnerContext, spec: RunSpec, stop: StopRequest, observ
             'or ask for "missing"'
         )
     observer.phase(Phase.PULLING)
-    return context.images.pull(spec.image, spec.owner, stop, observer.progress, spec.registry_auth)
+    with observer.waiting():
+        return context.images.pull(spec.image, spec.owner, stop, observer.progress, spec.registry_auth)
 
 
 class Launch:

@@ -19,6 +19,7 @@ from light_run.runs.callbacks.delivery import CallbackMessage, Recipient, write
 from light_run.runs.callbacks.http import FAILURES, NO_ANSWER, PostDeadline, PostResponse, post
 from light_run.runs.callbacks.schedule import Schedule, judge
 from light_run.runs.callbacks.targets import TargetRefused, parse, resolve
+from light_run.runs.fairness import is_fair
 from light_run.runs.model import CallbackState, Delivery, RunRecord
 from light_run.runs.tracing import NoTracer, Tracer, report_callback
 
@@ -77,8 +78,10 @@ class CallbackDispatcher:
         # (due, tie-breaker, run id); entries whose parcel has another due time by now are passed over.
         self._later: list[tuple[float, int, str]] = []
         self._entries = 0
-        self._ready: dict[str, deque[CallbackMessage]] = {}
+        # By owner of the run and receiver.
+        self._ready: dict[tuple[str | None, str], deque[CallbackMessage]] = {}
         self._at_work: Counter[str] = Counter()
+        self._owners_at_work: Counter[str | None] = Counter()
         self._slow: set[str] = set()
         self._threads: dict[threading.Thread, PostDeadline] = {}
         self._closed = False
@@ -158,7 +161,9 @@ class CallbackDispatcher:
                 message = self._parcels.get(run_id)
                 if message is not None and message.due == due and not message.under_way:
                     message.under_way = True
-                    self._ready.setdefault(message.target.origin, deque()).append(message)
+                    self._ready.setdefault((message.run.owner, message.target.origin), deque()).append(
+                        message
+                    )
             while (message := self._next()) is not None:
                 self._begin(message)
                 begun += 1
@@ -180,18 +185,25 @@ class CallbackDispatcher:
         heappush(self._later, (message.due, self._entries, message.run.id))
 
     def _next(self) -> CallbackMessage | None:
-        # The receiver with the fewest threads at work comes first, so that none is served at another's cost.
+        # The token with the fewest threads at work comes first, then the receiver with the fewest: none is served at
+        # another's cost.
         if self._closed or len(self._threads) >= THREADS:
             return None
         slow_at_work = sum(self._at_work[origin] for origin in self._slow)
-        for origin in sorted(self._ready, key=self._at_work.__getitem__):
-            if self._at_work[origin] >= PER_RECEIVER:
-                return None
+        free = THREADS - len(self._threads)
+
+        def rank(ready: tuple[str | None, str]) -> tuple[int, int]:
+            owner, origin = ready
+            return self._owners_at_work[owner], self._at_work[origin]
+
+        for owner, origin in sorted(self._ready, key=rank):
+            if self._at_work[origin] >= PER_RECEIVER or not is_fair(self._owners_at_work[owner], free, owner):
+                continue
             if origin in self._slow and slow_at_work >= THREADS // 2:
                 continue
-            message = self._ready[origin].popleft()
-            if not self._ready[origin]:
-                del self._ready[origin]
+            message = self._ready[owner, origin].popleft()
+            if not self._ready[owner, origin]:
+                del self._ready[owner, origin]
             return message
         return None
 
@@ -210,6 +222,7 @@ class CallbackDispatcher:
             return
         self._threads[thread] = deadline
         self._at_work[message.target.origin] += 1
+        self._owners_at_work[message.run.owner] += 1
 
     def _deliver(self, message: CallbackMessage, deadline: PostDeadline) -> None:
         begun, begun_at = time.monotonic(), datetime.now(timezone.utc)
@@ -223,7 +236,7 @@ class CallbackDispatcher:
             if answer is not NO_ANSWER or not self._closed:
                 self._judge(message, answer)
         finally:
-            self._done(message.target.origin, slow=slow)
+            self._done(message, slow=slow)
 
     def _attempt(self, message: CallbackMessage, deadline: PostDeadline) -> PostResponse:
         try:
@@ -290,8 +303,12 @@ class CallbackDispatcher:
         elif again is None and message.forgotten:
             self._dropped(message.run.id)
 
-    def _done(self, origin: str, *, slow: bool) -> None:
+    def _done(self, message: CallbackMessage, *, slow: bool) -> None:
+        origin, owner = message.target.origin, message.run.owner
         with self._lock:
+            self._owners_at_work[owner] -= 1
+            if not self._owners_at_work[owner]:
+                del self._owners_at_work[owner]
             del self._threads[threading.current_thread()]
             self._at_work[origin] -= 1
             if not self._at_work[origin]:

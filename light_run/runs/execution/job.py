@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Protocol
@@ -44,6 +45,9 @@ class JobContext(Protocol):
     def prepare(self) -> None:
         """Remove what an earlier server left at the engine."""
 
+    def without_slot(self, job: RunJob) -> AbstractContextManager[None]:
+        """Give the slot of `job` to others while the block runs."""
+
     def release(self, run_id: str) -> None:
         """Drop the job of a run: its slot is free."""
 
@@ -61,10 +65,12 @@ class RunJob:
         context: JobContext,
         *,
         detached: bool,
+        owner: str | None = None,
         spec: RunSpec | None = None,
         registry_auth: RegistryAuth | None = None,
     ) -> None:
         self.run_id = run_id
+        self.owner = owner
         self.detached = detached
         self.stop = StopRequest()
         self.context = context
@@ -185,6 +191,10 @@ class RunJob:
     def launched(self, started_at: datetime) -> None:
         """See `Observer`."""
         self.context.registry.launched(self.run_id, started_at, self._timeout)
+
+    def waiting(self) -> AbstractContextManager[None]:
+        """See `Observer`."""
+        return self.context.without_slot(self)
 
     def wrote(self) -> None:
         """See `Observer`."""

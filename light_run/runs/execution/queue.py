@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
 
@@ -14,6 +16,10 @@ class Job(Protocol):
     @property
     def run_id(self) -> str:
         """The id of the job's run."""
+
+    @property
+    def owner(self) -> str | None:
+        """The token that the run belongs to; None is the operator."""
 
     def begin(self) -> None:
         """Called when the job gets its slot; `work` follows. Never raises."""
@@ -26,15 +32,18 @@ J = TypeVar("J", bound=Job)
 
 
 class JobQueue(Protocol[J]):
-    """Gives each job a slot, in the order in which they come. All methods are thread-safe."""
+    """Gives each job a slot: in the order in which they come for each token, and fair between tokens.
 
-    def reserve(self) -> None:
-        """Reserve a place for a job; `submit` or `release` must follow. Raises `Overloaded`."""
+    All methods are thread-safe.
+    """
+
+    def reserve(self, owner: str | None = None) -> None:
+        """Reserve a place for a job of `owner`; `submit` or `release` must follow. Raises `Overloaded`."""
 
     def check(self) -> None:
         """Raise `Overloaded` if the queue is stopped."""
 
-    def release(self) -> None:
+    def release(self, owner: str | None = None) -> None:
         """Release a reserved place."""
 
     def submit(self, job: J) -> bool:
@@ -54,6 +63,12 @@ class JobQueue(Protocol[J]):
 
     def counts(self) -> tuple[int, int]:
         """Return the number of jobs at work and the number that wait."""
+
+    def without_slot(self, job: J, is_over: Callable[[], bool]) -> AbstractContextManager[None]:
+        """Give the slot of `job`, which is at work, to others while the block runs, and wait for one after it.
+
+        If the block raises, or `is_over` returns True, the job has its slot back at once, to clean up.
+        """
 
     def stop(self) -> list[J]:
         """Stop starting jobs; returns those that waited."""

@@ -33,7 +33,7 @@ class RecoveredJob(RunJob):
     """The job of a run that an earlier server accepted and did not finish."""
 
     def __init__(self, entry: JournalEntry, context: JobContext) -> None:
-        super().__init__(entry.run.id, context, detached=entry.run.detached)
+        super().__init__(entry.run.id, context, detached=entry.run.detached, owner=entry.run.owner)
         self.entry = entry
         self._news = threading.Event()
         self._stopping = False

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -12,6 +14,8 @@ from typing import Any
 from light_run.errors import RunActive, RunNotFound
 from light_run.runs.model import RunRecord, Status
 
+# Seconds between two looks at whether whoever waits for a run is still there.
+_BEAT = 1.0
 # Takes the current record of a run and returns the new one.
 Change = Callable[[RunRecord], RunRecord]
 
@@ -106,8 +110,13 @@ class RunTable:
             for waiter in self._waiting.pop(run_id, ()):
                 waiter.ended.set()
 
-    def wait(self, run_id: str, timeout: float | None = None) -> RunRecord:
-        """Wait up to `timeout` seconds for the end of a run and return its record. Raises `RunNotFound`."""
+    def wait(
+        self, run_id: str, timeout: float | None = None, is_gone: Callable[[], bool] | None = None
+    ) -> RunRecord:
+        """Wait up to `timeout` seconds for the end of a run and return its record. Raises `RunNotFound`.
+
+        Whether whoever waits `is_gone` is asked once a second.
+        """
         waiter = _Waiter()
         with self._lock:
             run = self._runs.get(run_id)
@@ -117,7 +126,7 @@ class RunTable:
                 return run
             self._waiting.setdefault(run_id, []).append(waiter)
         try:
-            waiter.ended.wait(timeout)
+            waiter.wait(timeout, is_gone)
         finally:
             self._stop_waiting(run_id, waiter)
         # Handed over rather than looked up: the run may be removed as soon as it has ended.
@@ -216,6 +225,16 @@ class _Waiter:
     def __init__(self) -> None:
         self.ended = threading.Event()
         self.run: RunRecord | None = None
+
+    def wait(self, timeout: float | None, is_gone: Callable[[], bool] | None) -> None:
+        """Wait for the end, for `timeout` seconds at most, or until `is_gone` returns True."""
+        if is_gone is None:
+            self.ended.wait(timeout)
+            return
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        while (left := until - time.monotonic()) > 0:
+            if self.ended.wait(min(left, _BEAT)) or is_gone():
+                return
 
 
 def _end(run: RunRecord) -> datetime:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -57,6 +58,9 @@ class Script:
 
     def launched(self, started_at: datetime) -> None:
         self.started_at = started_at
+
+    def waiting(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def wrote(self) -> None: ...
 

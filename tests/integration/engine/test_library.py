@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -59,6 +59,9 @@ class Watcher:
 
     def launched(self, started_at: datetime) -> None:
         self._tell("launched")
+
+    def waiting(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def wrote(self) -> None: ...
 

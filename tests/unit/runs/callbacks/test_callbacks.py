@@ -128,8 +128,10 @@ class Scene:
     recorded: dict[str, list[CallbackState]] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
 
-    def deliver(self, run_id: str, url: str, secret: str | None = None, *, age: float = 0.0) -> None:
-        run = RunRecord(id=run_id, status=Status.SUCCEEDED, created_at=NOW, finished_at=NOW)
+    def deliver(
+        self, run_id: str, url: str, secret: str | None = None, *, age: float = 0.0, owner: str | None = None
+    ) -> None:
+        run = RunRecord(id=run_id, status=Status.SUCCEEDED, created_at=NOW, finished_at=NOW, owner=owner)
         self.dispatcher.add(run, Recipient(url, secret), age=age, state=CallbackState())
         self.dispatcher.send(run_id)
 
@@ -463,6 +465,21 @@ def test_known_slow_receivers_share_half_of_the_threads(
     made.deliver("q0", "http://quick/")
     made.deliver("q1", "http://quick/")
     assert made.dispatcher.step(time.monotonic()) == 2
+    gate.set()
+
+
+def test_slow_receivers_of_one_token_do_not_delay_the_callbacks_of_another(
+    scenes: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    monkeypatch.setattr(CallbackDispatcher, "_attempt", lambda *_: gate.wait(30) and post_module.NO_ANSWER)
+    made = scene(scenes, tmp_path, STILL, start=False)
+    # Nobody knows yet that they are slow.
+    for number in range(128):
+        made.deliver(f"a{number}", f"http://tarpit{number}/", owner="alice")
+    assert made.dispatcher.step(time.monotonic()) < module.THREADS
+    made.deliver("b", "http://bob/", owner="bob")
+    assert made.dispatcher.step(time.monotonic()) == 1
     gate.set()
 
 

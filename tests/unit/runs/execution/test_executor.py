@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -16,8 +17,11 @@ from tests.support.poll import eventually
 class GatedJob:
     """A job that works until its gate opens."""
 
-    def __init__(self, run_id: str, trace: list[str], error: Exception | None = None) -> None:
+    def __init__(
+        self, run_id: str, trace: list[str], error: Exception | None = None, owner: str | None = None
+    ) -> None:
         self.run_id = run_id
+        self.owner = owner
         self.gate = threading.Event()
         self.trace = trace
         self.error = error
@@ -40,9 +44,9 @@ class Scene:
         self.jobs: dict[str, GatedJob] = {}
         self.trace: list[str] = []
 
-    def submit(self, run_id: str, error: Exception | None = None) -> bool:
-        job = self.jobs[run_id] = GatedJob(run_id, self.trace, error)
-        self.executor.reserve()
+    def submit(self, run_id: str, error: Exception | None = None, owner: str | None = None) -> bool:
+        job = self.jobs[run_id] = GatedJob(run_id, self.trace, error, owner)
+        self.executor.reserve(owner)
         return self.executor.submit(job)
 
     def open(self, *run_ids: str) -> None:
@@ -191,3 +195,102 @@ def test_a_place_kept_while_the_executor_stops_is_of_no_use(scene: Scene) -> Non
     with pytest.raises(Overloaded):
         scene.executor.submit(GatedJob("late", scene.trace))
     assert scene.trace == []
+
+
+# --- between tokens -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def serving(concurrency: int, max_queue: int) -> Iterator[Scene]:
+    scene = Scene(concurrency, max_queue)
+    try:
+        yield scene
+    finally:
+        scene.open(*scene.jobs)
+        scene.executor.close()
+
+
+def test_a_free_slot_is_for_the_token_that_has_fewest() -> None:
+    with serving(1, 20) as scene:
+        for run_id in "abcd":
+            scene.submit(run_id, owner="alice")
+        for run_id in "xy":
+            scene.submit(run_id, owner="bob")
+        scene.wait_begun("a")
+        for number, expected in enumerate(["ax", "axb", "axby", "axbyc", "axbycd"]):
+            scene.open("axbyc"[number])
+            scene.wait_begun(expected)
+
+
+def test_a_token_does_not_fill_the_queue_for_others() -> None:
+    with serving(1, 7) as scene:
+        for number in range(6):
+            scene.submit(f"a{number}", owner="alice")
+        with pytest.raises(Overloaded, match="runs of this token"):
+            scene.executor.reserve("alice")
+        scene.submit("b", owner="bob")
+        scene.submit("c")
+        with pytest.raises(Overloaded, match="too many runs are waiting"):
+            scene.executor.reserve()
+
+
+class Patient(GatedJob):
+    """A job that waits without its slot until `arrived` is set."""
+
+    def __init__(self, run_id: str, scene: Scene, owner: str | None = None) -> None:
+        super().__init__(run_id, scene.trace, owner=owner)
+        self.scene = scene
+        self.arrived = threading.Event()
+        self.over = False
+
+    def work(self) -> None:
+        with self.scene.executor.without_slot(self, lambda: self.over):
+            assert self.arrived.wait(30)
+        self.trace.append(f"{self.run_id} has its slot")
+        super().work()
+
+
+def submit_patient(scene: Scene, run_id: str, owner: str | None = None) -> Patient:
+    scene.jobs[run_id] = job = Patient(run_id, scene, owner)
+    scene.executor.reserve(owner)
+    scene.executor.submit(job)
+    return job
+
+
+def test_a_job_that_only_waits_holds_no_slot_and_gets_one_back() -> None:
+    with serving(1, 20) as scene:
+        patient = submit_patient(scene, "p")
+        scene.submit("a")
+        scene.wait_begun("pa")
+        scene.submit("b")
+        patient.arrived.set()
+        # It comes before those that have not begun.
+        eventually(lambda: scene.executor._returning, "it wants its slot back")
+        assert "p has its slot" not in scene.trace
+        scene.open("a")
+        eventually(lambda: "p has its slot" in scene.trace, "it has its slot again")
+        assert scene.begun() == "pa"
+        scene.open("p")
+        scene.wait_begun("pab")
+
+
+def test_a_job_whose_run_is_to_end_waits_for_no_slot() -> None:
+    with serving(1, 20) as scene:
+        patient = submit_patient(scene, "p")
+        scene.submit("a")
+        scene.wait_begun("pa")
+        patient.over = True
+        patient.arrived.set()
+        eventually(lambda: "p has its slot" in scene.trace, "it goes on beside the other")
+        assert "a is done" not in scene.trace
+
+
+def test_jobs_that_wait_leave_threads_to_other_tokens() -> None:
+    with serving(1, 100) as scene:
+        patients = [submit_patient(scene, f"p{number}", "alice") for number in range(30)]
+        eventually(lambda: scene.executor.counts()[0] >= 10, "many wait")
+        scene.submit("b", owner="bob")
+        eventually(lambda: "b begins" in scene.trace, "another token gets the slot")
+        assert scene.executor.counts()[0] < 17
+        for patient in patients:
+            patient.arrived.set()
