@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ import click
 
 from light_run.cli import tables
 from light_run.cli.server import FAILED, print_error
+from light_run.cli.terminal import OutputWriter
 
 if TYPE_CHECKING:
     from light_run.client import Client, LogLine, OutputPiece, Run
@@ -47,26 +49,23 @@ def report_end(run: Run) -> None:
             print_error(f"{tables.printable(entry.path)}: {tables.printable(entry.error or entry.status)}")
 
 
-def write_line(line: LogLine) -> None:
-    """Write a line of output to stdout or stderr, without buffering."""
-    stream = (sys.stderr if line.stream == "stderr" else sys.stdout).buffer
-    stream.write(line.text.encode("utf-8", "replace") + b"\n")
-    stream.flush()
+def write_line(writer: OutputWriter, line: LogLine) -> None:
+    """Write a line of output."""
+    writer.write(line.stream, line.text.encode("utf-8", "replace") + b"\n")
 
 
-def write_output(pieces: Iterable[OutputPiece]) -> None:
-    """Write output to stdout and stderr exactly as it comes, without buffering."""
-    for piece in pieces:
-        stream = (sys.stderr if piece.stream == "stderr" else sys.stdout).buffer
-        stream.write(piece.data)
-        stream.flush()
+def write_output(pieces: Iterable[OutputPiece], *, raw: bool) -> None:
+    """Write output as it comes, on a terminal filtered unless it is `raw`."""
+    with contextlib.closing(OutputWriter(raw=raw)) as writer:
+        for piece in pieces:
+            writer.write(piece.stream, piece.data)
 
 
-def follow(client: Client, run_id: str) -> Run:
+def follow(client: Client, run_id: str, *, raw: bool = False) -> Run:
     """Print the output of a run until it ends, and return its final state."""
     if sys.stderr.isatty():
         show_preparation(client, run_id)
-    write_output(client.attach(run_id))
+    write_output(client.attach(run_id), raw=raw)
     return client.wait(run_id)
 
 

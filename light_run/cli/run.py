@@ -83,12 +83,16 @@ _PROGRESS_BAR_FROM = 4_000_000
     "-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="label of the run; can be repeated"
 )
 @click.option("-n", "--no-stdin", is_flag=True, help="send no input, even if stdin is a pipe or a file")
+@click.option("--raw", is_flag=True, help="pass all control sequences to the terminal, not only colours")
 @click.option("-d", "--detach", is_flag=True, help="print the run's id and exit")
 @with_url
-def run(url: str | None, detach: bool, output: Path | None, no_stdin: bool, **options: Any) -> None:
+def run(
+    *, url: str | None, detach: bool, output: Path | None, no_stdin: bool, raw: bool, **options: Any
+) -> None:
     """Run COMMAND in a container of IMAGE on the server, as if it ran locally.
 
-    Output is printed exactly as it is written. The exit code is the container's; 124 after a timeout, 130 if the run
+    Output is printed exactly as it is written; on a terminal, only colours pass of what would control it, and the
+    rest is shown escaped, unless --raw is given. The exit code is the container's; 124 after a timeout, 130 if the run
     was cancelled, 125 if the server or the connection to it failed. Ctrl-C cancels the run.
 
     COMMAND is passed on word by word, without a shell. Without COMMAND, the image's own command runs. Options
@@ -122,7 +126,7 @@ def run(url: str | None, detach: bool, output: Path | None, no_stdin: bool, **op
         if detach and stop.signal is None:
             click.echo(run_id)
             return
-        sys.exit(_follow_or_cancel(client, stop, run_id, output))
+        sys.exit(_follow_or_cancel(client, stop, run_id, output, raw=raw))
 
 
 def _submit(client: Client, stop: SignalHandler, asked: dict[str, Any]) -> str:
@@ -139,10 +143,12 @@ def _submit(client: Client, stop: SignalHandler, asked: dict[str, Any]) -> str:
             return client.submit(progress=sent, **asked).id
 
 
-def _follow_or_cancel(client: Client, stop: SignalHandler, run_id: str, output: Path | None) -> int:
+def _follow_or_cancel(
+    client: Client, stop: SignalHandler, run_id: str, output: Path | None, *, raw: bool
+) -> int:
     try:
         stop.check()
-        found = _follow(client, run_id)
+        found = _follow(client, run_id, raw=raw)
         attach.report_end(found)
         if output is not None:
             attach.download(client, found, output)
@@ -159,9 +165,9 @@ def _follow_or_cancel(client: Client, stop: SignalHandler, run_id: str, output: 
     return attach.exit_code(found)
 
 
-def _follow(client: Client, run_id: str) -> Run:
+def _follow(client: Client, run_id: str, *, raw: bool) -> Run:
     try:
-        return attach.follow(client, run_id)
+        return attach.follow(client, run_id, raw=raw)
     except BrokenPipeError:
         raise
     except OSError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -12,6 +13,7 @@ import click
 from light_run.cli import attach, tables
 from light_run.cli.arguments import parsed_labels
 from light_run.cli.server import FAILED, RUN, connected, print_error, resolve_id, sentence, with_url
+from light_run.cli.terminal import OutputWriter
 from light_run.errors import LightRunError, RunNotActive, ServerUnavailable
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ def _row(run: Run, *, wide: bool) -> tuple[str, ...]:
 @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="start with the last N lines")
 @click.option("--stream", type=click.Choice(["stdout", "stderr"]), help="only this stream")
 @click.option("-t", "--timestamps", is_flag=True, help="prefix each line with its time")
+@click.option("--raw", is_flag=True, help="pass all control sequences to the terminal, not only colours")
 @with_url
 def logs(
     *,
@@ -91,9 +94,11 @@ def logs(
     tail: int | None,
     stream: Literal["stdout", "stderr"] | None,
     timestamps: bool,
+    raw: bool,
 ) -> None:
     """Print the output of RUN: its stdout to stdout, its stderr to stderr.
 
+    On a terminal, only colours pass of what would control it; the rest is shown escaped, unless --raw is given.
     With --follow, output is printed exactly as it is written, so that progress bars move; with --tail or
     --timestamps, line by line. In this and the other commands, RUN is the id of a run or a unique prefix of it.
 
@@ -105,14 +110,13 @@ def logs(
     with connected(url) as client:
         run_id = resolve_id(client, run)
         if follow and tail is None and not timestamps:
-            attach.write_output(client.attach(run_id, stream=stream))
+            attach.write_output(client.attach(run_id, stream=stream), raw=raw)
             return
-        for line in client.logs(run_id, follow=follow, tail=tail, stream=stream):
-            if timestamps:
-                target = sys.stderr if line.stream == "stderr" else sys.stdout
-                target.write(f"{tables.moment(line.time)} ")
-                target.flush()
-            attach.write_line(line)
+        with closing(OutputWriter(raw=raw)) as writer:
+            for line in client.logs(run_id, follow=follow, tail=tail, stream=stream):
+                if timestamps:
+                    writer.write(line.stream, f"{tables.moment(line.time)} ".encode())
+                attach.write_line(writer, line)
 
 
 @click.command()

@@ -305,6 +305,19 @@ def opened(pid: int) -> set[str]:
     return found
 
 
+def test_a_terminal_gets_colours_and_nothing_else_to_obey(light: Light) -> None:
+    attack, shown = r"\033]52;c;eA==\007", r"\x1b]52;c;eA==\x07"
+    command = ("run", BUSYBOX, "--", "printf", attack + r"\033[31mred\033[0m\n")
+    code, written = light.on_terminal(*command)
+    assert code == 0, written
+    assert f"{shown}\x1b[31mred\x1b[0m" in written
+    assert "\x1b]52;c;eA==\x07" in light.on_terminal("run", "--raw", *command[1:])[1]
+    # What is no terminal gets what the run wrote.
+    run_id = light.server.get("/runs?limit=1").json()[0]["id"]
+    assert b"\x1b]52;c;eA==\x07" in light("logs", run_id).stdout
+    assert shown in light.on_terminal("logs", run_id)[1]
+
+
 def test_a_bar_where_somebody_looks(light: Light) -> None:
     (light.work / "big").write_bytes(bytes(8_000_000))
     code, written = light.on_terminal("run", BUSYBOX, "-f", "big", "-o", "to", "--", "echo", "done")
