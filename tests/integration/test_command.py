@@ -128,7 +128,7 @@ def test_what_is_piped_in_arrives_byte_for_byte(light: Light) -> None:
     assert light("run", BUSYBOX, "--no-stdin", "--", "wc", "-c", input=b"x").stdout.strip() == b"0"
     (light.work / "in").write_text("from a file")
     with (light.work / "in").open("rb") as file:
-        assert light("run", BUSYBOX, "--", "cat", stdin=file).stdout == b"from a file\n"
+        assert light("run", BUSYBOX, "--", "cat", stdin=file).stdout == b"from a file"
 
 
 def test_files_go_in_and_come_back(light: Light) -> None:
