@@ -273,6 +273,9 @@ def test_a_read_only_root(start_server: StartServer) -> None:
     )
     assert state["logs"] == ["read-only", "hello", "t"], state
     assert server.artifact(state["id"], "out").content == b"x\n"
+    nowhere = server.run(entrypoint="cat main.txt", workdir="/")
+    assert nowhere["reason"] == "start_failed", nowhere
+    assert "read-only" in nowhere["error"]
 
 
 def test_a_user(start_server: StartServer) -> None:

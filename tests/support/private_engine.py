@@ -117,15 +117,20 @@ class PrivateEngine:
         assert self.process is not None
         code = self.process.poll()
         assert code is None, f"dockerd exited with {code}:\n{(self.folder / 'log').read_text()[-2000:]}"
-        # Not by docker-py: it leaks the socket of a connection that is refused.
-        try:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(10)
-                connection.connect(self.address.removeprefix("unix://"))
-                connection.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
-                return b" 200 " in connection.recv(64)
-        except OSError:
-            return False
+        return answers(self.address)
+
+
+def answers(address: str) -> bool:
+    """Whether an engine answers at a ``unix://`` address."""
+    # Not by docker-py: it leaks the socket of a connection that is refused.
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(10)
+            connection.connect(address.removeprefix("unix://"))
+            connection.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
+            return b" 200 " in connection.recv(64)
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -137,6 +142,8 @@ def private_engine(
     assert os.geteuid() == 0, "root is needed, to start a second engine"
     # Not under the tests' own folder: a unix socket's path has room for 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="light-run-engine-"))
+    # With --userns-remap, root in a container is another user.
+    folder.chmod(0o711)
     engine = PrivateEngine(folder, listener=listener, options=options)
     try:
         engine.start()

@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from http import HTTPStatus
 from typing import IO, Any
 
 import docker
@@ -20,6 +21,7 @@ from docker.utils import parse_repository_tag
 
 from light_run.engine.daemon.address import engine_address
 from light_run.engine.daemon.events import ACTIONS, ExitEvents, PendingExit
+from light_run.engine.daemon.features import UNNAMED_RUNTIME, Features, adapted, features
 from light_run.engine.daemon.stream import EngineStream
 from light_run.engine.daemon.transport import breakable, connect, open_stream, translated_errors
 from light_run.engine.daemon.usage import written_bytes
@@ -36,6 +38,7 @@ _REMOVAL_SECONDS = 5.0
 _LIMITS = {"memory": "MemoryLimit", "cpus": "CpuCfsQuota", "pids": "PidsLimit"}
 # Every container of ours has it, whichever server it belongs to.
 CONTAINER_LABEL = "light-run.kind"
+_BRIDGE = "bridge"
 
 
 class Engine:
@@ -53,6 +56,7 @@ class Engine:
         self._clients: weakref.WeakSet[docker.APIClient] = weakref.WeakSet()
         self._version: str | None = None
         self._description: dict[str, Any] | None = None
+        self._features: Features | None = None
         self._exits = ExitEvents(self._events, self._exited, self._exit_code)
 
     def _connect(self) -> Any:
@@ -114,9 +118,44 @@ class Engine:
     # -- containers
 
     def create(self, config: Mapping[str, Any]) -> str:
-        """Create a container from a configuration in the engine API's own form; its id."""
+        """Create a container from a configuration in Docker's form; its id.
+
+        A runtime that the configuration names is read back: Podman accepts one that it does not have.
+        """
+        config = adapted(config, self.features())
         with translated_errors():
-            return str(self.api.create_container_from_config(dict(config))["Id"])
+            container = str(self.api.create_container_from_config(config)["Id"])
+        if wanted := config["HostConfig"].get("Runtime"):
+            self._require_runtime(container, wanted)
+        return container
+
+    def _require_runtime(self, container: str, wanted: str) -> None:
+        try:
+            used = self._runtime_of(container)
+            if used != wanted:
+                raise EngineRefused(
+                    HTTPStatus.BAD_REQUEST,
+                    f"the engine did not take the runtime {wanted!r}: it created a container with {used!r}",
+                )
+        except BaseException:
+            self.remove(container)
+            raise
+
+    def _runtime_of(self, container: str) -> str | None:
+        used: str | None = self.inspect(container)["HostConfig"].get("Runtime")
+        if used != UNNAMED_RUNTIME:
+            return used
+        with translated_errors():
+            api = self.api
+            # Podman tells the name by its own API alone.
+            url = f"{api.base_url}/v4.0.0/libpod/containers/{container}/json"
+            return str(api._result(api._get(url), json=True).get("OCIRuntime"))
+
+    def features(self) -> Features:
+        """What the engine wants put differently than Docker does; asked once."""
+        if self._features is None:
+            self._features = features(self.ping(), self._described())
+        return self._features
 
     def start(self, container: str) -> None:
         """Start a created container."""
@@ -328,13 +367,19 @@ class Engine:
             return error.not_found
         return True
 
-    def import_image(self, tar: bytes, name: str, labels: Mapping[str, str]) -> None:
-        """Make an image called `name` of the files in a tar."""
+    def import_image(self, tar: bytes, name: str, labels: Mapping[str, str]) -> str:
+        """Make an image of the files in a tar; its id. Podman 4 does not give it the `name`."""
         repository, tag = name.split(":")
         # A Dockerfile's instructions, in which JSON is a way to quote.
         changes = [f"LABEL {json.dumps(key)}={json.dumps(value)}" for key, value in labels.items()]
         with translated_errors():
-            self.api.import_image_from_data(tar, repository=repository, tag=tag, changes=changes)
+            told = self.api.import_image_from_data(tar, repository=repository, tag=tag, changes=changes)
+        try:
+            return str(json.loads(told.splitlines()[-1])["status"])
+        except (ValueError, LookupError, TypeError):
+            raise EngineRefused(
+                HTTPStatus.INTERNAL_SERVER_ERROR, f"no image was made: {told[:1000]}"
+            ) from None
 
     @contextlib.contextmanager
     def pull(
@@ -373,8 +418,9 @@ class Engine:
     def networks(self, name: str | None = None) -> list[dict[str, Any]]:
         """All networks, or those of just that name, oldest first: the engine does not see to it that there is one."""
         with translated_errors():
-            # It takes the name for a pattern that is found anywhere.
-            found = self.api.networks(names=None if name is None else [name])
+            # It takes the name for a pattern that is found anywhere; Podman's own network has two names, of which it
+            # finds one and lists the other.
+            found = self.api.networks(names=None if name in (None, _BRIDGE) else [name])
         if name is not None:
             found = [each for each in found if each["Name"] == name]
         return sorted(found, key=lambda each: (each["Created"], each["Id"]))

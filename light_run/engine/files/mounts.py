@@ -24,6 +24,10 @@ _FALLBACK = (
     "the container engine does not see the folders of this server below %s: files go to containers and back over "
     "its API (archive), which takes longer than a mounted folder (bind)"
 )
+_REMAPPED = (
+    "the container engine remaps users (userns-remap): the files of a mounted folder would belong to nobody in a "
+    "container, so they go to containers and back over its API (archive)"
+)
 # How many images' workdirs are remembered.
 _REMEMBERED = 4096
 
@@ -34,11 +38,6 @@ class Placement(Enum):
     BIND = "a folder of this host"
     VOLUME = "an anonymous volume"
     LAYER = "the container's own writable layer"
-
-    @property
-    def takes_hosts(self) -> bool:
-        """Whether the workspace's hosts file gets to the container on the way that its files take."""
-        return self is not Placement.VOLUME
 
 
 class WorkdirContent(Enum):
@@ -74,10 +73,17 @@ class Mounts:
         """Find out whether the engine sees this host's folders. Raises EngineError where it does not answer."""
         with self._lock:
             if self._mode is None:
-                self._mode = "bind" if self._try_bind() else "archive"
-                if self._mode == "archive":
-                    _log.warning(_FALLBACK, self._config.state_dir or "the temporary folder")
+                self._mode = self._suitable_mode()
             return self._mode
+
+    def _suitable_mode(self) -> str:
+        if self._engine.features().remaps_users:
+            _log.info(_REMAPPED)
+            return "archive"
+        if self._try_bind():
+            return "bind"
+        _log.warning(_FALLBACK, self._config.state_dir or "the temporary folder")
+        return "archive"
 
     def placement(self, image: str, workdir: str, runtime: str | None) -> Placement:
         """Where the files of a run of the image with id `image` go. Raises EngineError."""
@@ -92,6 +98,15 @@ class Mounts:
                 return Placement.VOLUME
         return Placement.LAYER
 
+    def takes_hosts(self, placement: Placement) -> bool:
+        """Whether the workspace's hosts file gets to the container on the way that its files take.
+
+        Not into the layer of a container of Podman's, which mounts a file of its own there. Raises EngineError.
+        """
+        if placement is Placement.LAYER:
+            return not self._engine.features().podman
+        return placement is Placement.BIND
+
     def _try_bind(self) -> bool:
         # A container that is never started, of an image without a file: the engine reads a file of ours
         # through the mount, or it does not.
@@ -102,8 +117,8 @@ class Mounts:
             workspace.write({_PROBE_FILE: nonce})
             self.clear()
             self._imported = True
-            self._engine.import_image(_empty_tar(), self._probe_image, labels("probe", self._config))
-            return self._reads(self._probe_image, str(workspace.files)) == nonce.encode()
+            image = self._engine.import_image(_empty_tar(), self._probe_image, labels("probe", self._config))
+            return self._reads(image, str(workspace.files)) == nonce.encode()
         finally:
             workspace.remove()
             with contextlib.suppress(EngineError):

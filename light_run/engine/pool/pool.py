@@ -255,7 +255,7 @@ class Pool:
                 workdir=key.workdir,
                 runtime=key.runtime,
                 source=str(workspace.files) if workspace else None,
-                own_hosts=placement.takes_hosts,
+                own_hosts=self._mounts.takes_hosts(placement),
                 hosts=str(workspace.hosts) if workspace else None,
                 volume=placement is Placement.VOLUME,
                 user=key.user,

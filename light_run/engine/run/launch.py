@@ -182,6 +182,11 @@ class Launch:
         self._stop.check_start()
         if container_path("/", self._spec.workdir).split("/")[1] in _KERNEL_FOLDERS:
             raise StartFailed(f"workdir {self._spec.workdir!r} is the kernel's: files cannot be put there")
+        if self._context.config.read_only and not self._spec.workdir.strip("/"):
+            raise StartFailed(
+                f"workdir {self._spec.workdir!r} is the root file system, which is read-only on this server: "
+                "files cannot be put there; use another workdir"
+            )
         network = self._context.network(self._spec)
         runtime = self._context.runtime(self._spec)
         placement = self._context.mounts.placement(image.id, self._spec.workdir, runtime)
@@ -216,7 +221,11 @@ class Launch:
         if parked.workspace is not None:
             own.staged.move_into(parked.workspace)
         else:
-            self._put_files(image, parked.container, hosts=network == "none" and placement.takes_hosts)
+            self._put_files(
+                image,
+                parked.container,
+                hosts=network == "none" and self._context.mounts.takes_hosts(placement),
+            )
         self._observer.assigned(parked.container, parked=True)
         self._stop.check_start()
         return launch_script(command, spec.env, parked.marker)
@@ -233,7 +242,7 @@ class Launch:
             env=spec.env,
             runtime=self._context.runtime(spec),
             source=str(mounted.files) if mounted else None,
-            own_hosts=placement.takes_hosts,
+            own_hosts=self._context.mounts.takes_hosts(placement),
             hosts=str(mounted.hosts) if mounted else None,
             volume=placement is Placement.VOLUME,
             user=spec.user,
@@ -244,7 +253,11 @@ class Launch:
             self._observer.assigned(own.container, parked=False)
             own.mounted = mounted
             if mounted is None:
-                self._put_files(image, own.container, hosts=network == "none" and placement.takes_hosts)
+                self._put_files(
+                    image,
+                    own.container,
+                    hosts=network == "none" and self._context.mounts.takes_hosts(placement),
+                )
             container = own.container
             for name in spec.networks:
                 self._engine.connect(self._context.networks.ensure(name), container)

@@ -1,0 +1,60 @@
+"""What engines other than Docker's need put differently: a container's configuration in the engine's own terms."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+# The log driver that containers are configured with, and what takes its place; Podman's comes second.
+_LOG_DRIVER, _OTHER_LOG_DRIVERS = "local", ("json-file", "k8s-file")
+# Podman would give containers a million open files, which a host with a lower limit refuses. Processes are limited by
+# PidsLimit; this one, of all processes of a user, must be no more than Podman itself may have.
+_ULIMITS = {"nofile": (resource.RLIMIT_NOFILE, 65536), "nproc": (resource.RLIMIT_NPROC, 32768)}
+# What Podman says instead of the name of a runtime.
+UNNAMED_RUNTIME = "oci"
+
+
+class Features(NamedTuple):
+    """The log drivers of an engine, empty where it does not say, whether it is Podman, and whether it remaps users.
+
+    Where it does (``userns-remap``), root in a container is another user on the host.
+    """
+
+    log_drivers: tuple[str, ...] = ()
+    podman: bool = False
+    remaps_users: bool = False
+
+
+def features(name: str, info: Mapping[str, Any]) -> Features:
+    """Return the features of the engine that calls itself `name` and describes itself as `info`."""
+    drivers = (info.get("Plugins") or {}).get("Log") or ()
+    security = info.get("SecurityOptions") or ()
+    return Features(tuple(drivers), name.startswith("Libpod"), "name=userns" in security)
+
+
+def adapted(config: Mapping[str, Any], found: Features) -> dict[str, Any]:
+    """Return the container configuration `config` in the form that an engine with these features takes."""
+    host = dict(config.get("HostConfig") or {})
+    log = host.get("LogConfig")
+    if log and log["Type"] == _LOG_DRIVER and found.log_drivers and _LOG_DRIVER not in found.log_drivers:
+        host["LogConfig"] = _log_config(log, found.log_drivers)
+    if found.podman and "Ulimits" in host:
+        host["Ulimits"] = [*host["Ulimits"], *(_ulimit(name) for name in _ULIMITS)]
+    return {**config, "HostConfig": host}
+
+
+def _log_config(log: Mapping[str, Any], drivers: tuple[str, ...]) -> dict[str, Any]:
+    driver = next((each for each in _OTHER_LOG_DRIVERS if each in drivers), None)
+    # Without one, the engine keeps no copy: a server that was restarted lacks what came while it was away.
+    options = {"max-size": log["Config"]["max-size"]} if driver else {}
+    return {"Type": driver or "none", "Config": options}
+
+
+def _ulimit(name: str) -> dict[str, Any]:
+    # No more than this process has: where the engine is on this host, it can give that.
+    kind, most = _ULIMITS[name]
+    hard = resource.getrlimit(kind)[1]
+    if hard != resource.RLIM_INFINITY:
+        most = min(most, hard)
+    return {"Name": name, "Soft": most, "Hard": most}
