@@ -11,7 +11,7 @@ TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
 _VOLATILE = (
     # What a run has used is known where its cgroup could be read in time.
-    (re.compile(r'"usage": \{[^}]*\}, '), ""),
+    (re.compile(r',\s*"usage": \{[^}]*\}'), ""),
     (re.compile(UUID), "<id>"),
     (re.compile(TIME), "<time>"),
     (re.compile(r'("[a-zA-Z]+Ms": )\d+(\.\d+)?'), r"\1<ms>"),

@@ -16,6 +16,7 @@ from tests.support.server import Server
 ORDER = (
     *("token", "token list", "token remove", "token new"),
     *("run", "ps", "logs", "artifacts", "cp", "wait", "doctor", "pause", "resume", "cancel", "stop", "rm"),
+    "maintenance",
 )
 # The run that each of these needs; the others take one that has ended.
 RUNS = {**dict.fromkeys(("pause", "resume", "cancel"), "$at_work"), "stop": "$stopping"}

@@ -131,8 +131,9 @@ def test_a_wrong_and_a_right_token(server: Server, browser: Browser) -> None:
     sign_in(browser, TOKEN)
     browser.until(f"{text('h1')} == 'Runs'")
     assert browser.evaluate("[document.cookie, localStorage.length]") == ["", 0]
+    browser.evaluate("window.before = true")
     browser.command("Page.reload")
-    browser.until(f"{text('h1')} == 'Runs'")
+    browser.until(f"window.before === undefined && {text('h1')} == 'Runs'")
     browser.click("header button")
     browser.until("document.querySelector('#token') !== null")
     assert browser.evaluate("sessionStorage.length") == 0

@@ -37,7 +37,7 @@ def runner_on(address: str, folder: Path, **settings: Any) -> Iterator[Runner]:
         **settings,
     )
     with Runner(config) as runner:
-        runner.start()
+        runner.open()
         yield runner
     until_nothing(lambda: containers_of("podman", address), "no container is left")
 

@@ -34,7 +34,7 @@ def test_posted_files_belong_to_root(
         script = "stat -c %u in; chmod 600 in; touch -d 2020-01-01 in; " + script
     spec = RunSpec(image=image, files={"in": "file\n"}, entrypoint=script, extract=("out",), timeout=60.0)
     with Runner(config) as runner:
-        runner.start()
+        runner.open()
         if image == BUSYBOX:
             eventually(lambda: runner.parked == 1, "one is parked")
         result = runner.run(spec, to=Destinations(artifacts=tmp_path / "artifacts"))

@@ -50,7 +50,15 @@ export function Output({ id, ended }) {
     [shown, shown.length, wanted],
   );
   useEffect(() => {
-    if (follow && box.current) box.current.scrollTop = box.current.scrollHeight;
+    const { current } = box;
+    if (!follow || !current) return;
+    // Its event comes later than the next lines: a way up that was just begun is not undone.
+    if (current.scrollTop < last.current && current.scrollTop + current.clientHeight < current.scrollHeight - HEIGHT) {
+      setFollow(false);
+      return;
+    }
+    current.scrollTop = current.scrollHeight;
+    last.current = current.scrollTop;
   });
   const scrolled = (event) => {
     const { scrollTop, clientHeight, scrollHeight } = event.target;

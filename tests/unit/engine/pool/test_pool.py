@@ -14,6 +14,7 @@ import pytest
 from light_run.engine.config import RunnerConfig
 from light_run.engine.daemon.client import Engine
 from light_run.engine.daemon.events import PendingExit
+from light_run.engine.daemon.features import Features
 from light_run.engine.daemon.stream import EngineStream
 from light_run.engine.files.mounts import Mounts, Placement
 from light_run.engine.files.workspace import Workspaces
@@ -70,6 +71,9 @@ class Stage(Engine):
     def _may_fail(self, call: str) -> None:
         if call in self.failing:
             raise self.failing[call]
+
+    def features(self) -> Features:
+        return Features()
 
     def create(self, config: Mapping[str, Any]) -> str:
         self._may_fail("create")
