@@ -126,10 +126,12 @@ def test_artifacts_and_evictions(small: Server) -> None:
     assert value(small, "artifact_limit_bytes") == 150
     write = {"entrypoint": "head -c 100 /dev/zero >a", "extract": ["a"]}
     small.run(**write)
-    eventually(lambda: value(small, "artifact_bytes") == 100, "the artifact counts")
-    with grows(small, "evicted_runs_total"), grows(small, "kept_runs", by=0):
+    # What it takes of the disk, which is for the file system to say.
+    taken = eventually(lambda: value(small, "artifact_bytes"), "the artifact counts")
+    assert taken >= 100
+    with grows(small, "evicted_runs_total"), grows(small, "kept_runs"):
         small.run(**write)
-    eventually(lambda: value(small, "artifact_bytes") == 100, "what was evicted counts no more")
+    eventually(lambda: value(small, "artifact_bytes") == taken, "what was evicted counts no more")
 
 
 def test_callbacks(small: Server, receiver: Receiver) -> None:
