@@ -55,11 +55,11 @@ def choose(folders: Iterable[Folder], budget: Budget, protected: Collection[str]
     Protected folders count but are never evicted, so the rest can still exceed `budget`.
     """
     left = sorted(folders, key=lambda folder: (folder.created, folder.run_id))
-    chosen: list[Folder] = []
+    chosen: dict[str, Folder] = {}
     for size, cap in ((attrgetter("bytes"), budget.bytes), (attrgetter("files"), budget.files)):
-        chosen += _choose(left, size, cap, protected)
-        left = [folder for folder in left if folder not in chosen]
-    return chosen
+        chosen.update((folder.run_id, folder) for folder in _choose(left, size, cap, protected))
+        left = [folder for folder in left if folder.run_id not in chosen]
+    return list(chosen.values())
 
 
 def _choose(

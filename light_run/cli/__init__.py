@@ -9,16 +9,16 @@ from typing import Any
 
 import click
 
-from light_run.cli.artifacts import artifacts, cp
-from light_run.cli.completion import completion
-from light_run.cli.doctor import doctor
-from light_run.cli.firewall import firewall
-from light_run.cli.maintenance import maintenance
-from light_run.cli.run import run
-from light_run.cli.runs import cancel, logs, pause, ps, resume, rm, stop, wait
-from light_run.cli.serve import serve
+from light_run.cli.commands.artifacts import artifacts, cp
+from light_run.cli.commands.completion import completion
+from light_run.cli.commands.doctor import doctor
+from light_run.cli.commands.firewall import firewall
+from light_run.cli.commands.maintenance import maintenance
+from light_run.cli.commands.run import run
+from light_run.cli.commands.runs import cancel, logs, pause, ps, resume, rm, stop, wait
+from light_run.cli.commands.serve import serve
+from light_run.cli.commands.token import token
 from light_run.cli.server import INTERRUPTED, fail, sentence
-from light_run.cli.token import token
 from light_run.version import __version__
 
 __all__ = ["main"]

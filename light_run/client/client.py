@@ -8,23 +8,21 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import quote
 
-from light_run.client import download, model, responses
-from light_run.client.connection import Connection
-from light_run.client.download import Progress
+from light_run.client import model, responses
+from light_run.client.artifacts import ArtifactMethods
+from light_run.client.connection import Connection, run_path
+from light_run.client.download import ignore_progress
 from light_run.client.following import Log
-from light_run.client.model import Artifact, Info, LogLine, Maintenance, OutputPiece, Run, Status, Stream
-from light_run.client.output import Output
+from light_run.client.model import LogLine, OutputPiece, Run, Status, Stream
+from light_run.client.networks import NetworkMethods
+from light_run.client.output import OutputFollower
 from light_run.client.requests import Options, request
 from light_run.client.retries import Retries
+from light_run.client.server import ServerMethods
 from light_run.client.uploads import MultipartMessage, uploads
 from light_run.errors import (
-    ArtifactError,
-    ArtifactNotFound,
-    DownloadFailed,
     InvalidSpec,
     LightRunError,
     RunActive,
@@ -45,18 +43,11 @@ LONG_POLL = 25.0
 # Seconds between two requests to a server that has no thread for a long poll and responds at once.
 MIN_POLL_PAUSE = 0.5
 
-# Large images may take their time to be removed.
-MAINTENANCE_SECONDS = 600.0
-
 # The maximum number of runs in one response.
 PAGE = 1000
 
 
-def _ignore_progress(count: int) -> None:
-    """Ignore the progress of a transfer."""
-
-
-class Client:
+class Client(ArtifactMethods, NetworkMethods, ServerMethods):
     """A client of a light-run server.
 
     `url` and `token` default to LIGHT_RUN_URL (``http://127.0.0.1:3000`` if that is not set) and
@@ -107,7 +98,7 @@ class Client:
         image's own command. `Options` describes the other arguments. Raises `InvalidSpec` if the request is not
         valid, `Overloaded` if the server's queue is full.
         """
-        progress = options.get("progress", _ignore_progress)
+        progress = options.get("progress", ignore_progress)
         message = MultipartMessage(request(image, command, options), uploads(options.get("files")))
         # All retries use one key, so the server starts one run even if it receives several of them.
         headers = {"Content-Type": message.content_type, "Idempotency-Key": str(uuid.uuid4())}
@@ -145,7 +136,7 @@ class Client:
         With `output` ``split``, it has `stdout` and `stderr` in place of `logs`; None is as the run was submitted.
         """
         params = {} if output is None else {"output": output}
-        return model.run(self._connection.json("GET", _path(run_id), params=params))
+        return model.run(self._connection.json("GET", run_path(run_id), params=params))
 
     def wait(self, run_id: str, timeout: float | None = None) -> Run:
         """Wait until a run ends and return it. Raises `StillRunning` if it does not end in `timeout` seconds."""
@@ -156,7 +147,7 @@ class Client:
             seconds = LONG_POLL if deadline is None else max(0.0, min(LONG_POLL, deadline - asked))
             found = model.run(
                 self._connection.json(
-                    "GET", _path(run_id), params={"wait": f"{seconds:.3f}"}, timeout=seconds + LONG_POLL
+                    "GET", run_path(run_id), params={"wait": f"{seconds:.3f}"}, timeout=seconds + LONG_POLL
                 )
             )
             if found.ended:
@@ -221,7 +212,7 @@ class Client:
         With `since`, the first line is the one after that `seq`. `stream` selects stdout or stderr. `tail` limits
         how many of the existing lines are returned. A broken connection is resumed where it broke.
         """
-        log = Log(self._connection, f"{_path(run_id)}/logs", since=since, stream=stream, tail=tail)
+        log = Log(self._connection, f"{run_path(run_id)}/logs", since=since, stream=stream, tail=tail)
         return log.lines(follow=follow)
 
     def output(self, run_id: str, *, stream: Stream | None = None, follow: bool = False) -> Iterator[bytes]:
@@ -237,12 +228,14 @@ class Client:
         self, run_id: str, *, stream: Stream | None = None, follow: bool = True
     ) -> Iterator[OutputPiece]:
         """Yield the same bytes as `output`, each piece with the stream that it was written to."""
-        return Output(self._connection, f"{_path(run_id)}/output", stream=stream).pieces(follow=follow)
+        return OutputFollower(self._connection, f"{run_path(run_id)}/output", stream=stream).pieces(
+            follow=follow
+        )
 
     def cancel(self, run_id: str) -> None:
         """Cancel a run. Raises `RunNotActive` if it has ended or does not exist."""
         self._send_unrepeatable(
-            "POST", f"{_path(run_id)}/cancel", RunNotActive, lambda: self._has_ended(run_id) is True
+            "POST", f"{run_path(run_id)}/cancel", RunNotActive, lambda: self._has_ended(run_id) is True
         )
 
     def stop(self, run_id: str, *, signal: str = "SIGTERM", grace: float = 10.0) -> None:
@@ -253,7 +246,7 @@ class Client:
         body = {"signal": signal, "grace": round(grace * 1000)}
         self._send_unrepeatable(
             "POST",
-            f"{_path(run_id)}/stop",
+            f"{run_path(run_id)}/stop",
             RunNotActive,
             lambda: self._has_ended(run_id) is True,
             content=json.dumps(body).encode(),
@@ -262,130 +255,17 @@ class Client:
 
     def pause(self, run_id: str) -> None:
         """Freeze a run; its timeout does not count until `resume`. Raises `RunNotActive`, `RunNotStarted`."""
-        self._send_unrepeatable("POST", f"{_path(run_id)}/pause", RunNotActive, lambda: False)
+        self._send_unrepeatable("POST", f"{run_path(run_id)}/pause", RunNotActive, lambda: False)
 
     def resume(self, run_id: str) -> None:
         """Let a paused run go on. Raises `RunNotActive`, `RunNotStarted`."""
-        self._send_unrepeatable("POST", f"{_path(run_id)}/resume", RunNotActive, lambda: False)
-
-    def create_network(
-        self,
-        name: str,
-        *,
-        icc: bool = False,
-        exclusive: bool = False,
-        labels: Mapping[str, str] | None = None,
-        subnet: str | None = None,
-        gateway: str | None = None,
-        ip_range: str | None = None,
-    ) -> None:
-        """Create a network for runs; one that exists is left as it is, unless `exclusive`.
-
-        Containers on it reach each other if `icc`. Raises `NetworkExists`, `NetworkConflict`, `InvalidSpec`.
-        """
-        addresses = {"subnet": subnet, "gateway": gateway, "ipRange": ip_range}
-        ipam = {key: value for key, value in addresses.items() if value is not None}
-        body = {
-            "name": name,
-            "iccEnabled": icc,
-            "exclusive": exclusive,
-            "labels": dict(labels or {}),
-            "ipam": ipam,
-        }
-        self._connection.json(
-            "POST", "/networks", body=lambda: json.dumps(body).encode(), retry=not exclusive
-        )
-
-    def network_exists(self, name: str) -> bool:
-        """Return True if there is a network of that name."""
-        found: bool = self._connection.json("GET", _network(name))["exists"]
-        return found
-
-    def delete_network(self, name: str) -> None:
-        """Delete a network that was created through light-run; one that does not exist is fine.
-
-        Raises `NetworkInUse` if a container is connected to it, `NetworkNotFound` if it was not created through
-        light-run.
-        """
-        with self._connection.send("DELETE", _network(name)):
-            pass
-
-    def clean_up_networks(self, prefix: str = "", *, max_age: float = 1800.0) -> int:
-        """Delete unused networks whose name begins with `prefix` and that are older than `max_age` seconds."""
-        body = {"prefix": prefix, "maxAgeMs": round(max_age * 1000)}
-        removed = self._connection.json("POST", "/networks/cleanup", body=lambda: json.dumps(body).encode())
-        return int(removed["removed"])
+        self._send_unrepeatable("POST", f"{run_path(run_id)}/resume", RunNotActive, lambda: False)
 
     def delete(self, run_id: str) -> None:
         """Delete a run and its artifacts. Raises `RunActive` if it has not ended or does not exist."""
-        self._send_unrepeatable("DELETE", _path(run_id), RunActive, lambda: self._has_ended(run_id) is None)
-
-    def artifacts(self, run_id: str) -> tuple[Artifact, ...]:
-        """Return the artifacts of a run, files and directories, sorted by path."""
-        with self._connection.send("GET", f"{_path(run_id)}/artifacts") as response:
-            return tuple(model.artifact(entry) for entry in model.array(responses.value(response)))
-
-    def download(
-        self, run_id: str, path: str, to: str | Path = ".", *, progress: Progress = _ignore_progress
-    ) -> Path:
-        """Download the artifact `path`, a file, and return the path of the local file.
-
-        `to` is the file to write, or an existing directory. `progress` is called with the size of each chunk in
-        bytes. The file is created only after a complete download. Raises `ArtifactNotFound`, `InvalidPath`,
-        `DownloadFailed`, and OSError.
-        """
-        target = Path(to)
-        if target.is_dir():
-            target = download.local_path(target, path.rpartition("/")[2])
-        url = f"{_path(run_id)}/artifacts/{download.url_path(path)}"
-        download.fetch(self._connection, url, target, progress)
-        return target
-
-    def download_all(
-        self, run_id: str, folder: str | Path, *, below: str = "", progress: Progress = _ignore_progress
-    ) -> tuple[Path, ...]:
-        """Download all artifacts of a run, or those in its directory `below`, into `folder`.
-
-        Returns the files that were written. Nothing is written outside of `folder`. If an artifact cannot be
-        downloaded, or its name is not safe, the others are downloaded first; then `DownloadFailed` names the
-        artifacts that failed. Raises the same exceptions as `download`.
-        """
-        folder = Path(folder)
-        prefix = f"{below.strip('/')}/" if below.strip("/") else ""
-        entries = [entry for entry in self.artifacts(run_id) if entry.path.startswith(prefix)]
-        if prefix and not entries and not self._is_directory(run_id, prefix[:-1]):
-            raise ArtifactNotFound(f"the run has no artifact directory {below}")
-        folder.mkdir(parents=True, exist_ok=True)
-        written: list[Path] = []
-        failed: list[str] = []
-        for entry in entries:
-            try:
-                target = download.local_path(folder, entry.path.removeprefix(prefix))
-                (target if entry.type == "directory" else target.parent).mkdir(parents=True, exist_ok=True)
-                if entry.type == "file":
-                    written.append(self.download(run_id, entry.path, target, progress=progress))
-            except ArtifactError as error:
-                failed.append(f"{entry.path!r} ({error})")
-        if failed:
-            raise DownloadFailed(
-                f"{len(failed)} of {len(entries)} artifacts were not downloaded: {', '.join(failed)}"
-            )
-        return tuple(written)
-
-    def info(self) -> Info:
-        """Return the server's version, engine and free disk space, and the scopes of this token."""
-        return model.info(self._connection.json("GET", "/info"))
-
-    def maintain(self) -> Maintenance:
-        """Remove step images, networks, containers and workspaces that are not used, as the server does hourly.
-
-        Needs the scope admin. Returns what was removed.
-        """
-        timeout = self._connection.timeout + MAINTENANCE_SECONDS
-        return model.maintenance(self._connection.json("POST", "/maintenance", timeout=timeout))
-
-    def _is_directory(self, run_id: str, path: str) -> bool:
-        return any(entry.path == path and entry.type == "directory" for entry in self.artifacts(run_id))
+        self._send_unrepeatable(
+            "DELETE", run_path(run_id), RunActive, lambda: self._has_ended(run_id) is None
+        )
 
     def _has_ended(self, run_id: str) -> bool | None:
         # None if the run does not exist.
@@ -419,14 +299,3 @@ class Client:
         except gone:
             if sent < 2 or not done():
                 raise
-
-
-def _network(name: str) -> str:
-    return f"/networks/{quote(name, safe='')}"
-
-
-def _path(run_id: str) -> str:
-    if run_id in {"", ".", ".."}:
-        # These would change the URL.
-        raise RunNotFound(f"{run_id!r} is not a run id")
-    return f"/runs/{quote(run_id, safe='')}"

@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import requests
 
 from light_run.client import responses
 from light_run.client.retries import Retries
-from light_run.errors import LightRunError, ServerUnavailable, SettingsError
+from light_run.errors import LightRunError, RunNotFound, ServerUnavailable, SettingsError
 from light_run.version import __version__
 
 _log = logging.getLogger(__name__)
@@ -133,3 +133,10 @@ def _authorization(token: str | None) -> Callable[[requests.PreparedRequest], re
         return request
 
     return authorize
+
+
+def run_path(run_id: str) -> str:
+    """Return the path of a run in URLs. Raises RunNotFound for an id that would change the URL."""
+    if run_id in {"", ".", ".."}:
+        raise RunNotFound(f"{run_id!r} is not a run id")
+    return f"/runs/{quote(run_id, safe='')}"

@@ -23,6 +23,10 @@ _BLOCK = 1 << 16
 _SEPARATORS = frozenset(filter(None, ["/", os.sep, os.altsep]))
 
 
+def ignore_progress(count: int) -> None:
+    """Ignore the progress of a transfer."""
+
+
 def local_path(folder: Path, path: str) -> Path:
     """Return the local path of the artifact `path` in `folder`. Raises `InvalidPath` if it would be outside."""
     names = path.split("/")

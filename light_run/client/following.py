@@ -7,15 +7,11 @@ from collections.abc import Iterator
 
 import requests
 
-from light_run.client import model
+from light_run.client import model, resuming
 from light_run.client.connection import Connection
 from light_run.client.model import LogLine, Stream
-from light_run.errors import ClientError, LightRunError, Overloaded, ServerUnavailable
-
-# An idle server sends a comment every 15 seconds. Without any data for longer, the connection is lost.
-IDLE_TIMEOUT = 40.0
-# Seconds between two requests if the server has no thread left to follow the log.
-OVERLOADED_PAUSE = 1.0
+from light_run.client.resuming import ResumingReader
+from light_run.errors import ClientError
 
 _BLOCK = 1 << 16
 _END = "end"
@@ -47,28 +43,8 @@ class Log:
         """
         if follow and self._tail is not None:
             yield from self._tail_lines(self._tail)
-        tries = self._connection.retries.begin()
-        while True:
-            failed: LightRunError = ServerUnavailable("the server ended the log stream too early")
-            try:
-                for line in self._request(follow=follow):
-                    # After a break, continue with the next line. A tail would skip lines.
-                    self._since, self._tail = line.seq, None
-                    tries.reset()
-                    yield line
-                if self._ended or not follow:
-                    return
-            except requests.RequestException as error:
-                failed = self._connection.broken(error)
-            except ServerUnavailable as error:
-                failed = error
-            except Overloaded as error:
-                failed = error
-                yield from self.lines(follow=False)
-                # The server responds, so retry without a limit. The pause below keeps this from being too often.
-                tries.reset()
-            if not tries.again(OVERLOADED_PAUSE if isinstance(failed, Overloaded) else 0.0):
-                raise failed
+        reader = ResumingReader(self._connection, self._request, lambda: self._ended, "log stream")
+        yield from reader.read(follow=follow)
 
     def _tail_lines(self, count: int) -> Iterator[LogLine]:
         # Yields the last lines that exist now, and remembers where to continue after them.
@@ -77,19 +53,22 @@ class Log:
         self._tail, self._ended = None, False
         yield from found[len(found) - min(count, len(found)) :]
 
-    def _request(self, *, follow: bool) -> Iterator[LogLine]:
+    def _request(self, follow: bool) -> Iterator[LogLine]:
         params = {"follow": "true" if follow else "false", "format": "sse"}
         for name, given in (("since", self._since), ("tail", self._tail), ("stream", self._stream)):
             if given is not None:
                 params[name] = str(given)
         with self._connection.send(
-            "GET", self._path, params=params, stream=True, timeout=IDLE_TIMEOUT, retry=not follow
+            "GET", self._path, params=params, stream=True, timeout=resuming.IDLE_TIMEOUT, retry=not follow
         ) as response:
             for event, text in events(response):
                 if event == _END:
                     self._ended = True
                     return
-                yield model.log_line(_json(text))
+                line = model.log_line(_json(text))
+                # After a break, continue with the next line. A tail would skip lines.
+                self._since, self._tail = line.seq, None
+                yield line
 
 
 def events(response: requests.Response) -> Iterator[tuple[str, str]]:

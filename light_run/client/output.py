@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import requests
 
+from light_run.client import resuming
 from light_run.client.connection import Connection
-from light_run.client.following import IDLE_TIMEOUT, OVERLOADED_PAUSE
 from light_run.client.model import OutputPiece, Stream
-from light_run.errors import LightRunError, Overloaded, ServerUnavailable
+from light_run.client.resuming import ResumingReader
 
 FRAMED = "application/vnd.docker.multiplexed-stream"
 
@@ -18,7 +18,7 @@ _FRAME = struct.Struct(">BxxxL")
 _BLOCK = 1 << 16
 
 
-class Output:
+class OutputFollower:
     """The output of one run, of `stream` (None: both)."""
 
     def __init__(self, connection: Connection, path: str, *, stream: Stream | None = None) -> None:
@@ -33,35 +33,10 @@ class Output:
 
         Raises `ServerUnavailable` if the connection breaks and the retries fail.
         """
-        tries = self._connection.retries.begin()
-        asked_twice = False
-        while True:
-            failed: LightRunError = ServerUnavailable("the server ended the output too early")
-            try:
-                for piece in self._request(follow=follow):
-                    self._offset += len(piece.data)
-                    tries.reset()
-                    asked_twice = False
-                    yield piece
-                if self._complete or not follow:
-                    return
-                if not asked_twice:
-                    # The run has ended, or the server was stopped: only the next response says which.
-                    asked_twice = True
-                    continue
-            except requests.RequestException as error:
-                failed = self._connection.broken(error)
-            except ServerUnavailable as error:
-                failed = error
-            except Overloaded as error:
-                failed = error
-                yield from self.pieces(follow=False)
-                # The server responds, so retry without a limit. The pause below keeps this from being too often.
-                tries.reset()
-            if not tries.again(OVERLOADED_PAUSE if isinstance(failed, Overloaded) else 0.0):
-                raise failed
+        reader = ResumingReader(self._connection, self._request, lambda: self._complete, "output")
+        return reader.read(follow=follow)
 
-    def _request(self, *, follow: bool) -> Iterator[OutputPiece]:
+    def _request(self, follow: bool) -> Iterator[OutputPiece]:
         params = {"follow": "true" if follow else "false", "offset": str(self._offset)}
         if self._stream is not None:
             params["stream"] = self._stream
@@ -71,12 +46,14 @@ class Output:
             params=params,
             headers={"Accept": FRAMED},
             stream=True,
-            timeout=IDLE_TIMEOUT,
+            timeout=resuming.IDLE_TIMEOUT,
             retry=not follow,
         ) as response:
             # Only the output of a run that has ended has one, as nothing is added to it any more.
             complete = "ETag" in response.headers
-            yield from _pieces(response)
+            for piece in _pieces(response):
+                self._offset += len(piece.data)
+                yield piece
             self._complete = complete
 
 

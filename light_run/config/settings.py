@@ -11,27 +11,29 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from ipaddress import IPv4Network, IPv6Network
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from light_run.config import profiles, readers
-from light_run.config.variables import Variable, setting
+from light_run.config.groups.files import FileSettings
+from light_run.config.groups.http import HTTPSettings
+from light_run.config.groups.lifecycle import LifecycleSettings
+from light_run.config.groups.limits import LimitSettings
+from light_run.config.groups.sandbox import SandboxSettings
+from light_run.config.groups.storage import StorageSettings
+from light_run.config.variables import Variable
 from light_run.errors import SettingsError
 
 PREFIX = "LIGHT_RUN_"
-MIB = 1024 * 1024
 
 # Variables of the client commands, which the server must not report as unknown.
 _CLIENT_VARIABLES = frozenset({"LIGHT_RUN_URL"})
 
-_NOTHING: tuple[str, ...] = ()
-_NO_NETWORKS: tuple[IPv4Network | IPv6Network, ...] = ()
-_NO_PINS: tuple[tuple[str, int], ...] = ()
 
-
+# Fields of a base that comes later are earlier in `table`.
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(
+    LifecycleSettings, FileSettings, SandboxSettings, LimitSettings, StorageSettings, HTTPSettings
+):
     """All settings. Sizes are in bytes, `timeout` and `max_timeout` in milliseconds, other times in seconds.
 
     `max_memory`, `max_cpus` and `max_pids` limit what a request can set; None is the same as `memory` and so on.
@@ -39,299 +41,6 @@ class Settings:
     `warnings` has a sentence for each invalid value that was replaced and each unknown variable.
     """
 
-    port: int = setting(3000, readers.integer(1, 65535), "TCP port to listen on", option="--port")
-    host: str = setting("127.0.0.1", readers.word, "address or name to listen on", option="--host")
-    token: str | None = setting(
-        None,
-        readers.token,
-        "bearer token that every route except GET /health requires",
-        shown="unset: no authentication, with a warning",
-        option="--token",
-        secret=True,
-    )
-    tokens_file: Path | None = setting(
-        None,
-        readers.path,
-        "file of named tokens, see light-run token; reloaded when it changes",
-        shown="unset: only LIGHT_RUN_TOKEN",
-    )
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = setting(
-        _NO_NETWORKS,
-        readers.networks,
-        "addresses of proxies whose X-Forwarded-For is trusted for counting failed logins, such as 127.0.0.1",
-        shown="none",
-    )
-    origins: tuple[str, ...] = setting(
-        _NOTHING,
-        readers.origins,
-        "origins whose web pages may use the server, such as https://*.example.com, or * for all",
-        shown="only the server's own",
-    )
-    hosts: tuple[str, ...] = setting(
-        _NOTHING,
-        readers.hosts,
-        "patterns of host names allowed for a server without a token, besides localhost and IP addresses",
-        shown="none",
-    )
-    console: bool = setting(True, readers.boolean, "serve the console, a page at / for browsers")
-    body_limit: int = setting(
-        10 * MIB, readers.size(1), "maximum bytes of a request body", option="--body-limit"
-    )
-    upload_limit: int = setting(
-        1024 * MIB,
-        readers.size(1),
-        "maximum bytes of a multipart body, and of its unpacked files",
-        option="--upload-limit",
-    )
-    body_timeout: float = setting(
-        60.0,
-        readers.seconds(0.1, 3600),
-        "seconds within which a request body must arrive; multipart bodies get one more for each 32 KiB",
-        shown="60",
-    )
-    send_timeout: float = setting(
-        60.0,
-        readers.seconds(0.1, 3600),
-        "seconds within which a client must read the next 64 KiB of a response",
-        shown="60",
-    )
-    state_dir: Path = setting(
-        Path("~/.light-run"), readers.path, "folder of the server's data", option="--state-dir"
-    )
-    artifacts_dir: Path = setting(
-        None,
-        readers.path,
-        "folder of the artifacts",
-        shown="artifacts in LIGHT_RUN_STATE_DIR: ~/.light-run/artifacts",
-        option="--artifacts-dir",
-    )
-    max_artifacts_bytes: int = setting(
-        20 * 1024 * MIB,
-        readers.size(0),
-        "maximum bytes of all artifacts on disk; the oldest of whoever has the most are deleted first",
-        lenient=True,
-    )
-    max_artifacts_files: int = setting(
-        2_000_000, readers.integer(1, 1_000_000_000), "maximum number of files and folders in all artifacts"
-    )
-    max_concurrency: int = setting(
-        8, readers.integer(1, 10_000), "maximum number of runs at the same time", option="--max-concurrency"
-    )
-    threads: int = setting(
-        64,
-        readers.integer(4, 1000),
-        "request threads; sync runs use at most three quarters of them",
-        option="--threads",
-    )
-    max_followers: int = setting(
-        100,
-        readers.integer(0, 10_000),
-        "maximum number of clients that follow a log, besides the request threads",
-    )
-    max_queue: int = setting(
-        1000, readers.integer(0, 1_000_000), "maximum number of queued runs; more get 503"
-    )
-    memory: int = setting(512 * MIB, readers.size(6 * MIB), "memory of a run that sets none")
-    max_memory: int | None = setting(
-        None, readers.size(6 * MIB), "maximum memory a run can set", shown="as LIGHT_RUN_MEMORY"
-    )
-    cpus: float = setting(1.0, readers.number(0.01, 1024), "CPUs of a run that sets none")
-    max_cpus: float | None = setting(
-        None, readers.number(0.01, 1024), "maximum CPUs a run can set", shown="as LIGHT_RUN_CPUS"
-    )
-    allow_unlimited: bool = setting(
-        False,
-        readers.boolean,
-        "start runs on an engine that cannot limit memory, CPUs, processes or system calls",
-    )
-    pids: int = setting(
-        100, readers.integer(1, 4_194_304), "processes and threads of a run that sets no limit"
-    )
-    max_pids: int | None = setting(
-        None,
-        readers.integer(1, 4_194_304),
-        "maximum processes and threads a run can set",
-        shown="as LIGHT_RUN_PIDS",
-    )
-    shm: int | None = setting(
-        None,
-        readers.size(4096),
-        "size of /dev/shm of a run that sets none",
-        shown="the engine's, usually 64 MiB",
-    )
-    max_shm: int | None = setting(
-        None, readers.size(4096), "maximum size of /dev/shm a run can set", shown="as LIGHT_RUN_MAX_MEMORY"
-    )
-    nofile: int | None = setting(
-        None,
-        readers.integer(64, 1_048_576),
-        "open files of a process of a run; a run can set less",
-        shown="the engine's",
-    )
-    fsize: int | None = setting(
-        None, readers.size(0), "maximum bytes of a single file of a run; a run can set less", shown="no limit"
-    )
-    gpus: int | Literal["all"] | None = setting(
-        None, readers.gpus, "GPUs a run can ask for: a number, or all", shown="none"
-    )
-    timeout: int = setting(
-        1_200_000, readers.milliseconds(1, 86_400_000), "timeout of a run that sets none, in ms"
-    )
-    max_timeout: int = setting(
-        3_600_000, readers.milliseconds(1, 86_400_000), "maximum timeout a run can set, in ms"
-    )
-    id_prefix: str | None = setting(
-        None,
-        readers.id_prefix,
-        "prefix of run ids, which then have 12 random characters, such as light-runner-",
-        shown="none: run ids are UUIDs",
-    )
-    max_pause: float = setting(
-        3600.0,
-        readers.seconds(1, 604_800),
-        "seconds after which a paused run is resumed",
-        shown="3600",
-    )
-    step_timeout: float = setting(
-        1200.0,
-        readers.seconds(0.1, 3600),
-        "seconds for all steps of a run together; a run may ask for less",
-        shown="1200",
-    )
-    step_images_age: float = setting(
-        604_800.0,
-        readers.seconds(0, 315_360_000),
-        "seconds after which a cached image of run steps that is not used is removed",
-        shown="604800",
-    )
-    step_images_bytes: int = setting(
-        10 * 1024 * MIB,
-        readers.size(0),
-        "maximum bytes of cached images of run steps; the least recently used are removed first",
-    )
-    pull_timeout: float = setting(
-        1200.0, readers.seconds(1, 86_400), "seconds in which a run's image has to be pulled", shown="1200"
-    )
-    profile: str = setting(
-        "default",
-        readers.choice("default", *profiles.PROFILES),
-        "sandbox profile: default or strict; other settings override it",
-    )
-    cap_drop: tuple[str, ...] = setting(
-        _NOTHING,
-        readers.capabilities,
-        "capabilities to drop in addition to the usual ones; ALL drops every one",
-        shown="none",
-    )
-    read_only: bool = setting(False, readers.boolean, "give runs a read-only root file system")
-    user: str | None = setting(
-        None, readers.user, "user of every run: name, uid or uid:gid", shown="the image's own"
-    )
-    users: tuple[str, ...] | None = setting(
-        None,
-        readers.patterns,
-        "patterns of users a run can name, such as 1000:*; root must be named",
-        shown="all; only LIGHT_RUN_USER if that is set",
-    )
-    runtime: str | None = setting(
-        None, readers.name, "runtime of a run that names none", shown="the engine's default"
-    )
-    runtimes: tuple[str, ...] | None = setting(
-        None,
-        readers.names,
-        "runtimes a run can name",
-        shown="runc,runsc; only LIGHT_RUN_RUNTIME if that is set",
-    )
-    images: tuple[str, ...] | None = setting(
-        None,
-        readers.patterns,
-        "patterns of allowed images, such as python:3.*,ghcr.io/acme/**",
-        shown="all",
-    )
-    pull: Literal["missing", "always", "never"] = setting(
-        "missing",
-        readers.choice("missing", "always", "never"),
-        "when to pull the image of a run by default: missing or always; never also forbids it to requests",
-    )
-    registries: tuple[str, ...] = setting(
-        _NOTHING,
-        readers.patterns,
-        "patterns of registries at private addresses that named tokens can pull from, such as *.internal:5000",
-        shown="none",
-    )
-    networks: tuple[str, ...] | None = setting(
-        None, readers.patterns, "patterns of networks a run can name, such as none,team-*", shown="all"
-    )
-    network: str | None = setting(
-        None, readers.name, "network of a run that names none", shown="the server's own isolated network"
-    )
-    extract_limit: int = setting(1024 * MIB, readers.size(0), "maximum bytes of one `extract` entry")
-    extract_entries: int = setting(
-        100_000, readers.integer(1, 10_000_000), "maximum number of files and folders in a run's artifacts"
-    )
-    max_workspace_bytes: int = setting(
-        10 * 1024 * MIB,
-        readers.size(0),
-        "maximum bytes of a run's files and everything it writes; 0 is no limit",
-    )
-    log_limit: int = setting(10 * MIB, readers.size(0), "maximum bytes of output kept for each run")
-    workspace: str = setting(
-        "auto",
-        readers.choice("auto", "bind", "archive"),
-        "how files are passed to containers and back: auto, bind or archive",
-    )
-    parked: tuple[tuple[str, int], ...] = setting(
-        _NO_PINS, readers.pins, "images to keep parked containers for, such as alpine:3.19=2", shown="none"
-    )
-    parked_max: int = setting(
-        4, readers.integer(0, 1000), "maximum number of parked containers; 0 disables parking"
-    )
-    parked_idle: float = setting(
-        300.0,
-        readers.seconds(1, 604_800),
-        "seconds before an unused parked container is removed",
-        shown="300",
-    )
-    accel: str | None = setting(
-        None,
-        readers.prefix,
-        "path of nginx's internal location for artifacts (X-Accel-Redirect)",
-        shown="unset: the server sends files itself",
-    )
-    retention: float = setting(
-        604_800.0, readers.seconds(0, 315_360_000), "seconds that ended runs are kept", shown="604800"
-    )
-    max_runs: int = setting(
-        10_000,
-        readers.integer(1, 1_000_000),
-        "maximum number of ended runs kept; the oldest of whoever has the most are deleted first",
-    )
-    callback_private: bool = setting(
-        True, readers.boolean, "allow callbacks to loopback and private addresses"
-    )
-    callback_pause: float = setting(
-        2.0,
-        readers.seconds(0.01, 3600),
-        "seconds before the first retry of a callback, with exponential backoff",
-        shown="2",
-    )
-    callback_lifetime: float = setting(
-        86_400.0,
-        readers.seconds(0, 604_800),
-        "seconds after the end of a run during which its callback is retried",
-        shown="86400",
-    )
-    sweep_interval: float = setting(
-        60.0, readers.seconds(0.1, 86_400), "seconds between two checks of the artifacts' size", shown="60"
-    )
-    grace: float = setting(
-        5.0, readers.seconds(0, 3600), "seconds that sync runs get to finish when the server stops", shown="5"
-    )
-    otel_debug: bool = setting(
-        False,
-        readers.boolean,
-        "print traces to stdout, in place of sending them where OTEL_EXPORTER_OTLP_ENDPOINT says",
-    )
     warnings: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from light_run.config import readers
 from light_run.errors import SettingsError
 
+MIB = 1024 * 1024
+
 _T = TypeVar("_T")
 
 

@@ -2,7 +2,7 @@
 
 from light_run.engine.config import DROPPED_CAPABILITIES, RunnerConfig
 from light_run.engine.handle import RunHandle
-from light_run.engine.output import OutputLine, read_log
+from light_run.engine.output.lines import OutputLine, read_log
 from light_run.engine.runner import Runner
 from light_run.engine.spec import (
     Destinations,

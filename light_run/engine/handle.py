@@ -11,7 +11,7 @@ from pathlib import Path
 from signal import Signals
 
 from light_run.engine.daemon.client import Engine
-from light_run.engine.output import START, OutputLine, last_lines, read_log, read_on
+from light_run.engine.output.lines import START, OutputLine, last_lines, read_log, read_on
 from light_run.engine.spec import Observer, Phase, Progress, Reason, RunResult
 from light_run.engine.stop import Stop, StopRequest
 from light_run.errors import EngineRefused, Fault, InvalidSpec, RunNotActive, RunNotStarted, StillRunning
@@ -180,9 +180,9 @@ class _Progress:
 
     def end(self) -> None:
         self.over = True
-        self._tell()
+        self._notify_observer()
 
-    def _tell(self) -> None:
+    def _notify_observer(self) -> None:
         with self._changed:
             self._count += 1
             self._changed.notify_all()
@@ -205,7 +205,7 @@ class _Progress:
         return self._observer.waiting()
 
     def wrote(self) -> None:
-        self._tell()
+        self._notify_observer()
         self._observer.wrote()
 
     def ended(self, result: RunResult) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-import threading
 import time
 import uuid
 import weakref
@@ -17,19 +16,13 @@ from typing import TYPE_CHECKING
 from light_run.engine.config import RunnerConfig
 from light_run.engine.daemon.client import Engine
 from light_run.engine.files.intake import Intake
-from light_run.engine.files.mounts import Mounts
 from light_run.engine.files.workspace import Workspace, Workspaces
 from light_run.engine.handle import RunHandle
-from light_run.engine.images.build import Builder
-from light_run.engine.images.store import Images
+from light_run.engine.health import HealthCheck
 from light_run.engine.images.uses import StepUses
-from light_run.engine.output import read_log
-from light_run.engine.pool.keys import ParkKey
-from light_run.engine.pool.pool import Pool
-from light_run.engine.run.launch import RunnerContext
+from light_run.engine.output.lines import read_log
+from light_run.engine.run.context import create_context
 from light_run.engine.run.supervisor import Supervisor
-from light_run.engine.sandbox.disk import DiskWatch
-from light_run.engine.sandbox.networks import Networks
 from light_run.engine.sandbox.user_networks import UserNetworks
 from light_run.engine.spec import (
     Destinations,
@@ -43,8 +36,7 @@ from light_run.engine.spec import (
 )
 from light_run.engine.stop import StopRequest
 from light_run.engine.upkeep.inventory import Inventory, OwnContainer
-from light_run.engine.upkeep.leftovers import Leftovers
-from light_run.engine.upkeep.maintenance import Maintenance
+from light_run.engine.upkeep.maintenance import EngineMaintenance
 from light_run.errors import EngineError, Fault, InvalidSpec
 
 if TYPE_CHECKING:
@@ -53,10 +45,6 @@ if TYPE_CHECKING:
 _NO_DESTINATION = Fault(
     ("extract",), "no_destination", "extract needs a folder: to=Destinations(artifacts=...)"
 )
-# A health check may come from every load balancer at once; the engine is asked this often at most.
-_HEALTH_FRESH = 1.0
-# So many seconds the last answer stands for an engine that is being asked.
-_HEALTH_PATIENCE = 4.0
 
 
 class Runner:
@@ -76,43 +64,17 @@ class Runner:
         self.config = config or RunnerConfig()
         self._engine = Engine()
         self._workspaces = Workspaces(self.config.state_dir)
-        self._health: tuple[float, EngineHealth] | None = None
         state_dir = self.config.state_dir
         uses = StepUses(None if state_dir is None else state_dir / "step-images", time.time)
-        images = Images(self._engine, self.config.registries, self.config.pull_timeout, uses)
         self._handles: weakref.WeakSet[RunHandle] = weakref.WeakSet()
-        self._asking = threading.Lock()
-        networks = Networks(self._engine, self.config.network, self.config.guarded)
-        leftovers = Leftovers(self._engine, self.config)
-        mounts = Mounts(self._engine, self.config, self._workspaces, leftovers)
-        disk = DiskWatch(self._engine, self.config, leftovers)
+        self._context = create_context(self._engine, self.config, uses, self._workspaces)
+        leftovers = self._context.leftovers
         self._inventory = Inventory(self._engine, leftovers, self.config)
-        self._context = RunnerContext(
-            engine=self._engine,
-            config=self.config,
-            images=images,
-            builder=Builder(
-                self._engine, images, networks, disk=disk, leftovers=leftovers, config=self.config
-            ),
-            networks=networks,
-            mounts=mounts,
-            pool=Pool(
-                self._engine,
-                self.config,
-                mounts=mounts,
-                networks=networks,
-                leftovers=leftovers,
-                disk=disk,
-                workspaces=self._workspaces,
-                pins=self._pins,
-            ),
-            leftovers=leftovers,
-            disk=disk,
-        )
+        self._health = HealthCheck(self._context)
         self.networks = UserNetworks(
             self._engine, self.config.server_id, self.config.network, self._context.pool.release
         )
-        self._maintenance = Maintenance(
+        self._maintenance = EngineMaintenance(
             self._engine, self.config, uses=uses, networks=self.networks, leftovers=leftovers
         )
 
@@ -292,19 +254,6 @@ class Runner:
             self._context.networks.ensure(self.config.default_network)
         self._context.pool.start()
 
-    def _pins(self) -> dict[ParkKey, int]:
-        pins: dict[ParkKey, int] = {}
-        for name, count in self.config.parked_pins.items():
-            with contextlib.suppress(EngineError):
-                # Nothing is parked on an engine on which nothing may run.
-                self._context.require_limits()
-                image = self._context.images.find(name)
-                if image is not None:
-                    spec = RunSpec(image=name)
-                    network, runtime = self._context.network(spec), self._context.runtime(spec)
-                    pins[ParkKey(image.id, self.config.limits, network, spec.workdir, runtime)] = count
-        return pins
-
     @property
     def parked(self) -> int:
         """How many containers are parked."""
@@ -315,35 +264,7 @@ class Runner:
 
         While an engine is slow to answer, the last answer is returned, for some seconds.
         """
-        known = self._health
-        if known is not None and time.monotonic() - known[0] < _HEALTH_FRESH:
-            return known[1]
-        # Clients without a token can ask: a hung engine must not hold a thread of each.
-        if not self._asking.acquire(timeout=_HEALTH_PATIENCE if known is None else 0):
-            is_recent = known is not None and time.monotonic() - known[0] < _HEALTH_PATIENCE
-            return known[1] if known is not None and is_recent else self._unhealthy()
-        try:
-            found = self._health
-            if found is None or found is known:
-                found = self._health = (time.monotonic(), self._ask_health())
-            return found[1]
-        finally:
-            self._asking.release()
-
-    def _unhealthy(self) -> EngineHealth:
-        return EngineHealth(False, self._context.mounts.mode, address=self._engine.address)
-
-    def _ask_health(self) -> EngineHealth:
-        try:
-            engine = self._engine.ping()
-            missing = self._context.missing_limits()
-            firewall = self._context.networks.firewall(self.config.default_network)
-            mode = self._context.mounts.mode
-            return EngineHealth(
-                True, mode, self._engine.runtimes(), engine, missing, firewall, self._engine.address
-            )
-        except EngineError:
-            return self._unhealthy()
+        return self._health.check()
 
     def find(self) -> list[OwnContainer]:
         """The containers of earlier runners with the same server id. Raises EngineError."""

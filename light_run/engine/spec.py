@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from light_run.errors import Fault, InvalidSpec
 from light_run.system.sizes import bytes_of
@@ -16,6 +16,13 @@ from light_run.system.sizes import bytes_of
 MIB = 1024 * 1024
 
 Gpus = int | Literal["all"]
+
+
+class RawPiece(NamedTuple):
+    """Bytes that came together; `stream` is 1 for stdout and 2 for stderr."""
+
+    stream: int
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from light_run.artifacts.periodic import Periodic
 from light_run.artifacts.store import ArtifactStore
 from light_run.artifacts.sweeper import INTERVAL, Budget
-from light_run.engine.output import OutputLine
+from light_run.engine.output.lines import OutputLine
 from light_run.engine.spec import Reason, RunSpec
 from light_run.engine.stop import CANCEL, Stop
 from light_run.errors import EngineError, JournalError, Overloaded, RunError, RunNotActive, RunNotFound

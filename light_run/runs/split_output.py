@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from light_run.engine.raw_output import STREAMS, output_size, read_blocks
+from light_run.engine.output.raw import STREAMS, output_size, read_blocks
 
 # Bytes of an alphabet in which three bytes are four characters.
 _GROUP = 3

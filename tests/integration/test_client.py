@@ -308,7 +308,7 @@ def test_a_log_goes_on_where_it_broke(shaky: Client, proxy: Proxy) -> None:
 def test_a_log_whose_connection_falls_silent_is_asked_for_anew(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("light_run.client.following.IDLE_TIMEOUT", 0.5)
+    monkeypatch.setattr("light_run.client.resuming.IDLE_TIMEOUT", 0.5)
     run = client.submit(BUSYBOX, "echo 1; sleep 2; echo 2", **QUICK)
     assert texts(client.logs(run.id, follow=True)) == ["1", "2"]
 

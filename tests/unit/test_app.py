@@ -12,7 +12,8 @@ import pytest
 
 import light_run
 from light_run import app as module
-from light_run.config.settings import MIB, Settings
+from light_run.config.settings import Settings
+from light_run.config.variables import MIB
 from light_run.engine import Limits
 from light_run.errors import SettingsError
 from light_run.server.worker import Worker

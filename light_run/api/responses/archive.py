@@ -55,9 +55,9 @@ def zip_file(store: ArtifactStore, run_id: str) -> Iterator[bytes]:
             with archive.open(_zip_info(entry, file.modified / 1e9), "w", force_zip64=True) as member:
                 for block in _blocks(file):
                     member.write(block)
-                    yield sink.taken()
-            yield sink.taken()
-    yield sink.taken()
+                    yield sink.drain()
+            yield sink.drain()
+    yield sink.drain()
 
 
 KINDS: dict[str, Callable[[ArtifactStore, str], Iterator[bytes]]] = {"tar.gz": tar_gz, "zip": zip_file}
@@ -65,7 +65,7 @@ _TYPES = {"tar.gz": "application/gzip", "zip": "application/zip"}
 
 
 class _Sink(RawIOBase):
-    # What zipfile writes to: no seeking, and whatever has come is taken out again.
+    # What zipfile writes to: no seeking, and whatever has come is drain out again.
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
 
@@ -77,7 +77,7 @@ class _Sink(RawIOBase):
         self._pieces.append(piece)
         return len(piece)
 
-    def taken(self) -> bytes:
+    def drain(self) -> bytes:
         found = b"".join(self._pieces)
         self._pieces.clear()
         return found

@@ -54,7 +54,12 @@ class LogRoutes:
         request.environ[RUN] = run_id
         run = self._service.get(run_id)
         asked = query(request)
-        if asked.form == log_formats.SSE and asked.resumed and run.ended and self._had_all(run_id, asked):
+        if (
+            asked.form == log_formats.SSE
+            and asked.resumed
+            and run.ended
+            and self._has_received_all(run_id, asked)
+        ):
             # Where a client of server-sent events stops connecting again.
             return no_content()
         with ExitStack() as resources:
@@ -76,7 +81,7 @@ class LogRoutes:
             raise Overloaded(message, _RETRY_AFTER)
         return partial(places.give_back, owner)
 
-    def _had_all(self, run_id: str, asked: LogQuery) -> bool:
+    def _has_received_all(self, run_id: str, asked: LogQuery) -> bool:
         return asked.since >= self._service.following.count(run_id).all
 
     def _stream(self, run_id: str, asked: LogQuery) -> Iterator[bytes]:
@@ -98,25 +103,25 @@ def pieces(
     # The head of the answer goes out at once.
     yield b""
     events = asked.form == log_formats.SSE
-    spoken, count = clock(), 0
+    last_sent, count = clock(), 0
     for found in feed:
-        said: Iterable[bytes] = ()
+        sent: Iterable[bytes] = ()
         if isinstance(found, LogBatch):
             count = found.after.seq
-            said = _said(found, asked, since)
+            sent = _rendered(found, asked, since)
         elif found is None and gone():
             return
         elif found is not None and events:
-            said = (log_formats.end_event(found, count),)
-        for piece in filter(None, said):
+            sent = (log_formats.end_event(found, count),)
+        for piece in filter(None, sent):
             yield piece
-            spoken = clock()
-        if events and clock() - spoken >= COMMENT_EVERY:
+            last_sent = clock()
+        if events and clock() - last_sent >= COMMENT_EVERY:
             yield log_formats.COMMENT
-            spoken = clock()
+            last_sent = clock()
 
 
-def _said(batch: LogBatch, asked: LogQuery, since: int) -> Iterator[bytes]:
+def _rendered(batch: LogBatch, asked: LogQuery, since: int) -> Iterator[bytes]:
     render = partial(log_formats.render, form=asked.form, stream=asked.stream)
     if batch.longest > log_formats.LONG:
         for line in filter(asked.wants, batch.lines):

@@ -17,7 +17,7 @@ from light_run.api.responses.download import asked_range
 from light_run.api.responses.request_log import RUN
 from light_run.api.responses.slow_clients import is_gone
 from light_run.api.routes.logs import BEAT, COMMENT_EVERY
-from light_run.engine.raw_output import OutputPiece
+from light_run.engine.spec import RawPiece
 from light_run.runs.model import RunRecord
 from light_run.runs.service import RunService
 
@@ -98,7 +98,7 @@ class OutputRoutes:
 
     def _of_active(self, run: RunRecord, asked: OutputQuery, framed: bool) -> Response:
         following = self._service.following
-        feed: Iterable[list[OutputPiece] | None]
+        feed: Iterable[list[RawPiece] | None]
         if asked.follow:
             feed = following.output_pieces(run.id, stream=asked.stream, start=asked.offset, beat=BEAT)
         else:
@@ -111,7 +111,7 @@ class OutputRoutes:
 
 
 def sent(
-    feed: Iterable[list[OutputPiece] | None],
+    feed: Iterable[list[RawPiece] | None],
     gone: Callable[[], bool],
     *,
     framed: bool,
@@ -134,5 +134,5 @@ def sent(
             spoken = clock()
 
 
-def _frame(piece: OutputPiece) -> bytes:
+def _frame(piece: RawPiece) -> bytes:
     return _FRAME.pack(piece.stream, len(piece.data)) + piece.data

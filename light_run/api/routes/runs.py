@@ -13,11 +13,12 @@ from urllib.parse import urlencode
 from flask import Blueprint, Response, request
 
 from light_run.api.auth import bearer
-from light_run.api.requests import body, multipart, schema
+from light_run.api.requests import body, schema
 from light_run.api.requests.controls import stop_of, stop_schema
 from light_run.api.requests.labels import label_filters
 from light_run.api.requests.policy import Policy
 from light_run.api.requests.schema import SPLIT
+from light_run.api.requests.uploads import multipart
 from light_run.api.responses.json import error_response, json_response, no_content, streamed_json
 from light_run.api.responses.request_log import RUN
 from light_run.api.responses.slow_clients import is_gone

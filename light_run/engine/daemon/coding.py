@@ -12,14 +12,14 @@ _CHUNK_HEAD = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;.*)?", re.DOTALL)
 
 
 class BodyDecoder(Protocol):
-    """Finds the end of a body in what comes; `ended` from there on, `close` is what must stand behind it."""
+    """Finds the end of a body in what comes; `ended` from there on, `close` is what must follow it."""
 
     ended: bool
     close: bytes
 
     @property
-    def behind(self) -> bytes:
-        """What came behind the end."""
+    def remainder(self) -> bytes:
+        """What came after the end."""
 
     def feed(self, data: bytes) -> bytes:
         """What `data` holds of the body. Raises EngineUnavailable."""
@@ -32,14 +32,14 @@ class LengthDecoder:
 
     def __init__(self, length: int) -> None:
         self._left = length
-        self.behind = b""
+        self.remainder = b""
         self.ended = length == 0
 
     def feed(self, data: bytes) -> bytes:
         """See `BodyDecoder`."""
         body, more = data[: self._left], data[self._left :]
         self._left -= len(body)
-        self.behind += more
+        self.remainder += more
         self.ended = self._left == 0
         return body
 
@@ -55,7 +55,7 @@ class ChunkedDecoder:
         self.ended = False
 
     @property
-    def behind(self) -> bytes:
+    def remainder(self) -> bytes:
         """See `BodyDecoder`."""
         return bytes(self._pending)
 
@@ -70,7 +70,7 @@ class ChunkedDecoder:
                 self._left -= len(piece)
                 out += piece
             elif self._left:
-                # The line end behind a chunk.
+                # The line end after a chunk.
                 gone = min(self._left, len(self._pending))
                 del self._pending[:gone]
                 self._left -= gone

@@ -140,13 +140,13 @@ class ExitEvents:
             listener, self._listener = self._listener, None
         if listener is not None:
             listener.close()
-        self._lose_all(listener)
+        self._mark_all_lost(listener)
 
     def _register(self, container: str, pending: PendingExit) -> None:
         while not self._added(container, pending):
             # Not under the lock: an engine may take its time. A second connection made meanwhile is not needed.
             stream = self._connect(int(time.time()) - _REPLAY_SECONDS)
-            listener = _Listener(stream, self._take, self._audit, self._lose_all)
+            listener = _Listener(stream, self._take, self._audit, self._mark_all_lost)
             with self._lock:
                 superfluous = self._listener is not None
                 if not superfluous:
@@ -201,7 +201,7 @@ class ExitEvents:
         for container in exited:
             self._resolve(container, None)
 
-    def _lose_all(self, listener: _Listener | None) -> None:
+    def _mark_all_lost(self, listener: _Listener | None) -> None:
         with self._lock:
             if self._listener is not listener and self._listener is not None:
                 return

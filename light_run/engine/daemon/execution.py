@@ -15,7 +15,7 @@ from light_run.engine.daemon.client import Engine
 from light_run.engine.daemon.events import PendingExit
 from light_run.engine.daemon.signals import send_signal
 from light_run.engine.daemon.stream import EngineStream
-from light_run.engine.output import Demultiplexer, Output
+from light_run.engine.output.frames import Demultiplexer, OutputSink
 from light_run.engine.spec import Reason
 from light_run.engine.stop import Detached, Stop, StopRequest
 from light_run.errors import ContainerGone, EngineRefused, EngineUnavailable
@@ -27,12 +27,12 @@ _KILL_PATIENCE = 60.0
 # The exit codes of SIGKILL and SIGTERM, with which an engine stops containers.
 _BY_SIGNAL = (128 + 9, 128 + 15)
 # The engine may write down what killed a container so many seconds after it wrote down that the container has ended.
-_TOLD_LATE = 2.0
+_EVENT_DELAY = 2.0
 # An engine that is there answers within so many seconds, however busy it is.
 _PING_PATIENCE = 60.0
 # Its times are RFC 3339 with up to nine digits of a second.
 _ENGINE_TIME = re.compile(r"(?P<second>.{19})(?:\.(?P<fraction>\d+))?(?P<zone>Z|[+-]\d\d:\d\d)", re.ASCII)
-# Output may keep coming without pause: look at the clock and the cancel between this many reads.
+# OutputSink may keep coming without pause: look at the clock and the cancel between this many reads.
 _READS_AT_ONCE = 16
 
 
@@ -94,7 +94,7 @@ class Execution:
         container: str,
         streams: Streams,
         *,
-        log: Output,
+        log: OutputSink,
         deadline: float,
         stop: StopRequest,
     ) -> None:
@@ -176,21 +176,21 @@ class Execution:
             self._give_up = time.monotonic() + _DRAIN
         if requests in events:
             os.eventfd_read(requests)
-            self._heed()
-        self._watch_the_clock()
+            self._apply_requests()
+        self._check_limits()
 
     def _sending(self) -> bool:
         return self._input is not None
 
     @property
-    def _both_ways(self) -> bool:
+    def _transfer(self) -> bool:
         return self._stdio.stdin_fileno() == self._stdio.fileno()
 
     def _await_room(self, poll: select.poll) -> None:
-        poll.register(self._stdio.stdin_fileno(), select.POLLOUT | (select.POLLIN if self._both_ways else 0))
+        poll.register(self._stdio.stdin_fileno(), select.POLLOUT | (select.POLLIN if self._transfer else 0))
 
     def _await_no_room(self, poll: select.poll) -> None:
-        if self._both_ways:
+        if self._transfer:
             poll.modify(self._stdio, select.POLLIN)
         else:
             poll.unregister(self._stdio.stdin_fileno())
@@ -203,7 +203,7 @@ class Execution:
         until = next((each for each in (self._give_up, self._kill_at, deadline) if each is not None), None)
         return None if until is None else max(0.0, until - time.monotonic()) * 1000 + 1
 
-    def _heed(self) -> None:
+    def _apply_requests(self) -> None:
         if self._stop.detached:
             raise Detached
         stop = self._stop.requested
@@ -220,7 +220,7 @@ class Execution:
         else:
             self._kill()
 
-    def _watch_the_clock(self) -> None:
+    def _check_limits(self) -> None:
         now = time.monotonic()
         if self._kill_at is not None and now >= self._kill_at and self._code is None:
             self._kill()
@@ -293,12 +293,12 @@ def with_cause(engine: Engine, container: str, ended: Exit) -> Exit:
     # From now on, by the engine's clock: a busy one takes a second to clear up before it writes down an end. Since the
     # container was created: one that was restarted from outside has another start by now.
     created, now = _clock(engine, found)
-    told = engine.exit_causes(container, created, now + _TOLD_LATE)
-    # Telling may have been cut short, by an engine that stops; one that is only busy answers in the end.
+    causes = engine.exit_causes(container, created, now + _EVENT_DELAY)
+    # The events may have been cut short by an engine that stops; one that is only busy answers in the end.
     engine.ping(_PING_PATIENCE)
-    if "oom" in told:
+    if "oom" in causes:
         return replace(ended, killed=Reason.OUT_OF_MEMORY)
-    if "kill" in told:
+    if "kill" in causes:
         raise ContainerGone("the container was stopped, by the container engine or by somebody through it")
     return ended
 
@@ -310,11 +310,11 @@ def unattended_exit(engine: Engine, container: str, found: Mapping[str, Any]) ->
     and forgets its events, one that was killed ends them with SIGKILL when it starts again.
     """
     code = int(found["State"]["ExitCode"])
-    told = engine.exit_causes(container, *_clock(engine, found))
-    same_engine = "start" in told or code not in _BY_SIGNAL
-    if "die" not in told or "kill" in told or not same_engine:
+    causes = engine.exit_causes(container, *_clock(engine, found))
+    same_engine = "start" in causes or code not in _BY_SIGNAL
+    if "die" not in causes or "kill" in causes or not same_engine:
         raise ContainerGone("the container engine was stopped and took the container with it")
-    return Exit(code, Reason.OUT_OF_MEMORY if "oom" in told else None)
+    return Exit(code, Reason.OUT_OF_MEMORY if "oom" in causes else None)
 
 
 def _clock(engine: Engine, found: Mapping[str, Any]) -> tuple[float, float]:

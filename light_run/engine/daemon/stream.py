@@ -47,7 +47,7 @@ class EngineStream:
         self._coding = coding
         self._ended = False
 
-    def write_by(self, stdin: EngineStream) -> None:
+    def use_for_input(self, stdin: EngineStream) -> None:
         """Have what is written go by `stdin`, which is closed with this one."""
         self._stdin = stdin
 

@@ -94,7 +94,7 @@ def open_stream(
 ) -> EngineStream:
     """An answer whose body is read as it comes, on a connection of its own. Raises what `client` raises."""
     if client.wire is None:
-        return _taken_over(client, method, url, params, headers)
+        return _upgraded(client, method, url, params, headers)
     head, connection, early = client.wire.open(method, _target(url, params), headers or {})
     if head.status >= HTTPStatus.BAD_REQUEST:
         with closing(connection):
@@ -102,7 +102,7 @@ def open_stream(
     return EngineStream(connection, early, head.coding())
 
 
-def _taken_over(
+def _upgraded(
     client: Any, method: str, url: str, params: Mapping[str, Any], headers: Mapping[str, str] | None
 ) -> EngineStream:
     # docker-py has this only as a raw socket that loses what its reader had buffered, so the connection is
@@ -158,7 +158,7 @@ def breakable(client: Any) -> Iterator[Callable[[], None]]:
         connect = pool._new_conn
 
         def connect_and_remember() -> Any:
-            open_stream.append(_unless(broken, connect()))
+            open_stream.append(_close_if_broken(broken, connect()))
             return open_stream[-1]
 
         pool._new_conn = connect_and_remember
@@ -187,7 +187,7 @@ def breakable(client: Any) -> Iterator[Callable[[], None]]:
         client.close()
 
 
-def _unless(broken: threading.Event, connection: Any) -> Any:
+def _close_if_broken(broken: threading.Event, connection: Any) -> Any:
     # What is broken off before it has connected must not go on to wait for an answer.
     connect = connection.connect
 

@@ -205,17 +205,17 @@ def _parse(text: bytes) -> ResponseHead:
 
 
 def read_body(connection: socket.socket, head: ResponseHead, early: bytes) -> tuple[bytes, bool]:
-    """The body that follows `head`, and whether nothing but the next answer can come behind it."""
+    """The body that follows `head`, and whether nothing but the next answer can follow it."""
     coding = head.coding()
     if coding is None:
         return _read_all(connection, early), False
     body = bytearray(coding.feed(early))
     while not coding.ended:
         body += coding.feed(_more(connection))
-    behind = coding.behind
-    while len(behind) < len(coding.close):
-        behind += _more(connection)
-    return bytes(body), head.lasting and behind == coding.close
+    remainder = coding.remainder
+    while len(remainder) < len(coding.close):
+        remainder += _more(connection)
+    return bytes(body), head.lasting and remainder == coding.close
 
 
 def _read_all(connection: socket.socket, early: bytes) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from light_run.engine.daemon.client import Engine
 from light_run.engine.files.extract import ArtifactFolder, ExtractError, from_folder
-from light_run.engine.files.globs import Budget, Pattern, take_matches
+from light_run.engine.files.globs import NameBudget, Pattern, take_matches
 from light_run.engine.files.untar import from_tar
 from light_run.engine.files.workspace import Workspace, container_path, parts_below
 from light_run.engine.spec import ExtractResult, RunSpec
@@ -27,7 +27,7 @@ class Collector:
         self._spec = spec
         self._mounted = mounted
         self._folder = folder
-        self._budget = Budget()
+        self._budget = NameBudget()
 
     def collect(self, stop: StopRequest) -> tuple[ExtractResult, ...]:
         """Extract every entry; what became of each. Raises Cancelled, EngineUnavailable."""
@@ -53,15 +53,15 @@ class Collector:
 
     def _take(self, path: str) -> None:
         try:
-            self._take_what(path, None)
+            self._collect_path(path, None)
         except FileNotFoundError:
             # What is called so comes first: a name may have a wildcard's characters in it.
             if not Pattern.fits(path):
                 raise
             pattern = Pattern(path, self._budget)
-            self._take_what(pattern.top, pattern)
+            self._collect_path(pattern.top, pattern)
 
-    def _take_what(self, path: str, pattern: Pattern | None) -> None:
+    def _collect_path(self, path: str, pattern: Pattern | None) -> None:
         # What is at `path`, or what `pattern` matches below it.
         if not self._take_from_workspace(path, pattern):
             self._take_from_archive(path, pattern)
@@ -86,17 +86,17 @@ class Collector:
         try:
             with self._engine.get_archive(self._container, path) as chunks:
                 if pattern is None:
-                    taken = from_tar(chunks, self._folder)
+                    found = from_tar(chunks, self._folder)
                 else:
-                    taken = from_tar(self._bounded(chunks), self._folder, pattern.landing)
+                    found = from_tar(self._bounded(chunks), self._folder, pattern.map_path)
         except EngineRefused as error:
             # Below a file, the engine finds an error of its own instead of nothing.
             if error.not_found or _NO_DIRECTORY in str(error):
                 raise FileNotFoundError(path) from error
             raise ExtractError(f"the engine refused: {error}") from error
-        if not taken and pattern is not None:
+        if not found and pattern is not None:
             raise FileNotFoundError(path)
-        if not taken:
+        if not found:
             raise ExtractError("is neither a regular file nor a directory")
 
     def _bounded(self, chunks: Iterator[bytes]) -> Iterator[bytes]:

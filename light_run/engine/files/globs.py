@@ -36,7 +36,7 @@ _ANY_DEPTH = "**"
 States = frozenset[int]
 
 
-class Budget:
+class NameBudget:
     """How much may still be looked at, `names` of them."""
 
     def __init__(self, names: int = MOST_TRIED) -> None:
@@ -54,7 +54,7 @@ class Budget:
 class Pattern:
     """A path with wildcards: below the folder `top`, tried on one name after the other."""
 
-    def __init__(self, path: str, budget: Budget) -> None:
+    def __init__(self, path: str, budget: NameBudget) -> None:
         names = path.strip("/").split("/")
         wild = next(index for index, name in enumerate(names) if _WILD.search(name))
         self.top = "/" + "/".join(names[:wild])
@@ -78,8 +78,8 @@ class Pattern:
         """True where nothing is left to match."""
         return len(self._names) in states
 
-    def landing(self, parts: Parts) -> Parts | None:
-        """Where what is at `parts` below `top` lands; None where neither it nor a folder above matches."""
+    def map_path(self, parts: Parts) -> Parts | None:
+        """Return the path in the artifacts for the path `parts` below `top`; None without a match in it."""
         if len(parts) > _DEEPEST:
             raise ExtractError(f"nested deeper than {_DEEPEST} directories")
         states = self.start
@@ -117,14 +117,14 @@ def take_matches(root: Path, parts: tuple[str, ...], pattern: Pattern, into: Art
     into.begin_entry()
     above = tuple(os.fsencode(name) for name in parts)
     top = os.open(root, _DIRECTORY)
-    taken = False
+    found = False
     try:
         ahead = [_Tried((), True, False, pattern.start)]
         while ahead:
             each = ahead.pop()
             try:
                 if each.matched:
-                    taken = _take(top, above, each, into) or taken
+                    found = _take(top, above, each, into) or found
                 else:
                     ahead += reversed(_below(top, above, each, pattern, into))
             except (FileNotFoundError, Link):
@@ -133,7 +133,7 @@ def take_matches(root: Path, parts: tuple[str, ...], pattern: Pattern, into: Art
                     raise
     finally:
         os.close(top)
-    if not taken:
+    if not found:
         raise FileNotFoundError(pattern.top)
 
 

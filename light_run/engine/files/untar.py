@@ -14,20 +14,19 @@ from collections.abc import Callable, Iterator
 
 from light_run.engine.files.extract import ArtifactFolder, ExtractError, Parts, chunks_of
 
-Landing = Callable[[Parts], Parts | None]
+PathMapper = Callable[[Parts], Parts | None]
 
 
-def from_tar(chunks: Iterator[bytes], into: ArtifactFolder, landing: Landing | None = None) -> bool:
+def from_tar(chunks: Iterator[bytes], into: ArtifactFolder, map_path: PathMapper | None = None) -> bool:
     """Take an archive of one file or directory as the engine gives it, named by its basename.
 
-    A file lands as its basename, a directory's contents directly. With a `landing`, which is asked with
-    paths below the directory, what is in there lands as it says, and not at all where it says None.
-    False where nothing landed.
+    A file is extracted as its basename, a directory's contents directly. `map_path` returns the path in the artifacts
+    for a path below the directory, None for what is left out. Returns False if nothing was extracted.
     Raises ExtractError where a cap is reached or the archive is broken, OSError.
     """
     into.begin_entry()
     with _opened(chunks) as tar:
-        return _take_members(tar, into, landing)
+        return _take_members(tar, into, map_path)
 
 
 def checksum(chunks: Iterator[bytes], check: Callable[[], None]) -> int:
@@ -69,37 +68,37 @@ def _opened(chunks: Iterator[bytes]) -> Iterator[tarfile.TarFile]:
         raise ExtractError(f"the engine's archive is broken: {error}") from error
 
 
-def _take_members(tar: tarfile.TarFile, into: ArtifactFolder, landing: Landing | None) -> bool:
-    taken = False
+def _take_members(tar: tarfile.TarFile, into: ArtifactFolder, map_path: PathMapper | None) -> bool:
+    found = False
     above = None
     for member in tar:
         into.look()
         parts = _parts_of(member.name)
         if above is None:
             # The directory that was asked for comes first, by its basename; the root has none.
-            above = len(parts) if member.isdir() or landing is not None else max(0, len(parts) - 1)
-        below = parts[above:] if landing is None else landing(parts[above:])
+            above = len(parts) if member.isdir() or map_path is not None else max(0, len(parts) - 1)
+        below = parts[above:] if map_path is None else map_path(parts[above:])
         if below is None:
             pass
         elif member.isdir():
             into.add_directory(below)
-            taken = True
+            found = True
         elif member.isreg() and below:
             if member.size < 0:
                 raise ExtractError("the engine's archive is broken: a file of negative size")
             content = tar.extractfile(member)
             if content is not None:
                 into.add_file(below, member.size, chunks_of(content))
-                taken = True
+                found = True
         elif member.islnk() and below:
             first = _parts_of(member.linkname)[above:]
-            landed = first if landing is None else landing(first)
-            if landed is None:
+            target = first if map_path is None else map_path(first)
+            if target is None:
                 raise ExtractError(f"{_shown(below)} is a second name of {_shown(first)}, which is no match")
-            taken = _take_second_name(landed, below, into) or taken
+            found = _add_hard_link(target, below, into) or found
         # tarfile remembers every member, which a million of them would make us pay for.
         tar.members = []  # type: ignore[attr-defined]
-    return taken
+    return found
 
 
 def _parts_of(name: str) -> Parts:
@@ -113,7 +112,7 @@ def _shown(parts: Parts) -> str:
     return os.fsdecode(b"/".join(parts))
 
 
-def _take_second_name(first: Parts, parts: Parts, into: ArtifactFolder) -> bool:
+def _add_hard_link(first: Parts, parts: Parts, into: ArtifactFolder) -> bool:
     # The second name of a file comes as a hard link to the first. It is copied, as from a folder, and only
     # from what has come out already.
     content = into.read_file(first) if first != parts else None

@@ -15,7 +15,7 @@ from light_run.engine.daemon.execution import Execution, Exit, Streams
 from light_run.engine.images.single_flight import OutOfTime, Report, SingleFlight, Waiting
 from light_run.engine.images.store import Image, Images, step_keys
 from light_run.engine.images.volumes import Volumes
-from light_run.engine.output import Tail
+from light_run.engine.output.tail import Tail
 from light_run.engine.references import BASE_LABEL, BASE_SIZE_LABEL, STEP_LABEL, STEP_REPOSITORY
 from light_run.engine.sandbox.disk import DiskWatch
 from light_run.engine.sandbox.networks import Networks
@@ -117,7 +117,7 @@ class Builder:
                 break
         for index in range(first, len(steps)):
             report(Progress(steps=len(steps), done=index))
-            step = _Step(base=base, image=image, number=index + 1, command=steps[index], tag=keys[index])
+            step = _BuildStep(base=base, image=image, number=index + 1, command=steps[index], tag=keys[index])
             work = self._work(step, limits, runtime)
             try:
                 image = self._builds.run(
@@ -125,11 +125,11 @@ class Builder:
                 )
             except OutOfTime as out:
                 lines = out.error.last_lines if isinstance(out.error, _Abandoned) else []
-                raise BuildFailed(step.overtime(timeout, lines)) from None
+                raise BuildFailed(step.timed_out(timeout, lines)) from None
         return image
 
     def _work(
-        self, step: _Step, limits: Limits, runtime: str | None
+        self, step: _BuildStep, limits: Limits, runtime: str | None
     ) -> Callable[[StopRequest, Report], Image]:
         def work(abandoned: StopRequest, _report: Report) -> Image:
             # Another flight may have landed between our look at the cache and this take-off.
@@ -138,7 +138,7 @@ class Builder:
 
         return work
 
-    def _bake(self, step: _Step, limits: Limits, runtime: str | None, stop: StopRequest) -> Image:
+    def _bake(self, step: _BuildStep, limits: Limits, runtime: str | None, stop: StopRequest) -> Image:
         sandbox = Sandbox(
             image=step.image.id,
             command=step.waiting_command if step.volumes else ("sh", "-c", step.command),
@@ -184,7 +184,7 @@ class Builder:
             raise
         return streams
 
-    def _execute(self, step: _Step, container: str, streams: Streams, stop: StopRequest) -> None:
+    def _execute(self, step: _BuildStep, container: str, streams: Streams, stop: StopRequest) -> None:
         tail = Tail(_LAST_BYTES)
         # Whoever waits for it gives up by a deadline of their own; others may have come later.
         deadline = time.monotonic() + self._config.step_timeout
@@ -198,15 +198,15 @@ class Builder:
         if ended.killed is Reason.CANCELLED:
             raise _Abandoned(lines)
         if ended.killed is Reason.TIMEOUT:
-            raise BuildFailed(step.overtime(self._config.step_timeout, lines))
+            raise BuildFailed(step.timed_out(self._config.step_timeout, lines))
         if ended.code or ended.killed:
             raise BuildFailed(step.failure(ended, lines))
         after = self._volumes.checksums(container, step.volumes, stop.check)
         if changed := [path for path in step.volumes if before[path] != after[path]]:
-            raise BuildFailed(step.lost(changed))
+            raise BuildFailed(step.lost_volumes(changed))
 
 
-class _Step:
+class _BuildStep:
     # One step: the image it runs on, the base whose configuration the result keeps, the tag it gets.
 
     def __init__(self, *, base: Image, image: Image, number: int, command: str, tag: str) -> None:
@@ -256,17 +256,17 @@ class _Step:
 
     def failure(self, ended: Exit, last_lines: list[str]) -> str:
         filled = ended.killed is Reason.DISK_LIMIT
-        return self._told("filled the disk" if filled else f"exited with {ended.code}", last_lines)
+        return self._message("filled the disk" if filled else f"exited with {ended.code}", last_lines)
 
-    def overtime(self, timeout: float, last_lines: list[str]) -> str:
-        return self._told(f"did not end within the stepTimeout of {timeout:g} s for all steps", last_lines)
+    def timed_out(self, timeout: float, last_lines: list[str]) -> str:
+        return self._message(f"did not end within the stepTimeout of {timeout:g} s for all steps", last_lines)
 
-    def lost(self, volumes: list[str]) -> str:
+    def lost_volumes(self, volumes: list[str]) -> str:
         return (
             f"step {self.number} ({self.command!r}) changed files in {', '.join(map(repr, volumes))}: a volume of the "
             "base image, and what steps write there is not kept; write somewhere else, or do this in the entrypoint"
         )
 
-    def _told(self, how: str, last_lines: list[str]) -> str:
+    def _message(self, how: str, last_lines: list[str]) -> str:
         tail = ":\n" + "\n".join(last_lines) if last_lines else ""
         return f"step {self.number} ({self.command!r}) {how}{tail}"

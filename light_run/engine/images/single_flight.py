@@ -20,7 +20,7 @@ Waiting = Callable[[], AbstractContextManager[None]]
 # Who waits looks this often, in seconds, how far it is: an engine tells it some ten times a second a layer.
 _LOOK = 0.25
 # Work that is given up has cleaned up within so many seconds, or the engine hangs.
-_LANDING = 15.0
+_ABANDON_SECONDS = 15.0
 
 
 class OutOfTime(Exception):
@@ -37,9 +37,9 @@ class OutOfTime(Exception):
 class _Flight(Generic[T]):
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        self.passengers = 0
+        self.waiters = 0
         self.progress: Progress | None = None
-        self.landed = False
+        self.finished = False
         self.result: T | None = None
         self.error: BaseException | None = None
         # Set when the last passenger has left: whoever does the work should give up.
@@ -95,27 +95,27 @@ class SingleFlight(Generic[T]):
                 flight = _Flight()
                 # Known once it flies: where no thread can be had, nobody may wait for one.
                 thread = threading.Thread(
-                    target=self._fly, args=(key, flight, work), name=f"{self._name}-{key}"[:60], daemon=True
+                    target=self._run, args=(key, flight, work), name=f"{self._name}-{key}"[:60], daemon=True
                 )
                 thread.start()
                 self._threads.add(thread)
                 self._flights[key] = flight
-            flight.passengers += 1
+            flight.waiters += 1
         try:
             with nullcontext() if mine else waiting():
-                return _ride(flight, stop, report, deadline)
+                return _wait_for(flight, stop, report, deadline)
         except OutOfTime:
             pass
         finally:
             with self._lock:
-                flight.passengers -= 1
-                if not flight.passengers and not flight.landed:
+                flight.waiters -= 1
+                if not flight.waiters and not flight.finished:
                     flight.abandoned.request()
-        raise OutOfTime(_landed(flight))
+        raise OutOfTime(_error_of_abandoned(flight))
 
-    def _fly(self, key: Hashable, flight: _Flight[T], work: Callable[[StopRequest, Report], T]) -> None:
+    def _run(self, key: Hashable, flight: _Flight[T], work: Callable[[StopRequest, Report], T]) -> None:
         def report(progress: Progress) -> None:
-            # Wakes nobody: a hundred passengers would be at it all the time.
+            # Wakes nobody: a hundred waiters would be at it all the time.
             flight.progress = progress
 
         try:
@@ -127,40 +127,40 @@ class SingleFlight(Generic[T]):
             if self._flights.get(key) is flight:
                 del self._flights[key]
         with flight.changed:
-            flight.landed = True
+            flight.finished = True
             flight.changed.notify_all()
 
 
-def _landed(flight: _Flight[T]) -> BaseException | None:
+def _error_of_abandoned(flight: _Flight[T]) -> BaseException | None:
     if flight.abandoned.requested is None:
         return None
     with flight.changed:
-        flight.changed.wait_for(lambda: flight.landed, _LANDING)
+        flight.changed.wait_for(lambda: flight.finished, _ABANDON_SECONDS)
     return flight.error
 
 
-def _ride(flight: _Flight[T], stop: StopRequest, report: Report, deadline: float) -> T:
+def _wait_for(flight: _Flight[T], stop: StopRequest, report: Report, deadline: float) -> T:
     def wake() -> None:
         with flight.changed:
             flight.changed.notify_all()
 
-    told: Progress | None = None
+    reported: Progress | None = None
     with stop.subscribed(wake):
         while True:
             with flight.changed:
                 patience = max(0.0, min(_LOOK, deadline - time.monotonic()))
                 flight.changed.wait_for(
-                    lambda: flight.landed or stop.detached or stop.requested is not None, patience
+                    lambda: flight.finished or stop.detached or stop.requested is not None, patience
                 )
                 news = flight.progress
-                landed = flight.landed
+                finished = flight.finished
             stop.check_start()
-            if landed:
+            if finished:
                 break
             if time.monotonic() >= deadline:
                 raise OutOfTime
-            if news is not None and news != told:
-                told = news
+            if news is not None and news != reported:
+                reported = news
                 # Outside the lock: it may take its time.
                 report(news)
     if flight.error is not None:

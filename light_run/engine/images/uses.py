@@ -59,7 +59,7 @@ class StepUses:
                 self._removing.discard(key)
                 self._changed.notify_all()
 
-    def forget_others(self, keys: Collection[str], unused_since: float) -> None:
+    def forget_except(self, keys: Collection[str], unused_since: float) -> None:
         """Drop what is recorded of keys that are not in `keys` and were not used after `unused_since`."""
         with self._changed:
             for key, used in list(self._used.items()):

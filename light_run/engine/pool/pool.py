@@ -67,7 +67,7 @@ class Pool:
         self._kinds: dict[ParkKey, ParkedSet] = {}
         # Runs that need the engine: None while they start, then the time at which they were launched.
         self._busy: dict[object, float | None] = {}
-        self._news = threading.Event()
+        self._changed = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._pinned = float("-inf")
@@ -87,7 +87,7 @@ class Pool:
                 kind.missed = min(kind.missed + 1, self._config.parked_max - 1)
         for parked in dead:
             self._discard(parked)
-        self._news.set()
+        self._changed.set()
         if taken is not None:
             taken.watch.close()
         return taken
@@ -108,7 +108,7 @@ class Pool:
         finally:
             with self._lock:
                 del self._busy[run]
-            self._news.set()
+            self._changed.set()
 
     def pin(self, pins: Mapping[ParkKey, int]) -> None:
         """Keep this many containers of each key parked, used or not; replaces the pins set before."""
@@ -143,7 +143,7 @@ class Pool:
     def close(self) -> None:
         """Stop the keeper and remove every parked container."""
         self._stop.set()
-        self._news.set()
+        self._changed.set()
         if self._thread is not None:
             self._thread.join()
         with self._lock:
@@ -154,8 +154,8 @@ class Pool:
 
     def _keep(self) -> None:
         while not self._stop.is_set():
-            self._news.wait(_TURN)
-            self._news.clear()
+            self._changed.wait(_TURN)
+            self._changed.clear()
             try:
                 while not self._stop.is_set() and self.step(time.monotonic()):
                     pass

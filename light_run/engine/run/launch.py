@@ -8,70 +8,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from light_run.engine.config import RunnerConfig
-from light_run.engine.daemon.client import Engine
 from light_run.engine.daemon.execution import Streams
-from light_run.engine.files.mounts import Mounts, Placement, WorkdirContent
+from light_run.engine.files.mounts import Placement, WorkdirContent
 from light_run.engine.files.workspace import Workspace, container_path
-from light_run.engine.images.build import Builder
-from light_run.engine.images.store import Image, Images
+from light_run.engine.images.store import Image
 from light_run.engine.pool.keys import ParkKey
 from light_run.engine.pool.launcher import launch_script, passes_through_shell
-from light_run.engine.pool.pool import Pool
-from light_run.engine.sandbox.disk import DiskWatch
-from light_run.engine.sandbox.networks import Networks
-from light_run.engine.sandbox.options import Sandbox, container_config, labels, usual_runtime
-from light_run.engine.spec import Limits, Observer, Phase, RunSpec
+from light_run.engine.run.context import RunnerContext
+from light_run.engine.sandbox.options import Sandbox, container_config, labels
+from light_run.engine.spec import Observer, Phase, RunSpec
 from light_run.engine.stop import StopRequest
-from light_run.engine.upkeep.leftovers import Leftovers
 from light_run.errors import EngineRefused, ImageNotFound, StartFailed
 
 # Mounted over by the runtime when a container starts.
 _KERNEL_FOLDERS = ("dev", "proc", "sys")
-
-
-@dataclass(frozen=True, slots=True)
-class RunnerContext:
-    """What every run of one runner shares."""
-
-    engine: Engine
-    config: RunnerConfig
-    images: Images
-    builder: Builder
-    networks: Networks
-    mounts: Mounts
-    pool: Pool
-    leftovers: Leftovers
-    disk: DiskWatch
-
-    def limits(self, spec: RunSpec) -> Limits:
-        """What `spec` may use."""
-        return spec.limits or self.config.limits
-
-    def runtime(self, spec: RunSpec) -> str | None:
-        """The engine's runtime for `spec`; None is the engine's own default. Raises EngineError."""
-        return spec.runtime or usual_runtime(self.engine, self.config)
-
-    def missing_limits(self) -> tuple[str, ...]:
-        """What the engine cannot hold runs to, unless that is allowed. Raises EngineError."""
-        return () if self.config.allow_unlimited else self.engine.missing_limits()
-
-    def require_limits(self) -> None:
-        """Raise StartFailed where the engine would silently leave runs without a limit."""
-        if missing := self.missing_limits():
-            raise StartFailed(missing_limits_error(missing))
-
-    def network(self, spec: RunSpec) -> str:
-        """The network mode for `spec`. Raises StartFailed where there is no such network."""
-        return self.networks.ensure(spec.network or self.config.default_network)
-
-
-def missing_limits_error(missing: Sequence[str]) -> str:
-    """The sentence for an engine that lacks limits."""
-    return (
-        f"the container engine cannot limit {', '.join(missing)}: give it cgroups of its own (rootless engines need "
-        "cgroup v2 with delegation), or set LIGHT_RUN_ALLOW_UNLIMITED=true to start runs all the same"
-    )
 
 
 @dataclass(slots=True)
@@ -86,7 +36,7 @@ class RunResources:
     mounted: Workspace | None = None
 
     @property
-    def taken(self) -> tuple[str, Streams]:
+    def started(self) -> tuple[str, Streams]:
         """The started container and the connections to it."""
         if self.container is None or self.streams is None:
             raise StartFailed("no container was started")
@@ -99,7 +49,7 @@ class RunResources:
         self.streams = streams
         return streams
 
-    def take_over(self, found: Mapping[str, Any]) -> None:
+    def restore_from(self, found: Mapping[str, Any]) -> None:
         """Fill in what an earlier server had taken, from its container as the engine describes it."""
         labels = found["Config"].get("Labels") or {}
         self.was_parked = labels.get("light-run.kind") == "parked"
@@ -221,11 +171,7 @@ class Launch:
         if parked.workspace is not None:
             own.staged.move_into(parked.workspace)
         else:
-            self._put_files(
-                image,
-                parked.container,
-                hosts=network == "none" and self._context.mounts.takes_hosts(placement),
-            )
+            self._put_files(image, parked.container, hosts=self._context.own_hosts(network, placement))
         self._observer.assigned(parked.container, parked=True)
         self._stop.check_start()
         return launch_script(command, spec.env, parked.marker)
@@ -253,11 +199,7 @@ class Launch:
             self._observer.assigned(own.container, parked=False)
             own.mounted = mounted
             if mounted is None:
-                self._put_files(
-                    image,
-                    own.container,
-                    hosts=network == "none" and self._context.mounts.takes_hosts(placement),
-                )
+                self._put_files(image, own.container, hosts=sandbox.has_own_hosts)
             container = own.container
             for name in spec.networks:
                 self._engine.connect(self._context.networks.ensure(name), container)

@@ -24,8 +24,10 @@ from light_run.engine.daemon.signals import signal_of
 from light_run.engine.files.collect import Collector
 from light_run.engine.files.extract import ArtifactFolder
 from light_run.engine.files.workspace import Workspace
-from light_run.engine.output import Demultiplexer, LogWriter
-from light_run.engine.run.launch import Launch, RunnerContext, RunResources, prepare_image
+from light_run.engine.output.frames import Demultiplexer
+from light_run.engine.output.spool import LogWriter
+from light_run.engine.run.context import RunnerContext
+from light_run.engine.run.launch import Launch, RunResources, prepare_image
 from light_run.engine.run.stopwatch import Stopwatch
 from light_run.engine.sandbox.disk import WatchedDisk
 from light_run.engine.spec import Observer, Phase, Reason, RunResult, RunSpec, RunUsage
@@ -94,13 +96,13 @@ class Supervisor:
 
     def run(self) -> RunResult:
         """Live the run; the observer has its result before the container is removed, the caller after."""
-        return self._to_the_end(self._live)
+        return self._finish(self._launch_and_follow)
 
     def adopt(self, container: str, deadline: datetime) -> RunResult:
         """Take up a run whose command an earlier server launched in `container`; `deadline` is as it was (UTC)."""
-        return self._to_the_end(lambda: self._live_on(container, deadline))
+        return self._finish(lambda: self._continue(container, deadline))
 
-    def _to_the_end(self, live: Callable[[], RunResult]) -> RunResult:
+    def _finish(self, live: Callable[[], RunResult]) -> RunResult:
         detached = False
         try:
             result = self._guarded(live)
@@ -129,7 +131,7 @@ class Supervisor:
         # A cancel takes precedence over whatever came after it.
         return self._discarded() if self._is_discarded() else result
 
-    def _live(self) -> RunResult:
+    def _launch_and_follow(self) -> RunResult:
         self._context.require_limits()
         with self._watch.step("image"):
             image = prepare_image(self._context, self._spec, self._stop, self._observer)
@@ -151,10 +153,10 @@ class Supervisor:
             self._started_at = datetime.now(timezone.utc)
             return self._follow(log, stdin, self._begun + self._spec.timeout)
 
-    def _live_on(self, container: str, deadline: datetime) -> RunResult:
+    def _continue(self, container: str, deadline: datetime) -> RunResult:
         self._own.container = container
-        found = self._patiently(lambda: inspect_container(self._engine, container))
-        self._own.take_over(found)
+        found = self._retry_while_away(lambda: inspect_container(self._engine, container))
+        self._own.restore_from(found)
         if self._stop.paused and not found["State"].get("Paused"):
             self._stop.resume()
         now = datetime.now(timezone.utc)
@@ -163,7 +165,7 @@ class Supervisor:
         self._begun = time.monotonic() - max(0.0, (now - self._started_at).total_seconds())
         left = min(self._spec.timeout, (deadline - now).total_seconds())
         with contextlib.closing(self._resumed_log()) as log:
-            self._own.streams = self._patiently(lambda: Streams.replayed(self._engine, container))
+            self._own.streams = self._retry_while_away(lambda: Streams.replayed(self._engine, container))
             result = self._follow(log, None, time.monotonic() + left)
         self._read_last_lines(container)
         self._note_state(container)
@@ -190,23 +192,23 @@ class Supervisor:
             self._truncated |= log.truncated
 
     def _follow(self, log: LogWriter, stdin: bytes | None, deadline: float) -> RunResult:
-        container, _ = self._own.taken
+        container, _ = self._own.started
         self._observer.phase(Phase.PAUSED if self._stop.paused else Phase.RUNNING)
         with self._watch.step("run"):
             try:
                 ended = self._execute(log, stdin, deadline)
             except EngineUnavailable:
-                ended = self._patiently(lambda: self._find_again(container, deadline))
+                ended = self._retry_while_away(lambda: self._reconnect(container, deadline))
             self._ended = time.monotonic()
         if self._is_discarded() and ended.killed is not None:
             return self._discarded()
-        result = self._patiently(lambda: self._describe(container, ended))
+        result = self._retry_while_away(lambda: self._describe(container, ended))
         with self._watch.step("extract"):
-            result = self._patiently(lambda: self._extract(container, result))
+            result = self._retry_while_away(lambda: self._extract(container, result))
         return replace(result, timings=self._watch.timings(), usage=self._usage())
 
     def _execute(self, log: LogWriter, stdin: bytes | None, deadline: float) -> Exit:
-        container, streams = self._own.taken
+        container, streams = self._own.started
         execution = Execution(self._engine, container, streams, log=log, deadline=deadline, stop=self._stop)
         try:
             with self._context.disk.watching(container, self._own.mounted, self._stop) as watched:
@@ -250,7 +252,7 @@ class Supervisor:
         if known:
             self._disk_bytes = max(known)
 
-    def _find_again(self, container: str, deadline: float) -> Exit:
+    def _reconnect(self, container: str, deadline: float) -> Exit:
         # The engine went away under a command that may go on without it.
         found = inspect_container(self._engine, container)
         if found["State"].get("Running"):
@@ -274,7 +276,7 @@ class Supervisor:
             return Reason.TIMEOUT
         return Reason.DISK_LIMIT if self._context.disk.exceeded(container, self._own.mounted) else None
 
-    def _patiently(self, work: Callable[[], T]) -> T:
+    def _retry_while_away(self, work: Callable[[], T]) -> T:
         # Begun again where the engine goes away on the way; one that stops answers now and then until it is gone.
         patience, lost, pause = self._context.config.engine_patience, 0.0, _PAUSE
         while True:
@@ -312,14 +314,14 @@ class Supervisor:
             error = f"killed for filling the disk beyond {self._context.config.workspace_cap} bytes"
         else:
             code = ended.code
-            if reason is Reason.OUT_OF_MEMORY or (code and self._starved(container)):
+            if reason is Reason.OUT_OF_MEMORY or (code and self._ran_out_of_memory(container)):
                 reason = Reason.OUT_OF_MEMORY
                 self._oom_kills = max(self._oom_kills, 1)
                 limit = self._context.limits(self._spec).memory
                 error = f"out of memory: a process was killed at the limit of {limit} bytes"
         return replace(self._result(reason, error=error), exit_code=code, signal=signal_of(ended.code))
 
-    def _starved(self, container: str) -> bool:
+    def _ran_out_of_memory(self, container: str) -> bool:
         self._note_memory()
         return bool(self._oom_kills or inspect_container(self._engine, container)["State"].get("OOMKilled"))
 

@@ -74,16 +74,16 @@ class _Filter:
     allowed: tuple[str, ...] = ()
 
     def protect(self, bridge: str) -> bool:
-        return any(self._stands(bridge) for _ in range(_ATTEMPTS))
+        return any(self._is_complete(bridge) for _ in range(_ATTEMPTS))
 
     def unprotect(self, bridge: str) -> None:
         rules = {rule for forward in ("DOCKER-USER", "FORWARD") for rule in self._rules(bridge, forward)}
         for rule in rules:
             for _ in range(_COPIES):
-                if not self._succeeds("-D", *rule):
+                if not self._exits_with_zero("-D", *rule):
                     break
 
-    def _stands(self, bridge: str) -> bool:
+    def _is_complete(self, bridge: str) -> bool:
         return self._has_chain() and all(self._ensure(rule) for rule in self._rules(bridge, self._forward()))
 
     def _rules(self, bridge: str, forward: str) -> tuple[tuple[str, ...], ...]:
@@ -109,7 +109,7 @@ class _Filter:
     def _forward(self) -> str:
         # The chain that the engine leaves to others, ahead of its own rules. It is not there where the engine does not
         # use iptables (of this version of IP), and not passed through where somebody has flushed FORWARD.
-        return "DOCKER-USER" if self._succeeds("-C", "FORWARD", "-j", "DOCKER-USER") else "FORWARD"
+        return "DOCKER-USER" if self._exits_with_zero("-C", "FORWARD", "-j", "DOCKER-USER") else "FORWARD"
 
     def _has_chain(self) -> bool:
         if self._chain() == self._wanted():
@@ -131,15 +131,15 @@ class _Filter:
         return [] if listed is None else listed.splitlines()
 
     def _ensure(self, rule: Sequence[str]) -> bool:
-        if self._succeeds("-C", *rule):
+        if self._exits_with_zero("-C", *rule):
             return True
         # Said each time: more than once in a server's life, somebody else takes it away.
         _log.info(
             "setting a rule of the packet filter that is not there: %s -I %s", self.iptables, " ".join(rule)
         )
-        return self._succeeds("-I", *rule)
+        return self._exits_with_zero("-I", *rule)
 
-    def _succeeds(self, *arguments: str) -> bool:
+    def _exits_with_zero(self, *arguments: str) -> bool:
         return _run([self.iptables, *_WAIT, *arguments]) is not None
 
 

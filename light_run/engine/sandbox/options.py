@@ -49,6 +49,11 @@ class Sandbox:
     hosts: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def has_own_hosts(self) -> bool:
+        """True if ``/etc/hosts`` comes from the workspace: the container has no network."""
+        return self.network == "none" and self.own_hosts
+
 
 def labels(kind: str, config: RunnerConfig) -> dict[str, str]:
     """What marks a container as this runner's: `kind` is run, parked, build or probe."""
@@ -108,15 +113,11 @@ def container_config(sandbox: Sandbox, config: RunnerConfig) -> dict[str, Any]:
     user = sandbox.user or config.user
     if user is not None:
         container["User"] = user
-    if _unconnected(sandbox):
+    if sandbox.has_own_hosts:
         # To the engine, "none" is a network to connect to, for which it starts itself once more. All that is of
         # use in there is /etc/hosts, and the loopback interface, which the runtime makes.
         container["NetworkDisabled"] = True
     return container
-
-
-def _unconnected(sandbox: Sandbox) -> bool:
-    return sandbox.network == "none" and sandbox.own_hosts
 
 
 def _host_config(sandbox: Sandbox, config: RunnerConfig) -> dict[str, Any]:
@@ -172,7 +173,7 @@ def _mounts(sandbox: Sandbox, config: RunnerConfig) -> list[dict[str, Any]]:
         mounts.append(_bind(sandbox.source, sandbox.workdir))
     elif sandbox.volume:
         mounts.append({"Type": "volume", "Target": sandbox.workdir})
-    if sandbox.hosts is not None and _unconnected(sandbox):
+    if sandbox.hosts is not None and sandbox.has_own_hosts:
         mounts.append({**_bind(sandbox.hosts, "/etc/hosts"), "ReadOnly": config.read_only})
     return mounts
 

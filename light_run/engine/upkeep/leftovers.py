@@ -114,12 +114,12 @@ class Leftovers:
         for candidate in dict.fromkeys((leftover.image, self._with_shell)):
             if candidate is None:
                 continue
-            if self._emptied(workspace, candidate, leftover.runtime) and workspace.remove():
+            if self._was_emptied(workspace, candidate, leftover.runtime) and workspace.remove():
                 self._with_shell = candidate
                 return True
         return False
 
-    def _emptied(self, workspace: Workspace, image: str, runtime: str | None) -> bool:
+    def _was_emptied(self, workspace: Workspace, image: str, runtime: str | None) -> bool:
         try:
             runtime = runtime or usual_runtime(self._engine, self._config)
             container = self._engine.create(emptying_command(workspace, image, runtime, self._config))

@@ -41,7 +41,7 @@ class _StepImage:
     used: float
 
 
-class Maintenance:
+class EngineMaintenance:
     """Removes what is unused; each kind is tried by itself, so that one that fails stops none of the others."""
 
     def __init__(
@@ -109,7 +109,7 @@ class Maintenance:
         now = self._clock()
         images = {image.id: image for image in self._step_images()}
         known = {key for image in images.values() for key in image.keys}
-        self._uses.forget_others(known, now - SETTLED)
+        self._uses.forget_except(known, now - SETTLED)
         for image in images.values():
             # An image that others were built on is used with these.
             base = images.get(image.base)

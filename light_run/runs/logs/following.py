@@ -14,9 +14,10 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from light_run.engine.log_search import LineCount, count_lines, find_line
-from light_run.engine.output import START, Cursor, OutputLine, last_lines, read_log, read_on
-from light_run.engine.raw_output import OutputPiece, OutputReader, output_size, read_output
+from light_run.engine.output.lines import START, Cursor, OutputLine, last_lines, read_log, read_on
+from light_run.engine.output.raw import OutputReader, output_size, read_output
+from light_run.engine.output.search import LineCount, count_lines, find_line
+from light_run.engine.spec import RawPiece
 from light_run.errors import RunNotFound
 from light_run.runs.model import RunRecord
 from light_run.runs.storage.table import RunTable
@@ -132,13 +133,13 @@ class LogFollowing:
         """Return how many bytes a run has written so far to `stream` (None: both)."""
         return output_size(self._log(run_id), stream)
 
-    def output(self, run_id: str, stream: str | None, start: int, stop: int) -> Iterator[OutputPiece]:
+    def output(self, run_id: str, stream: str | None, start: int, stop: int) -> Iterator[RawPiece]:
         """Yield the bytes from `start` up to `stop` of what a run has written to `stream`."""
         return read_output(self._log(run_id), stream, start, stop)
 
     def output_pieces(
         self, run_id: str, *, stream: str | None, start: int, beat: float
-    ) -> Iterator[list[OutputPiece] | None]:
+    ) -> Iterator[list[RawPiece] | None]:
         """Yield what a run writes to `stream`, from byte `start` on, as it comes, until the run has ended.
 
         None comes where there was nothing for `beat` seconds.

@@ -13,7 +13,7 @@ from pathlib import Path
 from light_run.artifacts.periodic import Periodic
 from light_run.artifacts.store import ArtifactStore
 from light_run.artifacts.sweeper import INTERVAL, Budget, Origin, Sweeper
-from light_run.engine.output import read_log
+from light_run.engine.output.lines import read_log
 from light_run.engine.spec import Phase, Reason, RunResult, RunSpec
 from light_run.errors import RunActive, RunNotFound
 from light_run.runs.callbacks.delivery import Recipient

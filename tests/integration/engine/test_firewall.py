@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from docker.types import IPAMConfig, IPAMPool
 
-from light_run.cli import network_diagnosis
+from light_run.cli.diagnosis import network as network_diagnosis
 from light_run.engine import Runner, RunnerConfig, RunSpec
 from light_run.engine.sandbox import firewall_report, networks
 from light_run.engine.spec import Firewall

@@ -177,7 +177,7 @@ def test_one_of_many_that_wait_for_a_pull_is_cancelled(start_runner: StartRunner
         running = [pool.submit(runner.run, spec(image=image), stop=stop) for stop in stops]
         flights = runner._context.images._pulls._flights
         eventually(
-            lambda: [flight.passengers for flight in list(flights.values())] == [2], "both wait for one pull"
+            lambda: [flight.waiters for flight in list(flights.values())] == [2], "both wait for one pull"
         )
         stops[0].request()
         assert running[0].result(10).reason is Reason.CANCELLED

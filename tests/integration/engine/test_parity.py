@@ -17,7 +17,7 @@ import pytest
 
 from light_run import Limits, RunSpec
 from light_run.engine import Destinations, Reason, RunResult
-from light_run.engine.output import records
+from light_run.engine.output.spool import records
 from tests.conftest import left_behind, open_descriptors
 from tests.integration.engine.conftest import nothing_of
 from tests.integration.engine.ways import LOG_CAP, WAYS, Way, shell_images, ways

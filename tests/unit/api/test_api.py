@@ -14,7 +14,8 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from light_run.api.routes.runs import waiting_threads
-from light_run.engine.output import STDOUT, LogWriter
+from light_run.engine.output.frames import STDOUT
+from light_run.engine.output.spool import LogWriter
 from light_run.engine.spec import Firewall, Reason, RunArtifact, RunResult
 from light_run.errors import EngineUnavailable, IdempotencyConflict, InsufficientStorage
 from light_run.runs.service import RunService

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 import light_run
 from light_run.__main__ import main as start
 from light_run.cli import main
-from light_run.cli.run import run
+from light_run.cli.commands.run import run
 from light_run.config.settings import table
 
 

@@ -9,8 +9,9 @@ from typing import Any, cast
 import pytest
 from flask.testing import FlaskClient
 
-from light_run.cli import attach, server_diagnosis, tables
-from light_run.cli.diagnosis import FAIL, OK, WARN
+from light_run.cli.diagnosis import server as server_diagnosis
+from light_run.cli.diagnosis.finding import FAIL, OK, WARN
+from light_run.cli.display import attach, tables
 from light_run.client import Client, model
 from light_run.engine.spec import Firewall
 from light_run.errors import Fault, InvalidSpec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from light_run.cli.terminal import TerminalFilter
+from light_run.cli.display.terminal import TerminalFilter
 
 
 def shown(*pieces: bytes) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from light_run.config.settings import MIB, Settings, table
+from light_run.config.settings import Settings, table
+from light_run.config.variables import MIB
 from light_run.errors import SettingsError
 from light_run.system.sizes import bytes_of
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from light_run.artifacts.store import ArtifactStore
-from light_run.engine.output import STDERR, STDOUT, LogWriter
+from light_run.engine.output.frames import STDERR, STDOUT
+from light_run.engine.output.spool import LogWriter
 from light_run.engine.spec import Reason, RunArtifact, RunResult, RunSpec
 from light_run.errors import InsufficientStorage, Overloaded, RunActive, RunNotActive, RunNotFound
 from light_run.runs import service as module

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from light_run.engine.output import STDERR, STDOUT, LogWriter
+from light_run.engine.output.frames import STDERR, STDOUT
+from light_run.engine.output.spool import LogWriter
 from light_run.runs.split_output import split_fields
 
 

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from werkzeug.exceptions import HTTPException
 from werkzeug.test import TestResponse
 
-from light_run.api.requests import archive_source
-from light_run.api.requests.multipart import receive
+from light_run.api.requests.uploads import archive_source
+from light_run.api.requests.uploads.multipart import receive
 from light_run.engine.files.intake import Intake
 from light_run.engine.files.workspace import Workspace
 from light_run.errors import InvalidSpec, PayloadTooLarge

@@ -19,7 +19,9 @@ from light_run.api.requests.log_query import LogQuery
 from light_run.api.responses import log_formats
 from light_run.api.responses.slow_clients import is_gone
 from light_run.api.routes.logs import COMMENT_EVERY, LogRoutes, pieces
-from light_run.engine.output import STDERR, STDOUT, Cursor, LogWriter, OutputLine
+from light_run.engine.output.frames import STDERR, STDOUT
+from light_run.engine.output.lines import Cursor, OutputLine
+from light_run.engine.output.spool import LogWriter
 from light_run.errors import Overloaded
 from light_run.runs.logs.following import LogBatch
 from light_run.runs.model import RunRecord

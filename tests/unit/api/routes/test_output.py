@@ -13,8 +13,9 @@ from werkzeug.test import TestResponse
 
 from light_run.api.routes.logs import COMMENT_EVERY
 from light_run.api.routes.output import FRAMED, sent
-from light_run.engine.output import STDERR, STDOUT, LogWriter
-from light_run.engine.raw_output import OutputPiece
+from light_run.engine.output.frames import STDERR, STDOUT
+from light_run.engine.output.spool import LogWriter
+from light_run.engine.spec import RawPiece
 from light_run.runs.service import RunService
 from tests.unit.conftest import MakeClient
 from tests.unit.fake_runner import FakeRunner
@@ -175,7 +176,7 @@ def test_what_cannot_be_asked_for(client: FlaskClient, ended: str) -> None:
 def test_a_silent_stream_of_frames_shows_that_it_stands() -> None:
     now = 0.0
 
-    def feed() -> Iterator[list[OutputPiece] | None]:
+    def feed() -> Iterator[list[RawPiece] | None]:
         nonlocal now
         for at in (1.0, COMMENT_EVERY + 0.1, COMMENT_EVERY + 1):
             now = at

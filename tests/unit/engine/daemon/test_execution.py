@@ -15,7 +15,7 @@ import pytest
 from light_run.engine.daemon import execution as container
 from light_run.engine.daemon.client import Engine
 from light_run.engine.daemon.execution import Execution, Exit, Streams, engine_time, with_cause
-from light_run.engine.output import Tail
+from light_run.engine.output.tail import Tail
 from light_run.engine.spec import Reason
 from light_run.engine.stop import StopRequest
 from light_run.errors import ContainerGone

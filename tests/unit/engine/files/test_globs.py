@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from light_run.engine.files import collect
-from light_run.engine.files.globs import Budget, Pattern
+from light_run.engine.files.globs import NameBudget, Pattern
 from light_run.engine.spec import ExtractResult
 from tests.unit.engine.files.test_collect import Scene
 from tests.unit.engine.trees import SECRET, content_of
@@ -113,7 +113,7 @@ def test_the_cap_holds_for_all_matches_together(scene: Scene, mounted: bool) -> 
 
 
 def test_what_is_tried_is_bounded(scene: Scene, mounted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collect, "Budget", lambda: Budget(20))
+    monkeypatch.setattr(collect, "NameBudget", lambda: NameBudget(20))
     extracted = scene.collect("out/*.png", "out/a.png", "out/**/*.txt", mounted=mounted)
     assert [each.status for each in extracted] == ["ok", "ok", "error"]
     assert "20 names" in (extracted[-1].error or "")
@@ -143,8 +143,8 @@ def test_a_second_name_of_what_does_not_match(scene: Scene, mounted: bool) -> No
 
 
 def test_where_parts_land() -> None:
-    pattern = Pattern("/a/b/*/c", Budget())
+    pattern = Pattern("/a/b/*/c", NameBudget())
     assert pattern.top == "/a/b"
-    assert pattern.landing((b"x", b"c", b"y")) == (b"c", b"y")
-    assert pattern.landing((b"x",)) is None
-    assert pattern.landing(()) is None
+    assert pattern.map_path((b"x", b"c", b"y")) == (b"c", b"y")
+    assert pattern.map_path((b"x",)) is None
+    assert pattern.map_path(()) is None

@@ -42,7 +42,7 @@ class Work:
 
 
 class Scene:
-    """A flight and passengers, each in a thread of its own."""
+    """A flight and waiters, each in a thread of its own."""
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self.flights: SingleFlight[str] = SingleFlight("test")
@@ -52,14 +52,14 @@ class Scene:
         token = stop or StopRequest()
         return self._pool.submit(self.flights.run, key, work, token, lambda _: None)
 
-    def passengers(self, count: int, key: str = "key") -> None:
+    def waiters(self, count: int, key: str = "key") -> None:
         """Return once `count` are aboard."""
         flights = cast("dict[str, Any]", self.flights._flights)
 
         def aboard() -> bool:
-            return key in flights and flights[key].passengers == count
+            return key in flights and flights[key].waiters == count
 
-        eventually(aboard, f"{count} passengers", within=WITHIN)
+        eventually(aboard, f"{count} waiters", within=WITHIN)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def scene() -> Any:
 def test_one_does_it_for_all(scene: Scene) -> None:
     work = Work()
     riding = [scene.board(work) for _ in range(10)]
-    scene.passengers(10)
+    scene.waiters(10)
     work.go.set()
     assert [one.result(WITHIN) for one in riding] == ["done"] * 10
     assert work.begun == 1
@@ -97,7 +97,7 @@ def test_other_keys_fly_apart(scene: Scene) -> None:
 def test_an_error_reaches_everyone(scene: Scene) -> None:
     work = Work(error=ValueError("broken"))
     riding = [scene.board(work) for _ in range(5)]
-    scene.passengers(5)
+    scene.waiters(5)
     work.go.set()
     for one in riding:
         with pytest.raises(ValueError, match="broken"):
@@ -108,14 +108,14 @@ def test_an_error_reaches_everyone(scene: Scene) -> None:
     assert scene.board(again).result(WITHIN) == "done"
 
 
-def test_a_passenger_that_is_cancelled_leaves_alone(scene: Scene) -> None:
+def test_a_waiter_that_is_cancelled_leaves_alone(scene: Scene) -> None:
     work, stop = Work(), StopRequest()
     leaving, staying = scene.board(work, stop), scene.board(work)
-    scene.passengers(2)
+    scene.waiters(2)
     stop.request()
     with pytest.raises(Cancelled):
         leaving.result(WITHIN)
-    scene.passengers(1)
+    scene.waiters(1)
     assert not work.go.is_set()
     work.go.set()
     assert staying.result(WITHIN) == "done"
@@ -126,7 +126,7 @@ def test_the_last_to_leave_ends_it(scene: Scene) -> None:
     work = Work()
     stops = [StopRequest() for _ in range(4)]
     riding = [scene.board(work, stop) for stop in stops]
-    scene.passengers(4)
+    scene.waiters(4)
     for stop in stops:
         assert work.gave_up == 0
         stop.request()
@@ -146,7 +146,7 @@ def test_who_comes_after_that_begins_anew(scene: Scene) -> None:
         return "stale"
 
     leaving = scene._pool.submit(scene.flights.run, "key", slow, stop, lambda _: None)
-    scene.passengers(1)
+    scene.waiters(1)
     stop.request()
     with pytest.raises(Cancelled):
         leaving.result(WITHIN)
@@ -156,7 +156,7 @@ def test_who_comes_after_that_begins_anew(scene: Scene) -> None:
     # The stale one lands while the fresh one flies, and takes nothing with it.
     held.set()
     another = scene.board(fresh)
-    scene.passengers(2)
+    scene.waiters(2)
     fresh.go.set()
     assert [riding.result(WITHIN), another.result(WITHIN)] == ["fresh", "fresh"]
     assert fresh.begun == 1
@@ -178,7 +178,7 @@ def test_progress_reaches_everyone(scene: Scene) -> None:
         scene._pool.submit(scene.flights.run, "key", work, StopRequest(), told[number].append)
         for number in range(2)
     ]
-    scene.passengers(2)
+    scene.waiters(2)
     steps = [Progress(steps=2, done=1), Progress(steps=2, done=2)]
     for step in steps:
         work.report(step)
@@ -188,7 +188,7 @@ def test_progress_reaches_everyone(scene: Scene) -> None:
     assert told == [steps] * 2
 
 
-def test_a_passenger_whose_progress_fails_leaves_alone(scene: Scene) -> None:
+def test_a_waiter_whose_progress_fails_leaves_alone(scene: Scene) -> None:
     work = Work()
 
     def failing(progress: Progress) -> None:
@@ -196,7 +196,7 @@ def test_a_passenger_whose_progress_fails_leaves_alone(scene: Scene) -> None:
 
     leaving = scene._pool.submit(scene.flights.run, "key", work, StopRequest(), failing)
     staying = scene.board(work)
-    scene.passengers(2)
+    scene.waiters(2)
     work.report(Progress(steps=2, done=1))
     with pytest.raises(OSError, match="full"):
         leaving.result(WITHIN)
@@ -232,7 +232,7 @@ def test_passengers_coming_and_going_at_random(scene: Scene) -> None:
         report(Progress(steps=2, done=1))
         return "r"
 
-    def passenger(number: int) -> None:
+    def waiter(number: int) -> None:
         for turn in range(30):
             stop = StopRequest()
             if (number + turn) % 3 == 0:
@@ -242,7 +242,7 @@ def test_passengers_coming_and_going_at_random(scene: Scene) -> None:
             except Cancelled:
                 assert stop.requested
 
-    riding = [scene._pool.submit(passenger, number) for number in range(12)]
+    riding = [scene._pool.submit(waiter, number) for number in range(12)]
     for one in riding:
         one.result(60)
     assert set(results) == {"r"}

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from light_run.artifacts.store import ArtifactStore
-from light_run.engine.output import STDOUT, LogWriter
+from light_run.engine.output.frames import STDOUT
+from light_run.engine.output.spool import LogWriter
 from light_run.engine.spec import Reason, RunResult, RunSpec
 from light_run.errors import (
     EngineUnavailable,

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from light_run.engine.output import STDERR, STDOUT, LogWriter, OutputLine, read_log
+from light_run.engine.output.frames import STDERR, STDOUT
+from light_run.engine.output.lines import OutputLine, read_log
+from light_run.engine.output.spool import LogWriter
 from light_run.runs.logs.following import LogBatch, LogFollowing
 from light_run.runs.model import RunRecord, Status
 from light_run.runs.storage.table import RunTable

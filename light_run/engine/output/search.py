@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from light_run.engine.output import PIECE, RECORD, STDERR, STDOUT, Cursor
+from light_run.engine.output.frames import STDERR, STDOUT
+from light_run.engine.output.lines import Cursor
+from light_run.engine.output.spool import PIECE, SpoolWalker
 
 # What is read of a spool at once, in bytes; no record is longer.
 _BLOCK = 1 << 20
@@ -63,7 +65,7 @@ def count_lines(path: Path, *, since: int, stream: str | None, ended: bool) -> L
     scan = _Scan(since, _NUMBERS.get(stream or ""))
     for number, data, lines in _pieces(path, scan):
         scan.wanted += scan.wants(number, lines)
-        _pass(scan, number, data, lines)
+        _advance(scan, number, data, lines)
     if ended:
         scan.count_unfinished()
     return LineCount(scan.seq, scan.wanted)
@@ -81,7 +83,7 @@ def find_line(path: Path, skip: int, *, since: int, stream: str | None) -> tuple
         if scan.wanted + here > skip:
             return scan.cursor(), scan.first_wanted + skip - scan.wanted - 1
         scan.wanted += here
-        _pass(scan, number, data, lines)
+        _advance(scan, number, data, lines)
     # Only unfinished lines follow: one of each stream, at most.
     left_out = skip - scan.wanted
     if left_out and stream is not None:
@@ -97,34 +99,27 @@ def _pieces(path: Path, scan: _Scan) -> Iterator[tuple[int, bytes, int]]:
     except FileNotFoundError:
         return
     with file:
-        rest = b""
-        while block := file.read(_BLOCK):
-            block = rest + block
-            at = 0
-            for stream, milliseconds, data, end in _groups(block):
-                yield stream, data, data.count(b"\n")
-                scan.offset, scan.time, at = scan.offset + end - at, milliseconds, end
-            rest = block[at:]
+        for stream, milliseconds, data, end in _groups(SpoolWalker(file, block=_BLOCK)):
+            yield stream, data, data.count(b"\n")
+            scan.offset, scan.time = end, milliseconds
 
 
-def _groups(block: bytes) -> Iterator[tuple[int, int, bytes, int]]:
+def _groups(walker: SpoolWalker) -> Iterator[tuple[int, int, bytes, int]]:
     # Neighbouring records of one stream together, as a spool may have a million of a byte each; with the time of the
-    # last of them, and where they end in the block.
+    # last of them, and where they end in the file.
     known, time, found, size, at = 0, 0, list[bytes](), 0, 0
-    while (body := at + RECORD.size) <= len(block):
-        stream, milliseconds, length = RECORD.unpack_from(block, at)
-        if body + length > len(block):
-            break
+    read = walker.read
+    for stream, milliseconds, start, end in walker:
         if found and (stream != known or size >= PIECE):
             yield known, time, b"".join(found), at
             found, size = [], 0
-        found.append(block[body : body + length])
-        known, time, size, at = stream, milliseconds, size + length, body + length
+        found.append(read(start, end))
+        known, time, size, at = stream, milliseconds, size + end - start, end
     if found:
         yield known, time, b"".join(found), at
 
 
-def _pass(scan: _Scan, stream: int, data: bytes, lines: int) -> None:
+def _advance(scan: _Scan, stream: int, data: bytes, lines: int) -> None:
     begun = scan.begun[stream]
     if lines:
         scan.seq += lines

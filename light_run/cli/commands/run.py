@@ -12,8 +12,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from light_run.cli import attach, tables
 from light_run.cli.arguments import ImageAndCommand, NumberOrAll, parsed_labels
+from light_run.cli.display import attach, tables
 from light_run.cli.server import connected, fail, print_error, with_url
 from light_run.cli.signals import SignalHandler
 from light_run.errors import LightRunError, Refused, ServerUnavailable

@@ -6,8 +6,9 @@ import sys
 
 import click
 
-from light_run.cli import network_diagnosis, server_diagnosis
-from light_run.cli.diagnosis import FAIL, OK, WARN
+from light_run.cli.diagnosis import network as network_diagnosis
+from light_run.cli.diagnosis import server as server_diagnosis
+from light_run.cli.diagnosis.finding import FAIL, OK, WARN
 from light_run.cli.server import connected, with_url
 
 _COLOURS = {OK: "green", WARN: "yellow", FAIL: "red"}

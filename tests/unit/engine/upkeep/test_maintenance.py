@@ -1,4 +1,4 @@
-"""Maintenance, where an engine cannot be made to be a day older or to fail on cue."""
+"""EngineMaintenance, where an engine cannot be made to be a day older or to fail on cue."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from light_run.engine.config import RunnerConfig
 from light_run.engine.images.uses import StepUses
 from light_run.engine.sandbox.user_networks import UserNetworks
 from light_run.engine.upkeep.leftovers import Leftovers
-from light_run.engine.upkeep.maintenance import Maintenance
+from light_run.engine.upkeep.maintenance import EngineMaintenance
 from light_run.errors import EngineRefused
 
 NOW = datetime.now(timezone.utc)
@@ -41,11 +41,13 @@ class Engine:
         raise EngineRefused(500, "broken")
 
 
-def maintenance(engine: Any) -> Maintenance:
+def maintenance(engine: Any) -> EngineMaintenance:
     config = RunnerConfig(server_id="s")
     networks = UserNetworks(engine, "s", "light-run", lambda _: None)
     uses = StepUses(None, lambda: 0.0)
-    return Maintenance(engine, config, uses=uses, networks=networks, leftovers=Leftovers(engine, config))
+    return EngineMaintenance(
+        engine, config, uses=uses, networks=networks, leftovers=Leftovers(engine, config)
+    )
 
 
 def test_networks_a_day_old_go_also_where_images_fail(tmp_path: Path) -> None:
@@ -71,5 +73,5 @@ def test_uses_outlive_the_process_and_a_removal_is_waited_for(tmp_path: Path) ->
         assert not free
     with uses.removing("key", unused_since=250.0) as free:
         assert free
-    uses.forget_others((), unused_since=250.0)
+    uses.forget_except((), unused_since=250.0)
     assert uses.last("key") is None

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from light_run.cli import tables
-from light_run.cli.diagnosis import FAIL, OK, Finding
+from light_run.cli.diagnosis.finding import FAIL, OK, Finding
+from light_run.cli.display import tables
 from light_run.config.settings import Settings
 from light_run.errors import SettingsError
 

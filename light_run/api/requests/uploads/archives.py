@@ -16,10 +16,10 @@ from typing import IO, cast
 
 from marshmallow import ValidationError
 
-from light_run.api.requests.archive_source import CHUNK, BoundedReader, ForwardReader
 from light_run.api.requests.faults import FieldFault, faults
 from light_run.api.requests.files import relative_path
 from light_run.api.requests.strict_json import MOST_FAULTS
+from light_run.api.requests.uploads.archive_source import CHUNK, BoundedReader, ForwardReader
 from light_run.errors import Fault, InvalidSpec
 from light_run.runs.ports import IntakePort
 
@@ -83,9 +83,9 @@ def unpack(chunks: Iterator[bytes], intake: IntakePort) -> None:
         else:
             _from_tar(archive, members)
     except _BROKEN as error:
-        said = str(error) or "it ends in the middle"
-        members.add(_fault(f"is broken, or no tar, tar.gz or zip archive: {said}"))
-    members.settle()
+        reason = str(error) or "it ends in the middle"
+        members.add(_fault(f"is broken, or no tar, tar.gz or zip archive: {reason}"))
+    members.raise_faults()
 
 
 class _Members:
@@ -95,13 +95,13 @@ class _Members:
         self._faults: list[Fault] = []
 
     @property
-    def hopeless(self) -> bool:
+    def has_too_many_faults(self) -> bool:
         return len(self._faults) >= MOST_FAULTS
 
     def add(self, error: InvalidSpec) -> None:
         self._faults.extend(error.faults)
 
-    def settle(self) -> None:
+    def raise_faults(self) -> None:
         if self._faults:
             raise InvalidSpec(self._faults)
 
@@ -123,7 +123,7 @@ class _Members:
         if path is not None:
             self._kept(lambda: self._intake.add_directory(path, SOURCE))
 
-    def second_name(self, name: str, first: str) -> None:
+    def add_hard_link(self, name: str, first: str) -> None:
         path, target = self._path(name), self._path(first)
         if path is None or target is None or self._faults:
             return
@@ -157,7 +157,7 @@ def _from_tar(archive: ForwardReader, members: _Members) -> None:
     with tarfile.TarFile(
         fileobj=cast("IO[bytes]", archive), encoding="utf-8", errors="surrogateescape"
     ) as tar:
-        while not members.hopeless and (member := tar.next()) is not None:
+        while not members.has_too_many_faults and (member := tar.next()) is not None:
             # A file's content has its own limit.
             archive.spare = None
             if len(tar.pax_headers) > _MOST_GLOBAL_HEADERS:
@@ -167,14 +167,14 @@ def _from_tar(archive: ForwardReader, members: _Members) -> None:
             elif member.isreg():
                 members.file(member.name, cast("IO[bytes]", tar.extractfile(member)), member.mode)
             elif member.islnk():
-                members.second_name(member.name, member.linkname)
+                members.add_hard_link(member.name, member.linkname)
             else:
                 members.refuse(member.name, f"is {_tar_kind(member)}; there may be regular files and folders")
             # tarfile keeps every member in memory, of which there may be a million.
             tar.members = []  # type: ignore[attr-defined]
             archive.spare = _MOST_TAR_HEADERS
     # It also mistakes the middle of an archive for its end.
-    if not members.hopeless and archive.last != bytes(tarfile.BLOCKSIZE):
+    if not members.has_too_many_faults and archive.last != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("it ends without the blocks of zeros that end a tar")
 
 
@@ -191,7 +191,7 @@ def _from_zip(archive: ForwardReader, members: _Members) -> None:
             spool.write(chunk)
         with zipfile.ZipFile(cast("IO[bytes]", BoundedReader(spool))) as found:
             for info in found.infolist():
-                if members.hopeless:
+                if members.has_too_many_faults:
                     break
                 _take_zipped(found, info, members)
 

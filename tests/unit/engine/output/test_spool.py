@@ -14,21 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from light_run.engine.output import (
-    RECORD,
-    START,
-    STDERR,
-    STDOUT,
-    Demultiplexer,
-    LineAssembler,
-    LogWriter,
-    OutputLine,
-    Tail,
-    last_lines,
-    read_log,
-    read_on,
-    records,
-)
+from light_run.engine.output.frames import STDERR, STDOUT, Demultiplexer
+from light_run.engine.output.lines import START, LineAssembler, OutputLine, last_lines, read_log, read_on
+from light_run.engine.output.spool import RECORD, LogWriter, records
+from light_run.engine.output.tail import Tail
 
 Frames = list[tuple[int, bytes]]
 
@@ -431,7 +420,7 @@ def test_reading_on_where_there_is_nothing(tmp_path: Path) -> None:
 def test_output_byte_by_byte_does_not_make_the_spool_many_times_its_cap(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("light_run.engine.output._LEAST_OVERHEAD", 0)
+    monkeypatch.setattr("light_run.engine.output.spool._LEAST_OVERHEAD", 0)
     cap = 100 * RECORD.size
     log = written(tmp_path / "log", *[(STDOUT, b".")] * 101, cap=cap)
     assert log.truncated

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from light_run.cli.diagnosis import FAIL, OK, WARN, Finding
+from light_run.cli.diagnosis.finding import FAIL, OK, WARN, Finding
 from light_run.errors import LightRunError
 
 if TYPE_CHECKING:

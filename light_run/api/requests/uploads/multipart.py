@@ -32,10 +32,10 @@ from multipart import (  # type: ignore[import-untyped,unused-ignore]
 from werkzeug import http
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
-from light_run.api.requests import archives
 from light_run.api.requests.faults import FieldFault, faults
 from light_run.api.requests.files import relative_path
 from light_run.api.requests.strict_json import MOST_FAULTS
+from light_run.api.requests.uploads import archives
 from light_run.errors import Fault, InvalidSpec
 from light_run.runs.ports import IntakePort
 
@@ -70,7 +70,7 @@ def receive(pieces: Iterator[bytes], boundary: str, intake: IntakePort, load: Lo
     once; after the first one nothing is written any more. Raises BadRequest for what is no multipart body,
     RequestEntityTooLarge, PayloadTooLarge, OSError.
     """
-    parts = _Parts(intake, load, most)
+    parts = _PartReceiver(intake, load, most)
     found = _digest(pieces, boundary, parts.take)
     return Received(parts.settle(), found)
 
@@ -95,7 +95,7 @@ def _digest(pieces: Iterator[bytes], boundary: str, take: Take) -> str:
     return found.hexdigest()
 
 
-class _Parts:
+class _PartReceiver:
     # Reads the parts one by one and collects their faults.
     def __init__(self, intake: IntakePort, load: Load, most: int) -> None:
         self._intake, self._load, self._most = intake, load, most

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from light_run.cli import attach, tables
 from light_run.cli.arguments import parsed_labels
+from light_run.cli.display import attach, tables
+from light_run.cli.display.terminal import OutputWriter
 from light_run.cli.server import FAILED, RUN, connected, print_error, resolve_id, sentence, with_url
-from light_run.cli.terminal import OutputWriter
 from light_run.errors import LightRunError, RunNotActive, ServerUnavailable
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from light_run.engine import Runner, RunnerConfig
-from light_run.engine import runner as module
+from light_run.engine import health as module
 from light_run.engine.daemon.client import Engine
 from light_run.errors import EngineUnavailable
 from tests.support.poll import eventually
@@ -25,7 +25,7 @@ def test_a_hung_engine_is_asked_by_one_thread(tmp_path: Path, monkeypatch: pytes
         raise EngineUnavailable("it does not answer")
 
     monkeypatch.setattr(Engine, "ping", ping)
-    monkeypatch.setattr(module, "_HEALTH_PATIENCE", 0.2)
+    monkeypatch.setattr(module, "_PATIENCE", 0.2)
     runner = Runner(RunnerConfig(state_dir=tmp_path))
     with ThreadPoolExecutor() as pool:
         first = pool.submit(runner.health)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from light_run.cli import tables
+from light_run.cli.display import tables
 from light_run.cli.server import RUN, connected, resolve_id, with_url
 from light_run.errors import ArtifactNotFound
 

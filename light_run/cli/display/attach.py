@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from light_run.cli import tables
+from light_run.cli.display import tables
+from light_run.cli.display.terminal import OutputWriter
 from light_run.cli.server import FAILED, print_error
-from light_run.cli.terminal import OutputWriter
 
 if TYPE_CHECKING:
     from light_run.client import Client, LogLine, OutputPiece, Run

@@ -9,17 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from light_run.engine.log_search import count_lines, find_line
-from light_run.engine.output import (
-    STDERR,
-    STDOUT,
-    Cursor,
-    LogWriter,
-    OutputLine,
-    last_lines,
-    read_log,
-    read_on,
-)
+from light_run.engine.output.frames import STDERR, STDOUT
+from light_run.engine.output.lines import Cursor, OutputLine, last_lines, read_log, read_on
+from light_run.engine.output.search import count_lines, find_line
+from light_run.engine.output.spool import LogWriter
 
 MIB = 1 << 20
 

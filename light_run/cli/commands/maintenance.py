@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from light_run.cli import tables
+from light_run.cli.display import tables
 from light_run.cli.server import connected, print_error, with_url
 
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from light_run.cli import machine_diagnosis, network_diagnosis, tables
-from light_run.cli.diagnosis import FAIL, OK, WARN, Finding
+from light_run.cli.diagnosis import machine as machine_diagnosis
+from light_run.cli.diagnosis import network as network_diagnosis
+from light_run.cli.diagnosis.finding import FAIL, OK, WARN, Finding
+from light_run.cli.display import tables
 from light_run.cli.server import sentence
 from light_run.errors import LightRunError, NoSuchRoute, ServerUnavailable, Unauthorized
 from light_run.version import __version__

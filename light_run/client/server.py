@@ -1,0 +1,28 @@
+"""The methods of `Client` for the server itself."""
+
+from __future__ import annotations
+
+from light_run.client import model
+from light_run.client.connection import Connection
+from light_run.client.model import Info, Maintenance
+
+# Large images may take their time to be removed.
+MAINTENANCE_SECONDS = 600.0
+
+
+class ServerMethods:
+    """What the server says about itself, and its maintenance."""
+
+    _connection: Connection
+
+    def info(self) -> Info:
+        """Return the server's version, engine and free disk space, and the scopes of this token."""
+        return model.info(self._connection.json("GET", "/info"))
+
+    def maintain(self) -> Maintenance:
+        """Remove step images, networks, containers and workspaces that are not used, as the server does hourly.
+
+        Needs the scope admin. Returns what was removed.
+        """
+        timeout = self._connection.timeout + MAINTENANCE_SECONDS
+        return model.maintenance(self._connection.json("POST", "/maintenance", timeout=timeout))

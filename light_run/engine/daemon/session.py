@@ -1,0 +1,118 @@
+"""The connection to the engine: one docker-py client a thread, and what the engine says about itself.
+
+docker-py wants one client a thread (its sessions are not thread-safe), so each thread that calls gets its own, and the
+API version is asked for only once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import docker
+
+from light_run.engine.daemon.address import engine_address
+from light_run.engine.daemon.features import Features, features
+from light_run.engine.daemon.stream import EngineStream
+from light_run.engine.daemon.transport import connect, open_stream, translated_errors
+
+# An engine under a few hundred starts at once takes its time over each; a hung one must not hold us for ever.
+CALL_TIMEOUT = 300
+# By which words of its description an engine without delegated cgroups, such as a rootless one, says that a limit is
+# not held. It takes the limit without a word.
+_LIMITS = {"memory": "MemoryLimit", "cpus": "CpuCfsQuota", "pids": "PidsLimit"}
+
+
+class Session:
+    """The clients of an engine, and its own description of itself."""
+
+    def __init__(self, timeout: int = CALL_TIMEOUT) -> None:
+        self._address = engine_address()
+        self.address = self._address.url
+        self._timeout = timeout
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._clients: weakref.WeakSet[docker.APIClient] = weakref.WeakSet()
+        self._version: str | None = None
+        self._description: dict[str, Any] | None = None
+        self._features: Features | None = None
+
+    def _connect(self) -> Any:
+        client = connect(self._address, self._version, self._timeout)
+        self._version = client.api_version
+        with self._lock:
+            self._clients.add(client)
+        return client
+
+    @property
+    def api(self) -> Any:
+        """This thread's docker-py client; Any, since its stubs leave out most of what is used here."""
+        client = getattr(self._local, "client", None)
+        if client is None:
+            client = self._local.client = self._connect()
+        return client
+
+    def close(self) -> None:
+        """Close the idle connections of every thread; the engine stays usable."""
+        with self._lock:
+            clients = list(self._clients)
+        for client in clients:
+            client.close()
+
+    def ping(self, timeout: float = 3.0) -> str:
+        """What the engine calls itself, such as ``Docker/20.10.24 (linux)``, if it answers in `timeout` seconds."""
+        with translated_errors():
+            api = self.api
+            response = api._get(api._url("/_ping"), timeout=timeout)
+            api._raise_for_status(response)
+            return str(response.headers.get("Server", ""))
+
+    def info(self) -> dict[str, Any]:
+        """The engine's own description of itself."""
+        with translated_errors():
+            return dict(self.api.info())
+
+    def runtimes(self) -> tuple[str, ...]:
+        """The names of the runtimes the engine has; asked once."""
+        return tuple(sorted(self._described().get("Runtimes") or {}))
+
+    def missing_limits(self) -> tuple[str, ...]:
+        """What the engine cannot hold containers to, of ``memory``, ``cpus``, ``pids`` and ``seccomp``; asked once."""
+        found = self._described()
+        missing = [name for name, key in _LIMITS.items() if found.get(key) is False]
+        options = found.get("SecurityOptions")
+        if options is not None and not any("seccomp" in option for option in options):
+            missing.append("seccomp")
+        return tuple(missing)
+
+    def _described(self) -> dict[str, Any]:
+        if self._description is None:
+            self._description = self.info()
+        return self._description
+
+    def features(self) -> Features:
+        """What the engine wants put differently than Docker does; asked once."""
+        if self._features is None:
+            self._features = features(self.ping(), self._described())
+        return self._features
+
+    @contextlib.contextmanager
+    def _chunks(self, url: str, container: str, params: Mapping[str, Any]) -> Iterator[Iterator[bytes]]:
+        with translated_errors():
+            stream = self._open("GET", url, container, params)
+        with contextlib.closing(stream):
+            yield stream.chunks(self._timeout)
+
+    def _open(
+        self,
+        method: str,
+        url: str,
+        container: str,
+        params: Mapping[str, Any],
+        headers: Mapping[str, str] | None = None,
+    ) -> EngineStream:
+        api = self.api
+        return open_stream(api, method, api._url(url, container), params, headers)
