@@ -13,6 +13,7 @@ from light_run.api.auth import bearer, origins, places
 from light_run.api.auth.origins import OriginPolicy
 from light_run.api.auth.throttle import Network
 from light_run.api.console import register_console
+from light_run.api.openapi.page import register_docs
 from light_run.api.requests import body
 from light_run.api.requests.policy import Policy
 from light_run.api.responses import errors, slow_clients, traced
@@ -87,6 +88,7 @@ def create_api(
         register_console(app)
     errors.register(app)
     origins.register(app, browsers or OriginPolicy(), secured=secured)
+    register_docs(app, with_console=with_console)
     bearer.register(app, service, token, named, trusted)
     if named is not None:
         places.register(app, threads + followers)

@@ -141,6 +141,19 @@ def test_a_wrong_and_a_right_token(server: Server, browser: Browser) -> None:
     browser.close()
 
 
+def test_a_request_that_the_browser_gave_up_is_made_again(server: Server, browser: Browser) -> None:
+    run = server.run(entrypoint="echo there")
+    browser.failing = {"/console/runs.js", "/info", "/console/run.js"}
+    browser.open(f"{server.url}/")
+    sign_in(browser, TOKEN)
+    browser.until(f"{text('h1')} == 'Runs'")
+    browser.evaluate(f"location.hash = '#/runs/{run['id']}'")
+    browser.until(drawn("there", ".line bdi"))
+    assert browser.failing == set()
+    browser.errors.clear()
+    browser.close()
+
+
 def test_runs_are_listed_live_filtered_and_gone_through_by_keys(server: Server, console: Browser) -> None:
     server.run(entrypoint=f"exit 3 # {HOSTILE}")
     console.until(f"{text('table.runs')}.includes('exit code 3')")

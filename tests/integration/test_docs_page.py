@@ -90,6 +90,39 @@ def test_a_request_is_tried_with_the_token_of_its_dialog(start_server: StartServ
     assert_alone(browser, server.url)
 
 
+def test_it_has_the_token_and_the_look_of_the_console(start_server: StartServer, browser: Browser) -> None:
+    server = start_server()
+    browser.open(f"{server.url}/")
+    browser.type("#token", TOKEN)
+    browser.press("Enter")
+    browser.until("document.querySelector('h1')?.innerText == 'Runs'")
+    browser.errors.clear()
+    ground = "getComputedStyle(document.body).backgroundColor"
+    looks = []
+    for scheme in ("light", "dark"):
+        browser.look(1280, 900, scheme)
+        looks.append(browser.evaluate(ground))
+    # Were the browser asked for a password, it would answer with this one.
+    browser.password = "wrong"
+    browser.click("header nav a[href=docs]")
+    browser.until(f"document.querySelector({INFO!r}) !== null")
+    for scheme, look in zip(("light", "dark"), looks, strict=True):
+        browser.look(1280, 900, scheme)
+        assert browser.evaluate(ground) == look
+        assert browser.evaluate(
+            "getComputedStyle(document.querySelector('.swagger-ui')).backgroundColor"
+        ) in (
+            look,
+            "rgba(0, 0, 0, 0)",
+        )
+    browser.look(390, 800)
+    assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert try_info(browser) == 200
+    assert_alone(browser, server.url)
+    browser.click("header nav a[href='./#/service']")
+    browser.until("document.querySelector('h1')?.innerText == 'Service'")
+
+
 def test_it_works_below_a_prefix(start_server: StartServer, browser: Browser, tmp_path: Path) -> None:
     server = start_server()
     folder, artifacts = tmp_path / "nginx", server.artifacts_dir

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tests.support.poll import eventually
 
@@ -34,13 +35,14 @@ document.addEventListener("securitypolicyviolation",
 class Browser:
     """One browser with one page; `requested` are the URLs that the page asked for, `errors` what went wrong in it.
 
-    A server that asks for a password is given `password`.
+    A server that asks for a password is given `password`. The next request for each path in `failing` fails.
     """
 
     reads: int
     writes: int
     password: str
     requested: list[str] = field(default_factory=list)
+    failing: set[str] = field(default_factory=set)
     errors: list[str] = field(default_factory=list)
     _answers: dict[int, Json] = field(default_factory=dict)
     _number: int = 0
@@ -59,7 +61,8 @@ class Browser:
             self.command(f"{domain}.enable")
         self.command("Fetch.enable", handleAuthRequests=True)
         self.command("Page.addScriptToEvaluateOnNewDocument", source=_WATCH)
-        self.command("Page.navigate", url=url)
+        while self.command("Page.navigate", url=url).get("errorText") == "net::ERR_NETWORK_CHANGED":
+            pass
 
     def close(self) -> None:
         """Close the page."""
@@ -152,7 +155,15 @@ class Browser:
         if event == "Network.requestWillBeSent":
             self.requested.append(params["request"]["url"])
         elif event == "Fetch.requestPaused":
-            self._send("Fetch.continueRequest", {"requestId": params["requestId"]})
+            path = urlsplit(params["request"]["url"]).path
+            if path in self.failing:
+                self.failing.remove(path)
+                self._send(
+                    "Fetch.failRequest",
+                    {"requestId": params["requestId"], "errorReason": "ConnectionAborted"},
+                )
+            else:
+                self._send("Fetch.continueRequest", {"requestId": params["requestId"]})
         elif event == "Fetch.authRequired":
             answer = {"response": "ProvideCredentials", "username": "anybody", "password": self.password}
             self._send(
@@ -161,7 +172,10 @@ class Browser:
         elif event == "Runtime.exceptionThrown":
             self.errors.append(str(params["exceptionDetails"]))
         elif event == "Log.entryAdded" and params["entry"]["level"] == "error":
-            self.errors.append(f"{params['entry']['text']} {params['entry'].get('url')}")
+            text = params["entry"]["text"]
+            # Containers that other tests start change the machine's network: the page has to live with that.
+            if "ERR_NETWORK_CHANGED" not in text:
+                self.errors.append(f"{text} {params['entry'].get('url')}")
 
 
 @contextmanager

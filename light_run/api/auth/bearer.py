@@ -17,10 +17,9 @@ from light_run.runs.service import RunService
 
 # The only path that needs no token.
 _OPEN = "/health"
-# A browser that is pointed at one of these, or at what the page loads, has no way to send a token but this: a
-# password, of any user.
-_PASSWORD = frozenset({"/docs", "/openapi.json"})
-_PASSWORD_BELOW = "/docs/"  # noqa: S105
+# A browser that is pointed at this, or whose user opened /docs without the console, has no way to send a token but
+# this: a password, of any user.
+_PASSWORD = "/openapi.json"  # noqa: S105
 _LOOKING = frozenset({"GET", "HEAD"})
 # Without a token, every client is the operator.
 _ANYBODY = Token(None, "", frozenset({tokens.ADMIN}))
@@ -112,7 +111,7 @@ def _given() -> bytes | None:
 
 
 def _takes_password() -> bool:
-    return request.path in _PASSWORD or request.path.startswith(_PASSWORD_BELOW)
+    return request.path == _PASSWORD
 
 
 def _hide(service: RunService) -> None:

@@ -30,7 +30,7 @@ _TOKENS = " Every route but `GET /health` needs `Authorization: Bearer TOKEN`."
 _SCOPES = "A token that has the scope named at the operation, or `admin`."
 _PASSWORD = "For browsers: the token as the password, under any name."  # noqa: S105
 # A browser has no other way to send a token.
-_PAGES = frozenset({"/openapi.json", "/docs", "/docs/{filename}"})
+_PASSWORD_PATHS = frozenset({"/openapi.json"})
 
 
 def describe(policy: Policy, *, body_limit: int, secured: bool) -> dict[str, Any]:
@@ -163,5 +163,5 @@ def _operation(operation: Operation, *, secured: bool) -> dict[str, Any]:
 def _security(operation: Operation) -> list[dict[str, Any]]:
     if operation.scope is None:
         return []
-    schemes = ("bearer", "basic") if operation.path in _PAGES else ("bearer",)
+    schemes = ("bearer", "basic") if operation.path in _PASSWORD_PATHS else ("bearer",)
     return [{scheme: [operation.scope]} for scheme in schemes]

@@ -121,7 +121,9 @@ def operations() -> Iterator[Operation]:
         name="getDocs",
         tag="Service",
         summary="Read and try this description",
-        description="Swagger UI. Tokens as for `/openapi.json`; requests are sent with the token given to Authorize.",
+        description="Swagger UI. The page itself needs no token; it loads `/openapi.json` and sends requests with the "
+        "token that the console has for this tab, or the one given to Authorize.",
+        scope=None,
         answers={
             200: {
                 "description": "A page.",
@@ -136,7 +138,8 @@ def operations() -> Iterator[Operation]:
         name="getDocsFile",
         tag="Service",
         summary="Get a file that the page loads",
-        description="Tokens as for `/docs`. With `ETag`.",
+        description="Needs no token. With `ETag`.",
+        scope=None,
         parameters=[_FILENAME],
         answers={
             200: {"description": "The file.", "content": {"text/*": {}}},

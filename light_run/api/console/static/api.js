@@ -28,13 +28,30 @@ function connection(now) {
   events.dispatchEvent(new CustomEvent("connection", { detail: now }));
 }
 
+// Pauses in ms before a request that got no response is sent again. Browsers give up what they are fetching when the
+// machine's network changes, as it does on a machine where containers start.
+const PAUSES = [200, 600];
+
+async function fetched(path, options, repeatable) {
+  for (const pause of repeatable ? PAUSES : []) {
+    try {
+      return await fetch(path, options);
+    } catch (error) {
+      if (options.signal?.aborted) throw error;
+      await new Promise((resolve) => setTimeout(resolve, pause));
+    }
+  }
+  return fetch(path, options);
+}
+
 // The Response to a request; throws ApiError for every status that is no success.
 export async function send(path, { method = "GET", body, headers = {}, signal, quiet = false } = {}) {
   const sent = { ...headers };
   if (token()) sent.Authorization = `Bearer ${token()}`;
+  const repeatable = method === "GET" || "Idempotency-Key" in headers;
   let response;
   try {
-    response = await fetch(path, { method, body, headers: sent, signal, cache: "no-store", credentials: "omit" });
+    response = await fetched(path, { method, body, headers: sent, signal, cache: "no-store", credentials: "omit" }, repeatable);
   } catch (error) {
     if (signal?.aborted) throw error;
     connection(false);

@@ -109,3 +109,4 @@ function Console() {
 const root = document.getElementById("console");
 root.replaceChildren();
 render(html`<${Console} />`, root);
+dispatchEvent(new Event("page-drawn"));

@@ -11,7 +11,8 @@ function loadEditor() {
   style("console/codemirror.css");
   editor ??= import("./codemirror.js")
     .then(() => Promise.all(["python", "javascript", "shell"].map((mode) => import(`./codemirror-${mode}.js`))))
-    .then(() => globalThis.CodeMirror);
+    .then(() => globalThis.CodeMirror)
+    .catch(() => undefined);
   return editor;
 }
 
@@ -47,6 +48,13 @@ function Editor({ file, change }) {
     let gone = false;
     loadEditor().then((CodeMirror) => {
       if (gone) return;
+      if (!CodeMirror) {
+        const area = Object.assign(document.createElement("textarea"), { value: file.text, rows: 8 });
+        area.setAttribute("aria-label", `Content of ${visible(file.path)}`);
+        area.addEventListener("input", () => change(area.value));
+        place.current.append(area);
+        return;
+      }
       made.current = CodeMirror(place.current, {
         value: file.text, mode: MODES[file.path.split(".").at(-1)] ?? null, lineNumbers: true, viewportMargin: 50,
         screenReaderLabel: `Content of ${visible(file.path)}`,

@@ -80,7 +80,9 @@ export function NewRun({ info }) {
     setFaults({});
     try {
       const content = body(form);
-      const headers = typeof content === "string" ? { "Content-Type": "application/json" } : {};
+      // With a key, a request that got no response can be sent again. A form cannot: each time it has other boundaries.
+      const key = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+      const headers = typeof content === "string" ? { "Content-Type": "application/json", "Idempotency-Key": key } : {};
       const { id } = await (await send("run", { method: "POST", body: content, headers })).json();
       asked.set(id, form);
       go(["runs", id]);

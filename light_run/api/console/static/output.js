@@ -68,6 +68,11 @@ export function Output({ id, ended }) {
     else if (scrollTop < last.current) setFollow(false);
     last.current = scrollTop;
   };
+  // The browser scrolls beside the page: these come before the page sees the new position, and before lines that are
+  // drawn meanwhile could undo it.
+  const upwards = ({ currentTarget: { scrollHeight, clientHeight } }) => {
+    if (scrollHeight > clientHeight) setFollow(false);
+  };
   const jump = (event) => {
     event.preventDefault();
     if (!matches.length) return;
@@ -97,7 +102,9 @@ export function Output({ id, ended }) {
     </form>
     ${error && html`<p class="error" role="alert">${error}</p>`}
     ${dropped > 0 && html`<p class="soft">The first ${dropped} lines are not shown; the download has them.</p>`}
-    <div class="output" ref=${box} onScroll=${scrolled} tabindex="0" role="log" aria-live="off" aria-label="Lines of the output">
+    <div class="output" ref=${box} onScroll=${scrolled}
+      onWheel=${(event) => event.deltaY < 0 && upwards(event)} onTouchMove=${upwards}
+      onKeyDown=${(event) => ["ArrowUp", "PageUp", "Home"].includes(event.key) && upwards(event)} tabindex="0" role="log" aria-live="off" aria-label="Lines of the output">
       <div class="lines" style=${{ height: `${shown.length * HEIGHT}px` }}>
         ${visibleLines.map((line, index) => html`<${Line} key=${line.seq} line=${line} top=${(first + index) * HEIGHT} marked=${first + index === marked} />`)}
       </div>

@@ -59,8 +59,9 @@ function Plot({ runs }) {
   useEffect(() => {
     let gone = false;
     style("console/uplot.css");
-    import("./uplot.js").then(({ default: UPlot }) => {
-      if (gone) return;
+    // Without it the numbers above the plot are there.
+    import("./uplot.js").catch(() => ({})).then(({ default: UPlot }) => {
+      if (gone || !UPlot) return;
       const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
       const bars = { paths: UPlot.paths.bars({ size: [0.8, 20] }), points: { show: false } };
       const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 } };

@@ -149,7 +149,12 @@ def test_a_server_without_tokens_asks_for_none(document: Json) -> None:
     assert all("security" not in operation for _, _, operation in operations(open_one))
     assert all("401" not in operation["responses"] for _, _, operation in operations(open_one))
     needing = [path for path, _, operation in operations(document) if operation["security"]]
-    assert {path for path, _, _ in operations(document)} - set(needing) == {"/health", "/console/{filename}"}
+    assert {path for path, _, _ in operations(document)} - set(needing) == {
+        "/health",
+        "/console/{filename}",
+        "/docs",
+        "/docs/{filename}",
+    }
 
 
 @pytest.mark.parametrize(
@@ -210,9 +215,8 @@ def test_the_document_is_served(client: FlaskClient) -> None:
     assert response.get_json() == describe(Policy(), body_limit=100_000, secured=False)
 
 
-@pytest.mark.parametrize("path", ["/docs", "/openapi.json"])
-def test_a_browser_may_send_the_token_as_a_password(make_client: MakeClient, path: str) -> None:
-    client = make_client(token="secret")
+def test_a_browser_may_send_the_token_as_a_password(make_client: MakeClient) -> None:
+    client, path = make_client(token="secret"), "/openapi.json"
     refused = client.get(path)
     assert refused.status_code == 401
     assert refused.headers.getlist("WWW-Authenticate") == [
@@ -277,8 +281,8 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def page(make_client: MakeClient) -> Page:
-    """The page of a server that asks for tokens."""
-    response = make_client(token="secret").get("/docs", auth=("anybody", "secret"))
+    """The page of a server that asks for tokens: itself, it needs none."""
+    response = make_client(token="secret").get("/docs")
     assert response.content_type == "text/html; charset=utf-8"
     return Page(response.get_data(as_text=True))
 
@@ -287,19 +291,29 @@ def test_all_that_the_page_loads_is_the_server_s_own(page: Page, make_client: Ma
     assert page.loaded == {
         "data:,": "link",
         "docs/swagger-ui.css": "link",
+        "docs/theme.css": "link",
+        "docs/docs.css": "link",
         "docs/swagger-ui-bundle.js": "script",
+        "docs/docs.js": "script",
+        "docs/load.js": "script",
     }
     client = make_client(token="secret")
-    for name, kind in (("swagger-ui.css", "text/css"), ("swagger-ui-bundle.js", "javascript")):
-        assert client.get(f"/docs/{name}").status_code == 401
-        with client.get(f"/docs/{name}", auth=("anybody", "secret")) as response:
+    for name in (path.removeprefix("docs/") for path in page.loaded if path.startswith("docs/")):
+        kind = "text/css" if name.endswith(".css") else "javascript"
+        with client.get(f"/docs/{name}") as response:
             assert response.status_code == 200
             assert kind in response.content_type
             assert response.headers["X-Content-Type-Options"] == "nosniff"
             etag = response.headers["ETag"]
-        again = {"If-None-Match": etag, "Authorization": "Bearer secret"}
-        assert client.get(f"/docs/{name}", headers=again).status_code == 304
-    assert page.links == ["openapi.json"]
+        assert client.get(f"/docs/{name}", headers={"If-None-Match": etag}).status_code == 304
+    assert page.links[-1] == "openapi.json"
+
+
+def test_it_links_to_the_console_where_there_is_one(make_client: MakeClient) -> None:
+    with_console = Page(make_client(with_console=True).get("/docs").get_data(as_text=True))
+    assert with_console.links == [*["./#/runs"] * 2, "./#/new", "./#/service", "docs", "openapi.json"]
+    without = Page(make_client(with_console=False).get("/docs").get_data(as_text=True))
+    assert without.links == ["openapi.json"]
 
 
 @pytest.mark.parametrize("path", ["nothing", "", "../__init__.py", "%2e%2e/__init__.py", "/etc/passwd"])
