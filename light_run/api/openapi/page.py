@@ -55,10 +55,10 @@ def register_docs(app: Flask, *, with_console: bool) -> None:
         return packaged.response(FILES[filename])
 
     def serve() -> Response | None:
-        if request.endpoint == "docs.docs":
-            return docs()
-        if request.endpoint == "docs.docs_file":
-            return docs_file(**(request.view_args or {}))
+        if request.path == "/docs" or request.path.startswith("/docs/"):
+            if request.routing_exception is not None:
+                raise request.routing_exception
+            return docs_file(**request.view_args) if request.view_args else docs()
         return None
 
     app.register_blueprint(routes)

@@ -309,6 +309,14 @@ def test_all_that_the_page_loads_is_the_server_s_own(page: Page, make_client: Ma
     assert page.links[-1] == "openapi.json"
 
 
+def test_methods_that_it_does_not_know(make_client: MakeClient) -> None:
+    client = make_client(token="secret")
+    for path in ("/docs", "/docs/docs.css"):
+        assert client.post(path).status_code == 405
+    assert client.get("/docs/unknown").status_code == 404
+    assert client.get("/docsunknown").status_code == 401
+
+
 def test_it_links_to_the_console_where_there_is_one(make_client: MakeClient) -> None:
     with_console = Page(make_client(with_console=True).get("/docs").get_data(as_text=True))
     assert with_console.links == [*["./#/runs"] * 2, "./#/new", "./#/service", "docs", "openapi.json"]
