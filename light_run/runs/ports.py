@@ -127,11 +127,20 @@ class NetworksPort(Protocol):
     def owns(self, name: str, owner: str) -> bool:
         """Return True if `owner` has created the network `name` here. Raises EngineError."""
 
-    def delete(self, name: str, owner: str | None) -> None:
-        """Delete a network of `owner` (None: anybody). Raises `NetworkError`, InvalidSpec, EngineError."""
+    def delete(self, name: str, owner: str | None, in_use: Callable[[], Collection[str]] = frozenset) -> None:
+        """Delete a network of `owner` (None: anybody) that is not `in_use`.
 
-    def clean_up(self, prefix: str, max_age: float, owner: str | None) -> int:
-        """Delete unused networks older than `max_age` seconds; returns how many. Raises EngineError."""
+        Raises `NetworkError`, InvalidSpec, EngineError.
+        """
+
+    def clean_up(
+        self,
+        prefix: str,
+        max_age: float,
+        owner: str | None,
+        in_use: Callable[[], Collection[str]] = frozenset,
+    ) -> int:
+        """Delete networks older than `max_age` seconds that are not `in_use`; returns how many. Raises EngineError."""
 
 
 class RunnerPort(Protocol):

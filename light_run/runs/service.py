@@ -115,7 +115,7 @@ class RunService:
             quarantined=self.registry.quarantined,
             incomplete=self.registry.incomplete,
         )
-        self.maintenance = Maintenance(runner, self._cleanup, self._networks_in_use)
+        self.maintenance = Maintenance(runner, self._cleanup, self.networks_in_use)
         for entry in found:
             # A command that goes on anyway must be watched, also where there are fewer slots than there were.
             self._queue.preload(
@@ -326,7 +326,7 @@ class RunService:
         with self._lock:
             self._jobs.pop(run_id, None)
 
-    def _networks_in_use(self) -> set[str]:
+    def networks_in_use(self) -> set[str]:
         # Those of runs that wait for their container, too.
         names: set[str] = set()
         for run_id in self._store.active():

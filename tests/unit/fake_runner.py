@@ -103,11 +103,17 @@ class FakeNetworks:
         """See `UserNetworks`."""
         return self.owners.get(name) == owner
 
-    def delete(self, name: str, owner: str | None) -> None:
+    def delete(self, name: str, owner: str | None, in_use: Callable[[], Collection[str]] = frozenset) -> None:
         """See `UserNetworks`."""
         self.owners.pop(name, None)
 
-    def clean_up(self, prefix: str, max_age: float, owner: str | None) -> int:
+    def clean_up(
+        self,
+        prefix: str,
+        max_age: float,
+        owner: str | None,
+        in_use: Callable[[], Collection[str]] = frozenset,
+    ) -> int:
         """See `UserNetworks`."""
         found = [name for name in self.owners if name.startswith(prefix)]
         for name in found:

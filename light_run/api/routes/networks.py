@@ -34,7 +34,9 @@ def blueprint(service: RunService, *, body_limit: int, body_timeout: float) -> B
     def clean_up() -> Response:
         asked = loaded(clean_schema, b"{}")
         age = asked.get("maxAgeMs", DEFAULT_AGE) / 1000
-        removed = service.networks.clean_up(asked.get("prefix", ""), age, bearer.owner())
+        removed = service.networks.clean_up(
+            asked.get("prefix", ""), age, bearer.owner(), service.networks_in_use
+        )
         return json_response({"removed": removed})
 
     @routes.get("/networks/<network:name>")
@@ -43,7 +45,7 @@ def blueprint(service: RunService, *, body_limit: int, body_timeout: float) -> B
 
     @routes.delete("/networks/<network:name>")
     def delete(name: str) -> Response:
-        service.networks.delete(name_of(name), bearer.owner())
+        service.networks.delete(name_of(name), bearer.owner(), service.networks_in_use)
         return no_content()
 
     return routes

@@ -23,6 +23,8 @@ from light_run.errors import (
 
 _SERVER, _OWNER = "light-run.server", "light-run.owner"
 _ICC = "com.docker.network.bridge.enable_icc"
+# How long, and how often, to look whether the containers of runs that have ended are gone.
+_REMOVAL_SECONDS, _PAUSE = 5.0, 0.05
 # Names of the engine's own, and one that is a route.
 _RESERVED = frozenset({"bridge", "host", "none", "default", "cleanup"})
 
@@ -63,33 +65,29 @@ class UserNetworks:
         """Return True if `owner` has created the network `name` here. Raises EngineError."""
         return any(self._is_of(each, owner) for each in self._engine.networks(name))
 
-    def delete(self, name: str, owner: str | None) -> None:
+    def delete(self, name: str, owner: str | None, in_use: Callable[[], Collection[str]] = frozenset) -> None:
         """Delete a network that `owner` created (None: anybody); one that does not exist is fine.
 
+        `in_use` names the networks that runs need. Waits a few seconds for containers of runs that have ended.
         Raises `NetworkInUse`, `NetworkNotFound` for a network of somebody else, InvalidSpec, EngineError.
         """
         self._check(name)
         for network in self._engine.networks(name):
             if not self._is_of(network, owner):
                 raise NetworkNotFound(f"network {name!r} was not created here: delete it at the engine")
-            if not self._removed(network):
-                # Parked containers are no reason to keep it.
-                self._release(name)
-                if not self._removed(network):
-                    raise NetworkInUse(
-                        f"network {name!r} has containers connected to it: end their runs first"
-                    )
+            if name in in_use() or not (self._removed(network) or self._removed_once_emptied(network)):
+                raise NetworkInUse(f"network {name!r} has containers connected to it: end their runs first")
 
     def clean_up(
         self,
         prefix: str,
         max_age: float,
         owner: str | None,
-        keep: Callable[[], Collection[str]] = frozenset,
+        in_use: Callable[[], Collection[str]] = frozenset,
     ) -> int:
         """Delete unused networks of `owner` (None: all of this server) older than `max_age` seconds; returns how many.
 
-        Only names that begin with `prefix` are considered, and none of those in `keep`, which is called if there is
+        Only names that begin with `prefix` are considered, and none of those `in_use`, which is called if there is
         any to delete. Raises EngineError.
         """
         old = []
@@ -98,8 +96,10 @@ class UserNetworks:
             wanted = network["Name"].startswith(prefix) and age >= max_age
             if wanted and self._is_of(network, owner):
                 old.append(network)
-        kept = keep() if old else ()
-        return sum(self._removed(network) for network in old if network["Name"] not in kept)
+        kept = in_use() if old else ()
+        unused = [network for network in old if network["Name"] not in kept]
+        left = [network for network in unused if not self._removed(network)]
+        return len(unused) - len(left) + sum(self._removed_once_emptied(network) for network in left)
 
     def _check(self, name: str) -> None:
         if name in self._reserved:
@@ -110,6 +110,21 @@ class UserNetworks:
         ours = labels.get(LABEL) == "user" and labels.get(_SERVER) == self._server_id
         return ours and (owner is None or labels.get(_OWNER) == owner)
 
+    def _removed_once_emptied(self, network: dict[str, Any]) -> bool:
+        # Neither parked containers nor those of runs that have ended are a reason to keep it. The end of a run is
+        # known before its container is gone.
+        deadline = time.monotonic() + _REMOVAL_SECONDS
+        while True:
+            self._release(network["Name"])
+            if self._removed(network):
+                return True
+            found = self._engine.containers(f"{_SERVER}={self._server_id}")
+            ours = any(network["Name"] in _networks_of(each) for each in found)
+            if not ours or time.monotonic() > deadline:
+                # Once more: the last of them may have gone meanwhile.
+                return self._removed(network)
+            time.sleep(_PAUSE)
+
     def _removed(self, network: dict[str, Any]) -> bool:
         try:
             self._engine.remove_network(network["Id"])
@@ -117,6 +132,10 @@ class UserNetworks:
             return error.not_found
         unprotect(bridge_of(network))
         return True
+
+
+def _networks_of(container: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (container.get("NetworkSettings") or {}).get("Networks") or {}
 
 
 def _refused(spec: NetworkSpec, error: EngineRefused) -> Exception:

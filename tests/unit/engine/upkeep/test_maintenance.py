@@ -37,6 +37,9 @@ class Engine:
             raise EngineRefused(403, "has active endpoints")
         self.found = [each for each in self.found if each["Id"] != network_id]
 
+    def containers(self, label: str) -> list[dict[str, Any]]:
+        return []
+
     def images(self, label: str, *, everything: bool) -> list[dict[str, Any]]:
         raise EngineRefused(500, "broken")
 
