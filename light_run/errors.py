@@ -7,6 +7,7 @@ LightRunError
 │   ├── RunNotFound
 │   ├── RunNotActive           cancelling what has ended
 │   ├── RunNotStarted          pausing what has not begun
+│   ├── StdinClosed            writing to a run that takes no more input
 │   ├── RunActive              deleting what still runs
 │   ├── Overloaded             no room for another run now
 │   ├── IdempotencyConflict    the key was used with another body
@@ -91,6 +92,10 @@ class RunNotActive(RunError):
 
 class RunNotStarted(RunError):
     """The run has no container at work yet."""
+
+
+class StdinClosed(RunError):
+    """The standard input of the run has ended, or was never open for this."""
 
 
 class RunActive(RunError):

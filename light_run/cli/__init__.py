@@ -14,6 +14,7 @@ from light_run.cli.commands.completion import completion
 from light_run.cli.commands.doctor import doctor
 from light_run.cli.commands.firewall import firewall
 from light_run.cli.commands.maintenance import maintenance
+from light_run.cli.commands.network import network
 from light_run.cli.commands.run import run
 from light_run.cli.commands.runs import cancel, logs, pause, ps, resume, rm, stop, wait
 from light_run.cli.commands.serve import serve
@@ -36,6 +37,7 @@ _CLIENT = (
     rm,
     artifacts,
     cp,
+    network,
     maintenance,
     doctor,
     completion,

@@ -36,7 +36,7 @@ class RunArgument(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     ) -> list[CompletionItem]:
         """Return the ids of the newest runs, or none if the server does not respond quickly."""
         found: list[CompletionItem] = []
-        with suppress(LightRunError), _client(ctx.params.get("url"), timeout=2.0, retry_for=0) as client:
+        with suppress(LightRunError), connect(ctx.params.get("url"), timeout=2.0, retry_for=0) as client:
             newest = client.runs(limit=_MAX_COMPLETIONS)
             found += [
                 CompletionItem(run.id, help=run.status) for run in newest if run.id.startswith(incomplete)
@@ -62,7 +62,7 @@ def with_url(command: F) -> F:
 def connected(url: str | None, **options: Any) -> Iterator[Client]:
     """Yield a client of the server at `url`. An error in the block is printed to stderr and ends the process."""
     try:
-        with _client(url, **options) as client:
+        with connect(url, **options) as client:
             yield client
     except BrokenPipeError:
         raise
@@ -110,7 +110,8 @@ def resolve_id(client: Client, given: str) -> str:
     raise RunNotFound(what)
 
 
-def _client(url: str | None, **options: Any) -> Client:
+def connect(url: str | None, **options: Any) -> Client:
+    """Return a client of the server at `url`."""
     # Imported here, because importing requests would slow down `light-run --version`.
     from light_run.client import Client
 

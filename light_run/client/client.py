@@ -43,6 +43,9 @@ LONG_POLL = 25.0
 # Seconds between two requests to a server that has no thread for a long poll and responds at once.
 MIN_POLL_PAUSE = 0.5
 
+# Seconds that a request waits for a command to read what was written to it; no run lives longer.
+STDIN_PATIENCE = 2 * 3600.0
+
 # The maximum number of runs in one response.
 PAGE = 1000
 
@@ -252,6 +255,23 @@ class Client(ArtifactMethods, NetworkMethods, ServerMethods):
             content=json.dumps(body).encode(),
             longer=grace,
         )
+
+    def write_stdin(self, run_id: str, data: bytes = b"", *, close: bool = False) -> None:
+        """Append `data` to the standard input of an interactive run, and end it with `close`.
+
+        Returns once the engine has the data, which may take as long as the run waits for its start. Raises
+        `StdinClosed` if the run is not interactive or its input has ended, `RunNotActive` if it has ended or does not
+        exist. The request is not repeated: after a `ServerUnavailable`, part of the data may have been delivered.
+        """
+        with self._connection.send(
+            "POST",
+            f"{run_path(run_id)}/stdin",
+            params={"close": "true"} if close else None,
+            body=lambda: data,
+            timeout=STDIN_PATIENCE,
+            retry=False,
+        ):
+            pass
 
     def pause(self, run_id: str) -> None:
         """Freeze a run; its timeout does not count until `resume`. Raises `RunNotActive`, `RunNotStarted`."""

@@ -20,6 +20,7 @@ _ERRORS: dict[str, tuple[Callable[[str], LightRunError], str]] = {
     "network_conflict": (errors.NetworkConflict, "the addresses overlap with another network"),
     "network_in_use": (errors.NetworkInUse, "a container is connected to the network"),
     "not_started": (errors.RunNotStarted, "the run has not started yet"),
+    "stdin_closed": (errors.StdinClosed, "the run takes no more input"),
     "not_found_or_done": (errors.RunNotActive, "the run does not exist or has ended"),
     "not_found_or_running": (errors.RunActive, "the run does not exist or has not ended"),
     "artifact_not_found": (errors.ArtifactNotFound, "the run has no such artifact"),

@@ -13,6 +13,7 @@ from signal import Signals
 from light_run.engine.daemon.client import Engine
 from light_run.engine.output.lines import START, OutputLine, last_lines, read_log, read_on
 from light_run.engine.spec import Observer, Phase, Progress, Reason, RunResult
+from light_run.engine.stdin import StdinFeed
 from light_run.engine.stop import Stop, StopRequest
 from light_run.errors import EngineRefused, Fault, InvalidSpec, RunNotActive, RunNotStarted, StillRunning
 
@@ -33,6 +34,7 @@ class RunHandle:
         *,
         engine: Engine,
         stop: StopRequest,
+        feed: StdinFeed,
         log: Path,
         keep_lines: bool,
         observer: Observer,
@@ -42,6 +44,7 @@ class RunHandle:
         self._execute = execute
         self._engine = engine
         self._stop = stop
+        self._feed = feed
         self._log = log
         self._keep_lines = keep_lines
         self._resources = resources
@@ -105,6 +108,17 @@ class RunHandle:
             )
         return self._stop.request(Stop(Reason.STOPPED, signal=name, grace=grace))
 
+    def write_stdin(self, data: bytes) -> None:
+        """Append `data` to the standard input of an interactive run; returns once the engine has it.
+
+        Raises `StdinClosed` if the run is not interactive, has ended, or takes no more input.
+        """
+        self._feed.write(data)
+
+    def close_stdin(self) -> None:
+        """End the standard input of an interactive run. Raises as `write_stdin` does."""
+        self._feed.close()
+
     def pause(self) -> None:
         """Freeze the run; its timeout does not count until `resume`. One that is paused is fine.
 
@@ -158,6 +172,7 @@ class RunHandle:
                 self._error = error
             finally:
                 self._stop.close()
+                self._feed.abandon()
         self._progress.end()
 
 

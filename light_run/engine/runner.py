@@ -34,6 +34,7 @@ from light_run.engine.spec import (
     RunResult,
     RunSpec,
 )
+from light_run.engine.stdin import StdinFeed
 from light_run.engine.stop import StopRequest
 from light_run.engine.upkeep.inventory import Inventory, OwnContainer
 from light_run.engine.upkeep.maintenance import EngineMaintenance
@@ -112,15 +113,17 @@ class Runner:
         stop: StopRequest | None = None,
         to: Destinations | None = None,
         observer: Observer | None = None,
+        feed: StdinFeed | None = None,
     ) -> RunResult:
         """Run `spec` to its end and clean up behind it.
 
-        With `run_id`, files that were staged under it are used and `spec.files` is added. What happens to
+        With `run_id`, files that were staged under it are used and `spec.files` is added. `feed` is the standard
+        input of an interactive run behind `spec.stdin`. What happens to
         a run is data in the result; raises InvalidSpec for a spec that cannot be run at all, OSError where
         the files cannot be written.
         """
         to = to or Destinations()
-        supervise = self._supervise(spec, run_id or str(uuid.uuid4()), stop or StopRequest(), to)
+        supervise = self._supervise(spec, run_id or str(uuid.uuid4()), stop or StopRequest(), to, feed)
         # In the caller's own thread: a server has one for each run already.
         with _spool(to.log) as log:
             result = supervise(log, observer or NullObserver()).run()
@@ -143,7 +146,8 @@ class Runner:
         the runner is closed is cancelled.
         """
         to, run_id, stop = to or Destinations(), run_id or str(uuid.uuid4()), stop or StopRequest()
-        supervise = self._supervise(spec, run_id, stop, to)
+        feed = StdinFeed()
+        supervise = self._supervise(spec, run_id, stop, to, feed)
         resources = contextlib.ExitStack()
         try:
             log = resources.enter_context(_spool(to.log))
@@ -152,6 +156,7 @@ class Runner:
                 lambda observer: supervise(log, observer).run(),
                 engine=self._engine,
                 stop=stop,
+                feed=feed,
                 log=log,
                 keep_lines=to.log is None,
                 observer=observer or NullObserver(),
@@ -165,7 +170,7 @@ class Runner:
         return handle
 
     def _supervise(
-        self, spec: RunSpec, run_id: str, stop: StopRequest, to: Destinations
+        self, spec: RunSpec, run_id: str, stop: StopRequest, to: Destinations, feed: StdinFeed | None
     ) -> Callable[[Path, Observer], Supervisor]:
         # The files are written, and where the log is decides the caller.
         if spec.extract and to.artifacts is None:
@@ -180,6 +185,7 @@ class Runner:
             log=log,
             artifacts=to.artifacts,
             observer=observer,
+            feed=feed,
         )
 
     def adopt(

@@ -121,7 +121,8 @@ class RunSpec:
     ``never``. `owner` is the tenant, empty for the operator: cached steps are
     shared between the runs of one owner, and a tenant pulls from public registries alone. `user` is the command's:
     a name of the image's, ``uid`` or ``uid:gid``; None is the runner's, or else the image's own.
-    `registry_auth` is for this run's pull alone, in place of what the docker configuration has.
+    `registry_auth` is for this run's pull alone, in place of what the docker configuration has. With `interactive`,
+    the input does not end behind `stdin`, but when its `StdinFeed` is closed.
     """
 
     image: str
@@ -142,6 +143,7 @@ class RunSpec:
     networks: tuple[str, ...] = ()
     user: str | None = None
     registry_auth: RegistryAuth | None = field(default=None, repr=False)
+    interactive: bool = False
 
 
 class Firewall(str, Enum):

@@ -108,6 +108,10 @@ class StopRequest:
             first, self._closed, self._detached = not self._closed, True, False
             return first
 
+    def wake(self) -> None:
+        """Have the run's own thread look what there is for it to do."""
+        self._notify()
+
     def pause(self) -> None:
         """Stop the run's clock: its time does not count until `resume`."""
         with self._lock:

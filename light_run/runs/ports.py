@@ -18,6 +18,7 @@ from light_run.engine.spec import (
     RunResult,
     RunSpec,
 )
+from light_run.engine.stdin import StdinFeed
 from light_run.engine.stop import StopRequest
 
 
@@ -170,8 +171,11 @@ class RunnerPort(Protocol):
         stop: StopRequest | None = None,
         to: Destinations | None = None,
         observer: Observer | None = None,
+        feed: StdinFeed | None = None,
     ) -> RunResult:
         """Run `spec` to its end and clean up; staged files are used where `spec.files` is empty.
+
+        `feed` is the standard input of an interactive run behind `spec.stdin`.
 
         `observer.ended` gets the result while the container is still to be removed. `stop` ends the run, or detaches
         it: then this returns soon, from whatever step, without `observer.ended`, and what it returns counts for

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -243,6 +243,21 @@ class RunService:
             with contextlib.suppress(RunNotFound):
                 if not self._store.wait(run_id, stop.grace + CANCEL_WAIT).ended:
                     self.registry.cancelling(run_id)
+
+    def write_stdin(
+        self,
+        run_id: str,
+        pieces: Iterable[bytes],
+        *,
+        close: bool = False,
+        is_gone: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Append to the standard input of an interactive run; returns once the engine has all of it.
+
+        Waits until the run has started, or its client `is_gone`. `close` ends the input. Raises `RunNotFound`,
+        `RunNotActive`, `StdinClosed`.
+        """
+        self._job(run_id).write_stdin(pieces, is_gone, close=close)
 
     def pause(self, run_id: str) -> None:
         """Freeze a run. Raises `RunNotFound`, `RunNotActive`, `RunNotStarted`, EngineError."""

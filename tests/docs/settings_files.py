@@ -31,6 +31,7 @@ MANUAL = (
                     "cancelling",
                     "steps",
                     "networks",
+                    "interactive",
                     "sandbox",
                     "callbacks",
                     "command-line",

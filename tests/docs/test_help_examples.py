@@ -16,7 +16,7 @@ from tests.support.server import Server
 ORDER = (
     *("token", "token list", "token remove", "token new"),
     *("run", "ps", "logs", "artifacts", "cp", "wait", "doctor", "pause", "resume", "cancel", "stop", "rm"),
-    "maintenance",
+    *("network", "network create", "network exists", "network rm", "network prune", "maintenance"),
 )
 # The run that each of these needs; the others take one that has ended.
 RUNS = {**dict.fromkeys(("pause", "resume", "cancel"), "$at_work"), "stop": "$stopping"}
@@ -30,6 +30,7 @@ export LIGHT_RUN_URL=http://127.0.0.1:3000 LIGHT_RUN_TOKEN=change-me-please LIGH
 mkdir src; echo 1 > src/one; seq 3 > data.csv
 echo 'import sys; open("sums.csv", "w").write(str(sum(map(int, sys.stdin))))' > main.py
 # Not everybody has that program.
+echo '{"username": "ada", "password": "secret"}' > auth.json
 jq() { python -c 'import json, sys; [print(run["id"]) for run in json.load(sys.stdin)]'; }
 begin() { light-run run --detach alpine:3.19 -x . -- sh -c "$@"; }
 ended() { local id=$(begin "$@"); light-run wait $id > code || true; echo $id; }

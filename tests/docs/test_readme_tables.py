@@ -39,6 +39,7 @@ from light_run.errors import (
     NetworkNotFound,
     Overloaded,
     RunNotStarted,
+    StdinClosed,
 )
 from light_run.runs.model import Delivery, RunRecord, Status
 from light_run.runs.presentation import run_state
@@ -414,6 +415,7 @@ PROVOKED: dict[tuple[int, str], Callable[[Server, dict[str, Any]], Answer]] = {
     (409, "network_conflict"): failing(NetworkConflict("overlaps")),
     (409, "network_in_use"): failing(NetworkInUse("in use")),
     (503, "engine_unavailable"): failing(EngineUnavailable("away")),
+    (409, "stdin_closed"): failing(StdinClosed("the run takes no input")),
     (409, "not_started"): failing(RunNotStarted("the run has not started yet")),
     (409, "idempotency_conflict"): failing(IdempotencyConflict("another body")),
     (413, "payload_too_large"): asking("POST", "/run", data=bytes(10 * MIB + 1)),

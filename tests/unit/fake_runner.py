@@ -26,6 +26,7 @@ from light_run.engine.spec import (
     RunSpec,
     RunTimings,
 )
+from light_run.engine.stdin import StdinFeed
 from light_run.engine.stop import StopRequest
 from light_run.errors import EngineUnavailable, NetworkExists
 
@@ -203,6 +204,7 @@ class FakeRunner:
         stop: StopRequest | None = None,
         to: Destinations | None = None,
         observer: Observer | None = None,
+        feed: StdinFeed | None = None,
     ) -> RunResult:
         """See `Runner`."""
         assert run_id is not None

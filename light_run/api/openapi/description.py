@@ -116,6 +116,7 @@ def _request(policy: Policy) -> Schema:
         "workdir": "/app",
         "detached": False,
         "output": "lines",
+        "interactive": False,
         "pull": policy.pull,
     }
     _say(schema, words.FIELDS, defaults)

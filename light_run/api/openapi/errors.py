@@ -26,6 +26,7 @@ WORDS: dict[str, tuple[int, str]] = {
     "network_conflict": (409, "The addresses overlap with those of another network."),
     "network_in_use": (409, "A container is connected to the network."),
     "not_started": (409, "The run has no container at work yet."),
+    "stdin_closed": (409, "The run is not interactive, or its standard input has ended."),
     "idempotency_conflict": (409, "The `Idempotency-Key` was used with another body."),
     "payload_too_large": (413, "The body is longer than the server takes."),
     "uri_too_long": (414, "The request line is longer than 8190 bytes."),

@@ -229,6 +229,23 @@ def _ending() -> Iterator[Operation]:
         errors=["not_found_or_done", "not_started"],
     )
     yield Operation(
+        method="post",
+        path="/runs/{run_id}/stdin",
+        name="writeStdin",
+        tag="Runs",
+        summary="Write to the standard input of a run",
+        description="Appends the bytes of the body to the input of a run with `interactive`. The answer comes once "
+        "the engine has all of them: it waits until the run has started, and while the command does not read.",
+        scope="run",
+        parameters=[
+            RUN_ID,
+            query("close", "End the input behind the body.", {"type": "boolean", "default": False}),
+        ],
+        body={"required": False, "content": {"application/octet-stream": {"schema": {}}}},
+        answers={204: {"description": "The engine has the bytes."}},
+        errors=["not_found_or_done", "stdin_closed", "overloaded", "payload_too_large"],
+    )
+    yield Operation(
         method="delete",
         path="/runs/{run_id}",
         name="deleteRun",

@@ -33,6 +33,8 @@ FIELDS = {
     "user": "Of the command: `1000`, `1000:1000` or a name of the image's. Steps run as the image's own.",
     "registryAuth": "For this run's pull: `username` and `password`, or an identity `token`. Kept in memory only: a "
     "run whose image has to be pulled after a restart of the server is `pull_failed`.",
+    "interactive": "Stdin stays open for `POST /runs/ID/stdin`; needs `detached`. What `input` or `stdin` has comes "
+    "first. A restart of the server ends it.",
     "labels": "Your own marks of the run, in its state and in lists: `GET /runs?label=KEY=VALUE` filters by them.",
 }
 

@@ -51,6 +51,8 @@ _PARENT = {"pattern": r"(^|[/\\])[.][.]([/\\]|$)"}
 _ABSOLUTE = {"pattern": r"^/[^\u0000]*$", "not": _PARENT}
 _NETWORK_NAME = {"pattern": f"^{_NETWORK.pattern}$", "not": {"const": "host"}}
 _WEB_ADDRESS = {"format": "uri", "pattern": r"^[hH][tT][tT][pP][sS]?://[^\u0000-\u0020\u007f]+$"}
+_IS_INTERACTIVE = {"required": ["interactive"], "properties": {"interactive": {"const": True}}}
+_IS_DETACHED = {"required": ["detached"], "properties": {"detached": {"const": True}}}
 
 
 class RunRequestBase(Strict):
@@ -63,6 +65,7 @@ class RunRequestBase(Strict):
                 {"required": ["run", "setup"]},
                 {"required": ["input", "stdin"]},
                 {"required": ["network", "networks"]},
+                {"allOf": [_IS_INTERACTIVE, {"not": _IS_DETACHED}]},
             ]
         },
     }
@@ -84,6 +87,8 @@ class RunRequestBase(Strict):
             problems["networks"] = [FieldFault("conflict", 'has "none" beside other networks; give it alone')]
         if "input" in original and "stdin" in original:
             problems["stdin"] = [FieldFault("conflict", "is given beside input; give one of them")]
+        if data.get("interactive") and not data.get("detached"):
+            problems["interactive"] = [FieldFault("conflict", "is true without detached; give both")]
         if problems:
             raise ValidationError(problems)
 
@@ -156,6 +161,7 @@ def run_schema(policy: Policy) -> Schema:
             "labels": RunLabels(),
             "user": user_field(policy),
             "registryAuth": Nested(registry_auth_schema()),
+            "interactive": Boolean(),
         },
         name="RunRequest",
     )
@@ -205,6 +211,7 @@ def run_spec(loaded: Mapping[str, Any], policy: Policy, owner: str = "") -> RunS
         runtime=loaded.get("runtime"),
         pull=loaded.get("pull", policy.pull),
         owner=owner,
+        interactive=loaded.get("interactive", False),
     )
 
 

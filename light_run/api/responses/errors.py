@@ -26,6 +26,7 @@ _WORDS = {
 _ANSWERS: dict[type[errors.LightRunError], tuple[int, str]] = {
     errors.RunNotFound: (404, "not_found"),
     errors.RunNotStarted: (409, "not_started"),
+    errors.StdinClosed: (409, "stdin_closed"),
     errors.NetworkExists: (409, "network_exists"),
     errors.NetworkConflict: (409, "network_conflict"),
     errors.NetworkInUse: (409, "network_in_use"),

@@ -86,6 +86,7 @@ class RunRoutes:
         routes.post("/runs/<run_id>/stop")(self.stop)
         routes.post("/runs/<run_id>/pause")(self.pause)
         routes.post("/runs/<run_id>/resume")(self.resume)
+        routes.post("/runs/<run_id>/stdin")(self.stdin)
         routes.post("/runs/<run_id>/callback/redeliver")(self.redeliver)
         routes.delete("/runs/<run_id>")(self.delete)
         return routes
@@ -116,7 +117,7 @@ class RunRoutes:
 
     def list(self) -> Response:
         """``GET /runs``: newest first, a page at a time."""
-        asked, with_request = _list_query(), _request_query()
+        asked, with_request = _list_query(), _flag_query("request")
         try:
             if asked["before"] is not None and not bearer.sees(self._service.get(asked["before"])):
                 raise RunNotFound("there is no such run")
@@ -137,7 +138,7 @@ class RunRoutes:
     def state(self, run_id: str) -> Response:
         """``GET /runs/ID``, at once or when the run has ended or the time of ``?wait=`` is over."""
         request.environ[RUN] = run_id
-        if _request_query():
+        if _flag_query("request"):
             return json_response(run_state(self._service.get(run_id), request=True))
         wait, output = _wait_query(), _output_query()
         run = self._service.get(run_id)
@@ -170,6 +171,21 @@ class RunRoutes:
     def resume(self, run_id: str) -> Response:
         """``POST /runs/ID/resume``."""
         return self._control(run_id, self._service.resume)
+
+    def stdin(self, run_id: str) -> Response:
+        """``POST /runs/ID/stdin``: the body's bytes go to the command; ``?close=true`` ends its input."""
+        close = _flag_query("close")
+        connection = request.environ.get("gunicorn.socket")
+        given_up = (lambda: False) if connection is None else partial(is_gone, connection)
+        with self._waiters.reserve(bearer.owner()) as taken:
+            if not taken:
+                raise Overloaded("too many requests are waiting for a run; try again")
+            pieces = body.stream(request, self._upload_limit, self._body_timeout)
+            with closing(pieces), body.drained(request):
+                return self._control(
+                    run_id,
+                    lambda run_id: self._service.write_stdin(run_id, pieces, close=close, is_gone=given_up),
+                )
 
     def _control(self, run_id: str, act: Callable[[str], None]) -> Response:
         request.environ[RUN] = run_id
@@ -283,10 +299,10 @@ def _list_query() -> dict[str, Any]:
     }
 
 
-def _request_query() -> bool:
-    given = request.args.get("request", "false")
+def _flag_query(name: str) -> bool:
+    given = request.args.get(name, "false")
     if given not in {"true", "false"}:
-        raise _fault("request", "invalid_value", "request must be true or false")
+        raise _fault(name, "invalid_value", f"{name} must be true or false")
     return given == "true"
 
 

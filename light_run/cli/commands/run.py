@@ -16,6 +16,7 @@ from light_run.cli.arguments import ImageAndCommand, NumberOrAll, parsed_labels
 from light_run.cli.display import attach, tables
 from light_run.cli.server import connected, fail, print_error, with_url
 from light_run.cli.signals import SignalHandler
+from light_run.cli.stdin import pass_on_stdin
 from light_run.errors import LightRunError, Refused, ServerUnavailable
 
 if TYPE_CHECKING:
@@ -82,12 +83,20 @@ _PROGRESS_BAR_FROM = 4_000_000
 @click.option(
     "-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="label of the run; can be repeated"
 )
+@click.option("-i", "--interactive", is_flag=True, help="pass on stdin while the program runs, line by line")
 @click.option("-n", "--no-stdin", is_flag=True, help="send no input, even if stdin is a pipe or a file")
 @click.option("--raw", is_flag=True, help="pass all control sequences to the terminal, not only colours")
 @click.option("-d", "--detach", is_flag=True, help="print the run's id and exit")
 @with_url
 def run(
-    *, url: str | None, detach: bool, output: Path | None, no_stdin: bool, raw: bool, **options: Any
+    *,
+    url: str | None,
+    detach: bool,
+    output: Path | None,
+    interactive: bool,
+    no_stdin: bool,
+    raw: bool,
+    **options: Any,
 ) -> None:
     """Run COMMAND in a container of IMAGE on the server, as if it ran locally.
 
@@ -100,18 +109,27 @@ def run(
 
     -f FILE copies a file into the working directory, -f DIR the contents of a folder; DEST in SRC:DEST is the
     path there. -x PATH keeps a file or folder of the container after it exits. -o DIR downloads the kept files;
-    without -x, the whole working directory. If stdin is a pipe or a file, it is the program's input.
+    without -x, the whole working directory. If stdin is a pipe or a file, it is the program's input, and is read to its
+    end before the run is submitted; with -i, what is typed or piped is passed on as it comes.
 
     \b
     Examples:
       light-run run alpine:3.19 -- echo hello
       light-run run python:3.12-alpine -f main.py -x sums.csv -o results -- python main.py < data.csv
       light-run run alpine:3.19 -f src:code -e LEVEL=3 --network none -- sh -c 'ls code; echo $LEVEL'
+      light-run run -i alpine:3.19 -- sh
+      light-run run --user 1000 --shm 16m alpine:3.19 -- id -u
+      light-run run --registry-auth auth.json alpine:3.19 -- echo hello
     """
+    if interactive and (detach or no_stdin):
+        raise click.UsageError(
+            f"-i passes stdin on, which {'-d' if detach else '-n'} rules out; give one of them"
+        )
     with SignalHandler() as stop, connected(url, sleep=stop.sleep) as client:
         asked = _request_options(options, fetch=output is not None)
         try:
-            asked["stdin"] = None if no_stdin else _read_stdin()
+            asked["stdin"] = None if no_stdin or interactive else _read_stdin()
+            asked["interactive"] = interactive or None
             run_id = _submit(client, stop, asked)
         except Refused as error:
             hint = (
@@ -126,6 +144,8 @@ def run(
         if detach and stop.signal is None:
             click.echo(run_id)
             return
+        if interactive:
+            pass_on_stdin(url, run_id)
         sys.exit(_follow_or_cancel(client, stop, run_id, output, raw=raw))
 
 

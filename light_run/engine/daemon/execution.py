@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -17,6 +19,7 @@ from light_run.engine.daemon.signals import send_signal
 from light_run.engine.daemon.stream import EngineStream
 from light_run.engine.output.frames import Demultiplexer, OutputSink
 from light_run.engine.spec import Reason
+from light_run.engine.stdin import StdinFeed
 from light_run.engine.stop import Detached, Stop, StopRequest
 from light_run.errors import ContainerGone, EngineRefused, EngineUnavailable
 
@@ -86,7 +89,10 @@ class Streams:
 
 
 class Execution:
-    """Pumps one command's input and output in the calling thread; `deadline` is in `time.monotonic()` seconds."""
+    """Pumps one command's input and output in the calling thread; `deadline` is in `time.monotonic()` seconds.
+
+    What comes by `feed` is its input behind what `run` delivers.
+    """
 
     def __init__(
         self,
@@ -97,6 +103,7 @@ class Execution:
         log: OutputSink,
         deadline: float,
         stop: StopRequest,
+        feed: StdinFeed | None = None,
     ) -> None:
         self._engine = engine
         self._container = container
@@ -106,8 +113,12 @@ class Execution:
         self._log = log
         self._deadline = deadline
         self._stop = stop
+        self._feed = feed
         self._demultiplexer = Demultiplexer()
         self._input: memoryview | None = None
+        self._input_accepted = True
+        self._piece: memoryview | None = None
+        self._room_awaited = False
         self._output_ended = False
         self._code: int | None = None
         self._killed: Reason | None = None
@@ -118,14 +129,15 @@ class Execution:
     def run(self, stdin: bytes | None, delivered: Callable[[], None] = lambda: None) -> Exit:
         """Deliver `stdin` and end-of-file, call `delivered`, keep the output, return at the exit.
 
-        None delivers nothing, to a command that had its input before.
+        None delivers nothing, to a command that had its input before. With a feed, `delivered` is called and
+        end-of-file comes when the feed has ended.
 
         Ends the command at the deadline and as `stop` requests. Raises EngineUnavailable if the engine is lost on the
         way, Detached if the command is to go on without this process.
         """
         self._input = None if stdin is None else memoryview(stdin)
-        self._delivered = delivered
-        with self._stop.descriptor() as requests:
+        self._delivered: Callable[[], None] | None = delivered
+        with self._stop.descriptor() as requests, self._attached_feed():
             poll = select.poll()
             poll.register(requests, select.POLLIN)
             poll.register(self._exit, select.POLLIN)
@@ -137,8 +149,7 @@ class Execution:
             if (accounting := self._exit.accounting.poll) is not None:
                 poll.register(*accounting)
             self._send()
-            if self._sending():
-                self._await_room(poll)
+            self._await_room(poll)
             while self._code is None or not self._output_ended:
                 self._step(poll, requests)
                 if self._give_up is not None and time.monotonic() > self._give_up:
@@ -154,6 +165,9 @@ class Execution:
             by_force=self._forced and self._code in _BY_SIGNAL,
         )
 
+    def _attached_feed(self) -> AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._feed is None else self._feed.attached(self._stop.wake)
+
     def _step(self, poll: select.poll, requests: int) -> None:
         events = dict(poll.poll(self._patience()))
         accounting = self._exit.accounting.poll
@@ -166,8 +180,6 @@ class Execution:
             poll.unregister(memory[0])
         if self._sending() and events.get(self._stdio.stdin_fileno(), 0) & ~select.POLLIN:
             self._send()
-            if not self._sending():
-                self._await_no_room(poll)
         if not self._output_ended and (self._stdio.buffered or self._stdio.fileno() in events):
             self._receive(poll)
         if self._code is None and self._exit.fileno() in events:
@@ -177,6 +189,9 @@ class Execution:
         if requests in events:
             os.eventfd_read(requests)
             self._apply_requests()
+            if not self._sending():
+                self._take_from_feed()
+        self._await_room(poll)
         self._check_limits()
 
     def _sending(self) -> bool:
@@ -187,13 +202,19 @@ class Execution:
         return self._stdio.stdin_fileno() == self._stdio.fileno()
 
     def _await_room(self, poll: select.poll) -> None:
-        poll.register(self._stdio.stdin_fileno(), select.POLLOUT | (select.POLLIN if self._transfer else 0))
-
-    def _await_no_room(self, poll: select.poll) -> None:
-        if self._transfer:
+        # Whoever polls for room while there is nothing to send is never left to wait.
+        if self._sending() is self._room_awaited:
+            return
+        self._room_awaited = self._sending()
+        both = self._transfer and not self._output_ended
+        if self._room_awaited:
+            poll.register(self._stdio.stdin_fileno(), select.POLLOUT | (select.POLLIN if both else 0))
+        elif both:
             poll.modify(self._stdio, select.POLLIN)
         else:
-            poll.unregister(self._stdio.stdin_fileno())
+            # Where both go by one connection, it is unregistered when the output ends.
+            with contextlib.suppress(KeyError):
+                poll.unregister(self._stdio.stdin_fileno())
 
     def _patience(self) -> float | None:
         # Milliseconds until something must be done though nothing comes.
@@ -245,11 +266,30 @@ class Execution:
                 self._input = self._input[sent:]
         except OSError:
             # A command need not read its input; it may have exited already.
-            self._input = self._input[:0]
+            self._input, self._input_accepted = self._input[:0], False
         if not self._input:
             self._input = None
+            self._note_sent()
+
+    def _note_sent(self) -> None:
+        if self._delivered is not None:
+            if self._feed is None:
+                self._stdio.end_of_input()
+            # The command has what its request brought; what follows comes from the feed.
+            delivered, self._delivered = self._delivered, None
+            delivered()
+        elif self._feed is not None and self._piece is not None and self._input_accepted:
+            self._feed.sent(self._piece)
+        self._take_from_feed()
+
+    def _take_from_feed(self) -> None:
+        if self._feed is None or self._delivered is not None:
+            return
+        self._input = self._piece = self._feed.piece() if self._input_accepted else None
+        if not self._input_accepted or (self._piece is None and self._feed.ended):
+            self._feed.abandon()
+            self._feed = None
             self._stdio.end_of_input()
-            self._delivered()
 
     def _receive(self, poll: select.poll) -> None:
         for _ in range(_READS_AT_ONCE):

@@ -31,6 +31,7 @@ from light_run.engine.run.launch import Launch, RunResources, prepare_image
 from light_run.engine.run.stopwatch import Stopwatch
 from light_run.engine.sandbox.disk import WatchedDisk
 from light_run.engine.spec import Observer, Phase, Reason, RunResult, RunSpec, RunUsage
+from light_run.engine.stdin import StdinFeed
 from light_run.engine.stop import Detached, StopRequest
 from light_run.engine.upkeep.leftovers import Leftover
 from light_run.errors import (
@@ -76,6 +77,7 @@ class Supervisor:
         log: Path,
         artifacts: Path | None,
         observer: Observer,
+        feed: StdinFeed | None = None,
     ) -> None:
         self._context = context
         self._engine = context.engine
@@ -86,6 +88,9 @@ class Supervisor:
         self._log = log
         self._artifacts = artifacts
         self._observer = observer
+        self._feed = feed if spec.interactive else None
+        if feed is not None and not spec.interactive:
+            feed.abandon()
         self._watch = Stopwatch()
         self._started_at: datetime | None = None
         self._begun: float | None = None
@@ -115,6 +120,8 @@ class Supervisor:
         finally:
             if self._own.streams is not None:
                 self._own.streams.close()
+            if self._feed is not None:
+                self._feed.abandon()
             if not detached:
                 self._clean_up()
 
@@ -155,6 +162,9 @@ class Supervisor:
 
     def _continue(self, container: str, deadline: datetime) -> RunResult:
         self._own.container = container
+        if self._feed is not None:
+            # It ended with the connection of the earlier server.
+            self._feed.abandon()
         found = self._retry_while_away(lambda: inspect_container(self._engine, container))
         self._own.restore_from(found)
         if self._stop.paused and not found["State"].get("Paused"):
@@ -209,7 +219,16 @@ class Supervisor:
 
     def _execute(self, log: LogWriter, stdin: bytes | None, deadline: float) -> Exit:
         container, streams = self._own.started
-        execution = Execution(self._engine, container, streams, log=log, deadline=deadline, stop=self._stop)
+        execution = Execution(
+            self._engine,
+            container,
+            streams,
+            log=log,
+            deadline=deadline,
+            stop=self._stop,
+            # The engine ended the input of a command that this connection did not start.
+            feed=None if stdin is None else self._feed,
+        )
         try:
             with self._context.disk.watching(container, self._own.mounted, self._stop) as watched:
                 ended = execution.run(stdin, self._delivered)

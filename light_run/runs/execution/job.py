@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Protocol
 
 from light_run.engine.spec import Destinations, Phase, Progress, Reason, RegistryAuth, RunResult, RunSpec
+from light_run.engine.stdin import StdinFeed
 from light_run.engine.stop import Stop, StopRequest
-from light_run.errors import EngineRefused, Overloaded, RunNotActive, RunNotStarted
+from light_run.errors import EngineRefused, Overloaded, RunNotActive, RunNotStarted, StdinClosed
 from light_run.runs.model import RunRecord, end, start
 from light_run.runs.ports import RunnerPort
 from light_run.runs.storage.registry import RunRegistry
@@ -73,6 +74,7 @@ class RunJob:
         self.owner = owner
         self.detached = detached
         self.stop = StopRequest()
+        self.stdin = StdinFeed()
         self.context = context
         self._spec = spec
         self._registry_auth = registry_auth
@@ -81,6 +83,7 @@ class RunJob:
         self._since = time.monotonic()
         self._begun = False
         self._container: str | None = None
+        self._interactive: bool | None = None
         self._pausing = threading.Lock()
         # None where nothing is traced.
         self._steps: RunSteps | None = None
@@ -126,6 +129,28 @@ class RunJob:
     def detach(self) -> None:
         """Leave the run to the next server, unless it is about to end anyway."""
         self.stop.detach()
+        # With this server's connection its input ends.
+        self.stdin.abandon()
+
+    def write_stdin(self, pieces: Iterable[bytes], is_given_up: Callable[[], bool], *, close: bool) -> None:
+        """Append `pieces` to the run's standard input, and end it with `close`; waits for the run's start.
+
+        Raises `StdinClosed` if the run takes no input, or no more of it, `RunNotActive` if it has ended.
+        """
+        if self._interactive is None:
+            self._interactive = self.context.registry.spec(self.run_id).interactive
+        if not self._interactive:
+            raise StdinClosed("the run is not interactive")
+        try:
+            self.stdin.check()
+            for piece in pieces:
+                self.stdin.write(piece, is_given_up)
+            if close and not is_given_up():
+                self.stdin.close()
+        except StdinClosed:
+            if self.stop.closed:
+                raise RunNotActive("the run has ended already") from None
+            raise
 
     def pause(self) -> None:
         """Freeze the run and stop its clock; a paused run is fine.
@@ -206,6 +231,7 @@ class RunJob:
         with self._lock:
             if not self.stop.close():
                 return
+            self.stdin.abandon()
             elapsed = time.monotonic() - self._since
             final = end(registry.store.get(self.run_id), result, elapsed=elapsed, stop=self.stop.requested)
         try:
@@ -227,7 +253,12 @@ class RunJob:
     def run(self, spec: RunSpec) -> RunResult:
         """Take the run to its end and clean up; `ended` may be called on the way."""
         return self.context.runner.run(
-            spec, run_id=self.run_id, stop=self.stop, to=self._destinations(), observer=self
+            spec,
+            run_id=self.run_id,
+            stop=self.stop,
+            to=self._destinations(),
+            observer=self,
+            feed=self.stdin,
         )
 
     def _run_or_fail(self) -> RunResult:

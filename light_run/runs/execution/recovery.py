@@ -47,6 +47,8 @@ class RecoveredJob(RunJob):
             # If the clock was put back, the run must not begin in the future.
             self._since -= max(0.0, (datetime.now(timezone.utc) - began).total_seconds())
             self._begun = True
+            # The input of a command at work ended with the earlier server's connection.
+            self.stdin.abandon()
 
     @property
     def can_requeue(self) -> bool:
@@ -103,7 +105,8 @@ class RecoveredJob(RunJob):
         # The run may have been launched without its server recording it. A command with input is not resumed: the rest
         # of the input can no longer be delivered.
         entry = self.entry
-        if entry.step is not JournalStep.ASSIGNED or entry.container is None or spec.stdin:
+        takes_input = bool(spec.stdin) or spec.interactive
+        if entry.step is not JournalStep.ASSIGNED or entry.container is None or takes_input:
             return entry
         begun = self.context.runner.begun(entry.container)
         if begun is None:

@@ -117,6 +117,7 @@ def encode_spec(spec: RunSpec) -> str:
             "user": spec.user,
             # That there were some: a pull without them would fail in other words.
             "registry_auth": spec.registry_auth is not None,
+            **({"interactive": True} if spec.interactive else {}),
         }
     )
 

@@ -163,6 +163,7 @@ def test_every_option_has_its_field() -> None:
         "user": "1000",
         "registry_auth": {"token": "t"},
         "output": "split",
+        "interactive": True,
         "callback_url": "http://x/",
         "callback_secret": "x" * 16,
     }
