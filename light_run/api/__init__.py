@@ -19,12 +19,14 @@ from light_run.api.requests.policy import Policy
 from light_run.api.responses import errors, slow_clients, traced
 from light_run.api.responses.request_log import RequestLog
 from light_run.api.responses.slow_clients import SendLimit
-from light_run.api.routes import artifacts, health, info, maintenance, metrics, networks
+from light_run.api.routes import artifacts, health, info, maintenance, metrics, networks, stdin
+from light_run.api.routes.actions import ActionRoutes
 from light_run.api.routes.logs import LogRoutes
 from light_run.api.routes.output import OutputRoutes
-from light_run.api.routes.runs import RunRoutes
+from light_run.api.routes.runs import RunRoutes, waiting_threads
 from light_run.config.tokens import TokenFile
 from light_run.engine.spec import MIB
+from light_run.runs.fairness import Places
 from light_run.runs.service import RunService
 from light_run.runs.tracing import Tracer
 
@@ -95,15 +97,21 @@ def create_api(
     app.register_blueprint(health.blueprint(service))
     app.register_blueprint(metrics.blueprint(page))
     app.register_blueprint(info.blueprint(service, policy))
+    waiters = Places(waiting_threads(threads))
     routes = RunRoutes(
         service,
         policy=policy,
         body_limit=body_limit,
         upload_limit=upload_limit,
         body_timeout=body_timeout,
-        threads=threads,
+        waiters=waiters,
     )
     app.register_blueprint(routes.blueprint())
+    actions = ActionRoutes(service, waiters=waiters, body_limit=body_limit, body_timeout=body_timeout)
+    app.register_blueprint(actions.blueprint())
+    app.register_blueprint(
+        stdin.blueprint(service, waiters=waiters, body_limit=upload_limit, body_timeout=body_timeout)
+    )
     app.register_blueprint(networks.blueprint(service, body_limit=body_limit, body_timeout=body_timeout))
     app.register_blueprint(maintenance.blueprint(service))
     logs = LogRoutes(service, followers)

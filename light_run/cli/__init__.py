@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from light_run.cli.commands.actions import COMMANDS, rm
 from light_run.cli.commands.artifacts import artifacts, cp
 from light_run.cli.commands.completion import completion
 from light_run.cli.commands.doctor import doctor
@@ -16,7 +17,7 @@ from light_run.cli.commands.firewall import firewall
 from light_run.cli.commands.maintenance import maintenance
 from light_run.cli.commands.network import network
 from light_run.cli.commands.run import run
-from light_run.cli.commands.runs import cancel, logs, pause, ps, resume, rm, stop, wait
+from light_run.cli.commands.runs import logs, ps, wait
 from light_run.cli.commands.serve import serve
 from light_run.cli.commands.token import token
 from light_run.cli.server import INTERRUPTED, fail, sentence
@@ -30,10 +31,7 @@ _CLIENT = (
     ps,
     logs,
     wait,
-    cancel,
-    stop,
-    pause,
-    resume,
+    *COMMANDS,
     rm,
     artifacts,
     cp,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import uuid
@@ -11,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from light_run.client import model, responses
+from light_run.client.actions import ActionMethods
 from light_run.client.artifacts import ArtifactMethods
 from light_run.client.connection import Connection, run_path
 from light_run.client.download import ignore_progress
@@ -25,9 +25,6 @@ from light_run.client.uploads import MultipartMessage, uploads
 from light_run.errors import (
     InvalidSpec,
     LightRunError,
-    RunActive,
-    RunNotActive,
-    RunNotFound,
     StillRunning,
 )
 
@@ -43,14 +40,11 @@ LONG_POLL = 25.0
 # Seconds between two requests to a server that has no thread for a long poll and responds at once.
 MIN_POLL_PAUSE = 0.5
 
-# Seconds that a request waits for a command to read what was written to it; no run lives longer.
-STDIN_PATIENCE = 2 * 3600.0
-
 # The maximum number of runs in one response.
 PAGE = 1000
 
 
-class Client(ArtifactMethods, NetworkMethods, ServerMethods):
+class Client(ActionMethods, ArtifactMethods, NetworkMethods, ServerMethods):
     """A client of a light-run server.
 
     `url` and `token` default to LIGHT_RUN_URL (``http://127.0.0.1:3000`` if that is not set) and
@@ -234,88 +228,3 @@ class Client(ArtifactMethods, NetworkMethods, ServerMethods):
         return OutputFollower(self._connection, f"{run_path(run_id)}/output", stream=stream).pieces(
             follow=follow
         )
-
-    def cancel(self, run_id: str) -> None:
-        """Cancel a run. Raises `RunNotActive` if it has ended or does not exist."""
-        self._send_unrepeatable(
-            "POST", f"{run_path(run_id)}/cancel", RunNotActive, lambda: self._has_ended(run_id) is True
-        )
-
-    def stop(self, run_id: str, *, signal: str = "SIGTERM", grace: float = 10.0) -> None:
-        """Send a run `signal`, and SIGKILL after `grace` seconds; returns once the run has ended.
-
-        Raises `RunNotActive` if it has ended before, or does not exist, and `InvalidSpec` for an unknown signal.
-        """
-        body = {"signal": signal, "grace": round(grace * 1000)}
-        self._send_unrepeatable(
-            "POST",
-            f"{run_path(run_id)}/stop",
-            RunNotActive,
-            lambda: self._has_ended(run_id) is True,
-            content=json.dumps(body).encode(),
-            longer=grace,
-        )
-
-    def write_stdin(self, run_id: str, data: bytes = b"", *, close: bool = False) -> None:
-        """Append `data` to the standard input of an interactive run, and end it with `close`.
-
-        Returns once the engine has the data, which may take as long as the run waits for its start. Raises
-        `StdinClosed` if the run is not interactive or its input has ended, `RunNotActive` if it has ended or does not
-        exist. The request is not repeated: after a `ServerUnavailable`, part of the data may have been delivered.
-        """
-        with self._connection.send(
-            "POST",
-            f"{run_path(run_id)}/stdin",
-            params={"close": "true"} if close else None,
-            body=lambda: data,
-            timeout=STDIN_PATIENCE,
-            retry=False,
-        ):
-            pass
-
-    def pause(self, run_id: str) -> None:
-        """Freeze a run; its timeout does not count until `resume`. Raises `RunNotActive`, `RunNotStarted`."""
-        self._send_unrepeatable("POST", f"{run_path(run_id)}/pause", RunNotActive, lambda: False)
-
-    def resume(self, run_id: str) -> None:
-        """Let a paused run go on. Raises `RunNotActive`, `RunNotStarted`."""
-        self._send_unrepeatable("POST", f"{run_path(run_id)}/resume", RunNotActive, lambda: False)
-
-    def delete(self, run_id: str) -> None:
-        """Delete a run and its artifacts. Raises `RunActive` if it has not ended or does not exist."""
-        self._send_unrepeatable(
-            "DELETE", run_path(run_id), RunActive, lambda: self._has_ended(run_id) is None
-        )
-
-    def _has_ended(self, run_id: str) -> bool | None:
-        # None if the run does not exist.
-        try:
-            return self.get(run_id).ended
-        except RunNotFound:
-            return None
-
-    def _send_unrepeatable(
-        self,
-        method: str,
-        path: str,
-        gone: type[LightRunError],
-        done: Callable[[], bool],
-        *,
-        content: bytes | None = None,
-        longer: float = 0.0,
-    ) -> None:
-        # A retry fails if an earlier attempt succeeded but its response was lost. `done` detects that.
-        sent = 0
-
-        def body() -> bytes | None:
-            nonlocal sent
-            sent += 1
-            return content
-
-        timeout = self._connection.timeout + longer
-        try:
-            with self._connection.send(method, path, body=body, timeout=timeout):
-                pass
-        except gone:
-            if sent < 2 or not done():
-                raise

@@ -15,7 +15,7 @@ from light_run.api.openapi import schemas as answers
 from light_run.api.openapi import texts as words
 from light_run.api.openapi.operation import Operation
 from light_run.api.requests import schema as schemas
-from light_run.api.requests.controls import DEFAULT_GRACE, DEFAULT_SIGNAL, stop_schema
+from light_run.api.requests.actions import BODIES
 from light_run.api.requests.networks import cleanup_schema, network_schema
 from light_run.api.requests.policy import Policy
 from light_run.version import __version__
@@ -58,7 +58,10 @@ def describe(policy: Policy, *, body_limit: int, secured: bool) -> dict[str, Any
         spec.components.security_scheme("basic", password)
     request = _request(policy)
     spec.components.schema("RunRequest", schema=request)
-    spec.components.schema("StopRequest", schema=_stop())
+    for name, body in BODIES.items():
+        described = body.schema()
+        _say(described, body.descriptions, body.defaults)
+        spec.components.schema(f"{name.capitalize()}Request", schema=described)
     for name, described in (("NetworkRequest", network_schema()), ("NetworkCleanup", cleanup_schema())):
         _say(described, words.NETWORK, {})
         spec.components.schema(name, schema=described)
@@ -124,12 +127,6 @@ def _request(policy: Policy) -> Schema:
     _say(part.schema, words.LIMITS, {"memory": limits.memory, "cpus": limits.cpus, "pids": limits.pids})
     auth: Any = schema.fields["registryAuth"]
     _say(auth.schema, words.REGISTRY_AUTH, {})
-    return schema
-
-
-def _stop() -> Schema:
-    schema = stop_schema()
-    _say(schema, words.STOP, {"signal": DEFAULT_SIGNAL, "grace": DEFAULT_GRACE})
     return schema
 
 

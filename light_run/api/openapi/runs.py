@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from light_run.api.openapi import callback, schemas, texts
+from light_run.api.openapi import actions, callback, schemas, texts
 from light_run.api.openapi.operation import RUN_ID, Operation, answer, header, links, query, sent
 from light_run.api.requests.labels import FILTER_SCHEMA
 from light_run.api.requests.schema import OUTPUTS
@@ -167,67 +167,7 @@ def _looking() -> Iterator[Operation]:
 
 
 def _ending() -> Iterator[Operation]:
-    yield Operation(
-        method="post",
-        path="/runs/{run_id}/cancel",
-        name="cancelRun",
-        tag="Runs",
-        summary="Cancel a run",
-        description="In whatever state it is, also while its image is pulled.",
-        scope="run",
-        parameters=[RUN_ID],
-        answers={204: {"description": "It is cancelled."}},
-        errors=["not_found_or_done"],
-    )
-    yield Operation(
-        method="post",
-        path="/runs/{run_id}/stop",
-        name="stopRun",
-        tag="Runs",
-        summary="Stop a run",
-        description="Sends a signal (default: SIGTERM), and SIGKILL after `grace` milliseconds (default: 10000). The "
-        "signal reaches the program, also if `entrypoint` is a compound command. Answers once the run has ended. It is "
-        "`cancelled` with the reason `stopped`, has an exit code if it ended by itself, and its files are extracted.",
-        scope="run",
-        parameters=[RUN_ID],
-        body={
-            "required": False,
-            "content": {
-                "application/json": {
-                    "schema": {"$ref": "#/components/schemas/StopRequest"},
-                    "examples": {
-                        "interrupt": {"summary": "As Ctrl-C", "value": {"signal": "INT", "grace": 2000}}
-                    },
-                }
-            },
-        },
-        answers={204: {"description": "It has ended."}},
-        errors=["not_found_or_done", "overloaded"],
-    )
-    yield Operation(
-        method="post",
-        path="/runs/{run_id}/pause",
-        name="pauseRun",
-        tag="Runs",
-        summary="Pause a run",
-        description="Freezes its processes. Its `timeout` does not count meanwhile; its `phase` is `paused`.",
-        scope="run",
-        parameters=[RUN_ID],
-        answers={204: {"description": "It is paused."}},
-        errors=["not_found_or_done", "not_started"],
-    )
-    yield Operation(
-        method="post",
-        path="/runs/{run_id}/resume",
-        name="resumeRun",
-        tag="Runs",
-        summary="Resume a paused run",
-        description="A run that is not paused is left as it is.",
-        scope="run",
-        parameters=[RUN_ID],
-        answers={204: {"description": "It goes on."}},
-        errors=["not_found_or_done", "not_started"],
-    )
+    yield from actions.operations()
     yield Operation(
         method="post",
         path="/runs/{run_id}/stdin",

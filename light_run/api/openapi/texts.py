@@ -49,10 +49,6 @@ NETWORK = {
     "maxAgeMs": "Only networks that are at least so many milliseconds old.",
 }
 
-STOP = {
-    "signal": "The name of a signal, with or without `SIG`.",
-    "grace": "Milliseconds until SIGKILL; 0 is SIGKILL at once.",
-}
 
 REGISTRY_AUTH = {
     "username": "Of the registry.",

@@ -1,9 +1,9 @@
-"""``/run`` and ``/runs``: start, list, look at, control and delete runs."""
+"""``/run`` and ``/runs``: start, list, look at and delete runs."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
 from hashlib import sha256
@@ -14,9 +14,9 @@ from flask import Blueprint, Response, request
 
 from light_run.api.auth import bearer
 from light_run.api.requests import body, schema
-from light_run.api.requests.controls import stop_of, stop_schema
 from light_run.api.requests.labels import label_filters
 from light_run.api.requests.policy import Policy
+from light_run.api.requests.queries import flag
 from light_run.api.requests.schema import SPLIT
 from light_run.api.requests.uploads import multipart
 from light_run.api.responses.json import error_response, json_response, no_content, streamed_json
@@ -29,7 +29,6 @@ from light_run.errors import (
     InvalidSpec,
     Overloaded,
     RunActive,
-    RunNotActive,
     RunNotFound,
 )
 from light_run.runs.fairness import Places
@@ -55,6 +54,7 @@ class RunRoutes:
     """The routes for runs; `policy` bounds what a request may ask for, `body_limit` (bytes) how long it is.
 
     With files of its own it may be as long as `upload_limit`. It has to arrive within `body_timeout` seconds.
+    Requests that wait for the end of a run take one of `waiters`.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class RunRoutes:
         policy: Policy,
         body_limit: int,
         upload_limit: int,
-        threads: int,
+        waiters: Places,
         body_timeout: float = body.TIMEOUT,
     ) -> None:
         self._service = service
@@ -73,8 +73,7 @@ class RunRoutes:
         self._upload_limit = upload_limit
         self._body_timeout = body_timeout
         self._schema = schema.run_schema(policy)
-        self._stop_schema = stop_schema()
-        self._waiters = Places(waiting_threads(threads))
+        self._waiters = waiters
 
     def blueprint(self) -> Blueprint:
         """Return the blueprint."""
@@ -82,11 +81,6 @@ class RunRoutes:
         routes.post("/run")(self.submit)
         routes.get("/runs")(self.list)
         routes.get("/runs/<run_id>")(self.state)
-        routes.post("/runs/<run_id>/cancel")(self.cancel)
-        routes.post("/runs/<run_id>/stop")(self.stop)
-        routes.post("/runs/<run_id>/pause")(self.pause)
-        routes.post("/runs/<run_id>/resume")(self.resume)
-        routes.post("/runs/<run_id>/stdin")(self.stdin)
         routes.post("/runs/<run_id>/callback/redeliver")(self.redeliver)
         routes.delete("/runs/<run_id>")(self.delete)
         return routes
@@ -117,7 +111,7 @@ class RunRoutes:
 
     def list(self) -> Response:
         """``GET /runs``: newest first, a page at a time."""
-        asked, with_request = _list_query(), _flag_query("request")
+        asked, with_request = _list_query(), flag("request")
         try:
             if asked["before"] is not None and not bearer.sees(self._service.get(asked["before"])):
                 raise RunNotFound("there is no such run")
@@ -138,7 +132,7 @@ class RunRoutes:
     def state(self, run_id: str) -> Response:
         """``GET /runs/ID``, at once or when the run has ended or the time of ``?wait=`` is over."""
         request.environ[RUN] = run_id
-        if _flag_query("request"):
+        if flag("request"):
             return json_response(run_state(self._service.get(run_id), request=True))
         wait, output = _wait_query(), _output_query()
         run = self._service.get(run_id)
@@ -148,52 +142,6 @@ class RunRoutes:
                 if taken:
                     run = self._wait(run_id, wait)
         return self._state(run, split=run.split_output if output is None else output == SPLIT)
-
-    def cancel(self, run_id: str) -> Response:
-        """``POST /runs/ID/cancel``."""
-        return self._control(run_id, self._service.stop)
-
-    def stop(self, run_id: str) -> Response:
-        """``POST /runs/ID/stop``: a signal, and SIGKILL after the grace."""
-        asked = schema.load(
-            self._stop_schema, body.read(request, self._body_limit, self._body_timeout) or b"{}"
-        )
-        stop = stop_of(asked)
-        with self._waiters.reserve(bearer.owner()) as taken:
-            if not taken:
-                raise Overloaded("too many requests are waiting for a run; try again")
-            return self._control(run_id, lambda run_id: self._service.stop(run_id, stop))
-
-    def pause(self, run_id: str) -> Response:
-        """``POST /runs/ID/pause``."""
-        return self._control(run_id, self._service.pause)
-
-    def resume(self, run_id: str) -> Response:
-        """``POST /runs/ID/resume``."""
-        return self._control(run_id, self._service.resume)
-
-    def stdin(self, run_id: str) -> Response:
-        """``POST /runs/ID/stdin``: the body's bytes go to the command; ``?close=true`` ends its input."""
-        close = _flag_query("close")
-        connection = request.environ.get("gunicorn.socket")
-        given_up = (lambda: False) if connection is None else partial(is_gone, connection)
-        with self._waiters.reserve(bearer.owner()) as taken:
-            if not taken:
-                raise Overloaded("too many requests are waiting for a run; try again")
-            pieces = body.stream(request, self._upload_limit, self._body_timeout)
-            with closing(pieces), body.drained(request):
-                return self._control(
-                    run_id,
-                    lambda run_id: self._service.write_stdin(run_id, pieces, close=close, is_gone=given_up),
-                )
-
-    def _control(self, run_id: str, act: Callable[[str], None]) -> Response:
-        request.environ[RUN] = run_id
-        try:
-            act(run_id)
-        except (RunNotFound, RunNotActive):
-            return error_response("not_found_or_done", 404)
-        return no_content()
 
     def redeliver(self, run_id: str) -> Response:
         """``POST /runs/ID/callback/redeliver``: the callback is due once more, whatever became of it."""
@@ -297,13 +245,6 @@ def _list_query() -> dict[str, Any]:
         "before": request.args.get("before"),
         "labels": label_filters(request.args.getlist("label")),
     }
-
-
-def _flag_query(name: str) -> bool:
-    given = request.args.get(name, "false")
-    if given not in {"true", "false"}:
-        raise _fault(name, "invalid_value", f"{name} must be true or false")
-    return given == "true"
 
 
 def _wait_query() -> float:

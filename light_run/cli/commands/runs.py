@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING, Literal
 
@@ -13,8 +12,7 @@ import click
 from light_run.cli.arguments import parsed_labels
 from light_run.cli.display import attach, tables
 from light_run.cli.display.terminal import OutputWriter
-from light_run.cli.server import FAILED, RUN, connected, print_error, resolve_id, sentence, with_url
-from light_run.errors import LightRunError, RunNotActive, ServerUnavailable
+from light_run.cli.server import RUN, connected, resolve_id, with_url
 
 if TYPE_CHECKING:
     from light_run.client import Client, Run
@@ -138,115 +136,3 @@ def wait(url: str | None, run: str, timeout: float | None) -> None:
     attach.report_end(found)
     click.echo(attach.exit_code(found))
     sys.exit(attach.exit_code(found))
-
-
-@click.command()
-@click.argument("runs", type=RUN, nargs=-1, required=True, metavar="RUN...")
-@with_url
-def cancel(url: str | None, runs: tuple[str, ...]) -> None:
-    """Cancel runs, and print the id of each cancelled run.
-
-    \b
-    Example:
-      light-run cancel 3f2a
-    """
-    with connected(url) as client:
-        sys.exit(_each(client, runs, client.cancel))
-
-
-@click.command()
-@click.argument("runs", type=RUN, nargs=-1, required=True, metavar="RUN...")
-@click.option("-s", "--signal", "name", default="SIGTERM", show_default=True, help="signal to send")
-@click.option(
-    "-t",
-    "--time",
-    "grace",
-    type=click.FloatRange(0, 300),
-    default=10,
-    show_default=True,
-    metavar="SECONDS",
-    help="time until SIGKILL",
-)
-@with_url
-def stop(url: str | None, runs: tuple[str, ...], name: str, grace: float) -> None:
-    """Stop runs with a signal, and print the id of each that was stopped.
-
-    The run gets SIGKILL if it has not ended after --time. Its files are kept, unlike those of a cancelled run.
-
-    \b
-    Example:
-      light-run stop --signal INT --time 2 3f2a
-    """
-    with connected(url) as client:
-        sys.exit(_each(client, runs, lambda run_id: client.stop(run_id, signal=name, grace=grace)))
-
-
-@click.command()
-@click.argument("runs", type=RUN, nargs=-1, required=True, metavar="RUN...")
-@with_url
-def pause(url: str | None, runs: tuple[str, ...]) -> None:
-    """Pause runs, and print the id of each that was paused. A paused run's timeout does not count.
-
-    \b
-    Example:
-      light-run pause 3f2a
-    """
-    with connected(url) as client:
-        sys.exit(_each(client, runs, client.pause))
-
-
-@click.command()
-@click.argument("runs", type=RUN, nargs=-1, required=True, metavar="RUN...")
-@with_url
-def resume(url: str | None, runs: tuple[str, ...]) -> None:
-    """Resume paused runs, and print the id of each that was resumed.
-
-    \b
-    Example:
-      light-run resume 3f2a
-    """
-    with connected(url) as client:
-        sys.exit(_each(client, runs, client.resume))
-
-
-@click.command()
-@click.argument("runs", type=RUN, nargs=-1, required=True, metavar="RUN...")
-@click.option("-f", "--force", is_flag=True, help="first cancel runs that have not ended")
-@with_url
-def rm(url: str | None, runs: tuple[str, ...], force: bool) -> None:
-    """Remove ended runs with their artifacts, and print the id of each removed run.
-
-    \b
-    Examples:
-      light-run rm 3f2a 81c0
-      light-run ps --all --status failed | cut -f1 | xargs light-run rm
-    """
-
-    def remove(run_id: str) -> None:
-        if force:
-            try:
-                client.cancel(run_id)
-                client.wait(run_id)
-            except RunNotActive:
-                pass
-        client.delete(run_id)
-
-    with connected(url) as client:
-        sys.exit(_each(client, runs, remove))
-
-
-def _each(client: Client, runs: tuple[str, ...], act: Callable[[str], None]) -> int:
-    # An error with one run must not keep the others from being processed.
-    code = 0
-    for given in runs:
-        try:
-            run_id = resolve_id(client, given)
-            act(run_id)
-        except ServerUnavailable:
-            raise
-        except LightRunError as error:
-            print_error(f"{given}: {sentence(error)}")
-            code = FAILED
-        else:
-            click.echo(run_id)
-    return code

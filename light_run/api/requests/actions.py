@@ -1,9 +1,10 @@
-"""The body of ``POST /runs/ID/stop``."""
+"""The bodies of ``POST /runs/ID/ACTION``."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from marshmallow import Schema
@@ -14,6 +15,22 @@ from light_run.api.requests.fields import Integer, Text
 from light_run.api.requests.strict import Strict
 from light_run.engine.spec import Reason
 from light_run.engine.stop import Stop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionBody:
+    """The body of an action: a JSON object, which may be left out.
+
+    `schema` makes the schema. `parse` turns the loaded fields into what the service is given. `defaults` and
+    `descriptions` of the fields, and `examples`, are for the OpenAPI document.
+    """
+
+    schema: Callable[[], Schema]
+    parse: Callable[[Mapping[str, Any]], object]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+    examples: Mapping[str, Any] = field(default_factory=dict)
+
 
 DEFAULT_SIGNAL = "SIGTERM"
 DEFAULT_GRACE = 10_000
@@ -47,3 +64,17 @@ def _known_signal(text: str) -> None:
         raise wrong(
             "invalid_value", f"is {shown(text)}; it must be the name of a signal, such as SIGTERM or INT"
         )
+
+
+BODIES = {
+    "stop": ActionBody(
+        schema=stop_schema,
+        parse=stop_of,
+        defaults={"signal": DEFAULT_SIGNAL, "grace": DEFAULT_GRACE},
+        descriptions={
+            "signal": "The name of a signal, with or without `SIG`.",
+            "grace": "Milliseconds until SIGKILL; 0 is SIGKILL at once.",
+        },
+        examples={"interrupt": {"summary": "As Ctrl-C", "value": {"signal": "INT", "grace": 2000}}},
+    )
+}
