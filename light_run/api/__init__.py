@@ -23,6 +23,7 @@ from light_run.api.routes import artifacts, health, info, maintenance, metrics, 
 from light_run.api.routes.actions import ActionRoutes
 from light_run.api.routes.logs import LogRoutes
 from light_run.api.routes.output import OutputRoutes
+from light_run.api.routes.places import OutputPlaces
 from light_run.api.routes.runs import RunRoutes, waiting_threads
 from light_run.config.tokens import TokenFile
 from light_run.engine.spec import MIB
@@ -114,9 +115,9 @@ def create_api(
     )
     app.register_blueprint(networks.blueprint(service, body_limit=body_limit, body_timeout=body_timeout))
     app.register_blueprint(maintenance.blueprint(service))
-    logs = LogRoutes(service, followers)
-    app.register_blueprint(logs.blueprint())
-    app.register_blueprint(OutputRoutes(service, logs.take_place).blueprint())
+    readers = OutputPlaces(followers)
+    app.register_blueprint(LogRoutes(service, readers).blueprint())
+    app.register_blueprint(OutputRoutes(service, readers).blueprint())
     app.register_blueprint(artifacts.blueprint(service, accel=accel))
     app.register_blueprint(openapi.blueprint(policy, body_limit=body_limit, secured=secured))
     app.after_request(_no_sniffing)

@@ -50,6 +50,20 @@ def nothing_left_by_runs(request: pytest.FixtureRequest, shared_servers: list[Se
             server.wait_clean()
 
 
+@pytest.fixture(scope="module")
+def server_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+    """Start a server that all tests of a module use; takes the arguments of `running_server`, the folder left out.
+
+    A module's own fixture calls it with the settings that its tests need.
+    """
+    with ExitStack() as servers:
+
+        def start(name: str = "module", **arguments: object) -> Server:
+            return servers.enter_context(running_server(tmp_path_factory.mktemp(name), **arguments))  # type: ignore[arg-type]
+
+        yield start
+
+
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[StartServer]:
     """Start a server of the test's own; takes the arguments of `running_server`, the folder left out."""

@@ -9,15 +9,16 @@ import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.integration.conftest import StartServer
 from tests.support.poll import eventually
 from tests.support.receiver import Receiver
-from tests.support.server import Server, free_port, running_server
+from tests.support.server import Server, free_port
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def small(server_of_module: StartServer) -> Server:
     """A server with one slot, one place in the queue, and little room for artifacts."""
     settings = {
         "LIGHT_RUN_MAX_CONCURRENCY": "1",
@@ -26,8 +27,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         # No second try comes while the first one is counted.
         "LIGHT_RUN_CALLBACK_PAUSE": "600",
     }
-    with running_server(tmp_path_factory.mktemp("small"), settings=settings) as server:
-        yield server
+    return server_of_module(settings=settings)
 
 
 def samples(server: Server) -> Samples:

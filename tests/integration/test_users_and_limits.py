@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
+from tests.integration.conftest import StartServer
 from tests.support.poll import eventually
-from tests.support.server import RunState, Server, running_server
+from tests.support.server import RunState, Server
 
 SEEN = "id -u; id -g; echo $HOME; df -k /dev/shm | tail -n 1 | awk '{print $2}'; ulimit -n; ulimit -f; echo > made"
 LIMITS = {"shm": "32m", "nofile": 200, "fsize": 4096}
 
 
 @pytest.fixture(scope="module")
-def bounded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def bounded(server_of_module: StartServer) -> Server:
     """A server that allows some users, GPUs and no more than a few open files."""
     settings = {
         "LIGHT_RUN_USERS": "1000:*,nobody,elsewhere",
@@ -22,8 +21,7 @@ def bounded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "LIGHT_RUN_NOFILE": "300",
         "LIGHT_RUN_MAX_SHM": "40m",
     }
-    with running_server(tmp_path_factory.mktemp("bounded"), settings=settings) as server:
-        yield server
+    return server_of_module(settings=settings)
 
 
 def test_a_command_has_its_user_and_its_limits_parked_or_not(bounded: Server) -> None:

@@ -9,14 +9,12 @@ from functools import partial
 
 from flask import Blueprint, Response, request
 
-from light_run.api.auth import bearer
 from light_run.api.requests.log_query import LogQuery, query
 from light_run.api.responses import log_formats
 from light_run.api.responses.json import no_content
 from light_run.api.responses.request_log import RUN
 from light_run.api.responses.slow_clients import is_gone
-from light_run.errors import Overloaded
-from light_run.runs.fairness import Places
+from light_run.api.routes.places import OutputPlaces
 from light_run.runs.logs.following import LogBatch
 from light_run.runs.model import RunRecord
 from light_run.runs.service import RunService
@@ -26,22 +24,13 @@ BEAT = 1.0
 # Seconds of silence after which an event stream sends a comment.
 COMMENT_EVERY = 15.0
 
-_RETRY_AFTER = 5
-_READ_AGAIN = 1
-# Logs that are read, and not followed, at the same time: each takes the processor for as long as it is read.
-READERS = 16
-
 
 class LogRoutes:
-    """The route for logs: `followers` clients may follow runs at the same time, `readers` read what is there so far.
+    """The route for logs. Every response takes one of `places`."""
 
-    A token gets a fair share of either.
-    """
-
-    def __init__(self, service: RunService, followers: int, readers: int = READERS) -> None:
+    def __init__(self, service: RunService, places: OutputPlaces) -> None:
         self._service = service
-        self._followers = Places(followers)
-        self._readers = Places(readers)
+        self._places = places
 
     def blueprint(self) -> Blueprint:
         """Return the blueprint."""
@@ -64,22 +53,12 @@ class LogRoutes:
             return no_content()
         with ExitStack() as resources:
             if request.method != "HEAD":
-                resources.callback(self.take_place(follows=asked.follow and not run.ended))
+                resources.callback(self._places.take(follows=asked.follow and not run.ended))
             response = Response(self._stream(run_id, asked), content_type=log_formats.TYPES[asked.form])
             response.headers["Cache-Control"] = "no-store"
             response.headers["X-Accel-Buffering"] = "no"
             response.call_on_close(resources.pop_all().close)
         return response
-
-    def take_place(self, *, follows: bool) -> Callable[[], None]:
-        """Take a place of those who follow, or who read; returns what gives it back. Raises `Overloaded`."""
-        owner, places = bearer.owner(), self._followers if follows else self._readers
-        if not places.take(owner):
-            if places is self._readers:
-                raise Overloaded("too many logs are read at the same time; try again", _READ_AGAIN)
-            message = "too many clients follow a run already; try again, or ask for the lines so far"
-            raise Overloaded(message, _RETRY_AFTER)
-        return partial(places.give_back, owner)
 
     def _has_received_all(self, run_id: str, asked: LogQuery) -> bool:
         return asked.since >= self._service.following.count(run_id).all

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
-from typing import Protocol
 
 from flask import Blueprint, Response, request
 from werkzeug.http import http_date, is_resource_modified
@@ -17,6 +16,7 @@ from light_run.api.responses.download import asked_range
 from light_run.api.responses.request_log import RUN
 from light_run.api.responses.slow_clients import is_gone
 from light_run.api.routes.logs import BEAT, COMMENT_EVERY
+from light_run.api.routes.places import OutputPlaces
 from light_run.engine.spec import RawPiece
 from light_run.runs.model import RunRecord
 from light_run.runs.service import RunService
@@ -30,18 +30,12 @@ _FRAME = struct.Struct(">BxxxL")
 _EMPTY_FRAME = _FRAME.pack(1, 0)
 
 
-class TakePlace(Protocol):
-    """Takes a place of those who follow runs, or read what is there; see `LogRoutes`."""
-
-    def __call__(self, *, follows: bool) -> Callable[[], None]: ...
-
-
 class OutputRoutes:
-    """The route for raw output; `take_place` is that of `LogRoutes`."""
+    """The route for raw output. Every response takes one of `places`."""
 
-    def __init__(self, service: RunService, take_place: TakePlace) -> None:
+    def __init__(self, service: RunService, places: OutputPlaces) -> None:
         self._service = service
-        self._take_place = take_place
+        self._places = places
 
     def blueprint(self) -> Blueprint:
         """Return the blueprint."""
@@ -56,7 +50,7 @@ class OutputRoutes:
         framed = request.accept_mimetypes.best_match([RAW, FRAMED]) == FRAMED
         with ExitStack() as resources:
             if request.method != "HEAD":
-                resources.callback(self._take_place(follows=asked.follow and not run.ended))
+                resources.callback(self._places.take(follows=asked.follow and not run.ended))
             response = (
                 self._of_ended(run, asked, framed) if run.ended else self._of_active(run, asked, framed)
             )

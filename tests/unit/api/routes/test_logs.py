@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,15 @@ from light_run.api.requests.log_query import LogQuery
 from light_run.api.responses import log_formats
 from light_run.api.responses.slow_clients import is_gone
 from light_run.api.routes.logs import COMMENT_EVERY, LogRoutes, pieces
+from light_run.api.routes.places import OutputPlaces
 from light_run.engine.output.frames import STDERR, STDOUT
 from light_run.engine.output.lines import Cursor, OutputLine
-from light_run.engine.output.spool import LogWriter
 from light_run.errors import Overloaded
 from light_run.runs.logs.following import LogBatch
 from light_run.runs.model import RunRecord
 from light_run.runs.service import RunService
 from tests.docs.normal import TIME
+from tests.unit.api.routes.conftest import Write, end, start
 from tests.unit.conftest import MakeClient
 from tests.unit.fake_runner import FakeRunner
 
@@ -39,52 +39,6 @@ OUTPUT = [
     (STDERR, b"three\n"),
     (STDOUT, b"four"),
 ]
-
-Write = Callable[..., None]
-
-
-def start(client: FlaskClient) -> str:
-    """The id of a detached run."""
-    body = {"image": "alpine", "files": {"a": ""}, "detached": True}
-    run_id: str = json.loads(client.post("/run", data=json.dumps(body)).data)["id"]
-    return run_id
-
-
-@pytest.fixture
-def held(client: FlaskClient, runner: FakeRunner) -> Iterator[str]:
-    """A run that is at work."""
-    runner.hold()
-    run_id = start(client)
-    yield run_id
-    runner.end(run_id)
-
-
-@pytest.fixture
-def write(held: str, service: RunService, tmp_path: Path) -> Iterator[Write]:
-    """Has the run write."""
-    with closing(
-        LogWriter(tmp_path / "logs" / held, 1 << 20, lambda: service.registry.following.changed(held))
-    ) as log:
-
-        def write(*output: tuple[int, bytes]) -> None:
-            for stream, data in output:
-                log.write(stream, memoryview(data))
-
-        yield write
-
-
-@pytest.fixture
-def ended(client: FlaskClient, runner: FakeRunner, held: str, write: Write) -> str:
-    """A run that has written OUTPUT, and ended."""
-    write(*OUTPUT)
-    end(client, runner, held)
-    return held
-
-
-def end(client: FlaskClient, runner: FakeRunner, run_id: str) -> None:
-    """End the run."""
-    runner.end(run_id)
-    client.get(f"/runs/{run_id}?wait=30")
 
 
 def follow(client: FlaskClient, run_id: str, query: str = "follow=true", **headers: str) -> TestResponse:
@@ -331,7 +285,7 @@ def test_followers_are_bounded(make_client: MakeClient, runner: FakeRunner) -> N
 
 def test_reading_is_bounded_as_well(make_client: MakeClient, runner: FakeRunner, service: RunService) -> None:
     run_id = start(client := make_client())
-    routes = LogRoutes(service, followers=4, readers=1)
+    routes = LogRoutes(service, OutputPlaces(followers=4, readers=1))
     with client.application.test_request_context(f"/runs/{run_id}/logs"):
         first = routes.logs(run_id)
         with pytest.raises(Overloaded, match="too many logs are read"):

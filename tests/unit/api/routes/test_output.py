@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 from flask.testing import FlaskClient
@@ -14,54 +12,14 @@ from werkzeug.test import TestResponse
 from light_run.api.routes.logs import COMMENT_EVERY
 from light_run.api.routes.output import FRAMED, sent
 from light_run.engine.output.frames import STDERR, STDOUT
-from light_run.engine.output.spool import LogWriter
 from light_run.engine.spec import RawPiece
-from light_run.runs.service import RunService
+from tests.unit.api.routes.conftest import Write, end
 from tests.unit.conftest import MakeClient
 from tests.unit.fake_runner import FakeRunner
 
 # No text, a progress bar, and no newline at the end.
 OUTPUT = [(STDOUT, b"\xff\xfe\0a\r10%"), (STDERR, b"err\n"), (STDOUT, b"\r100%")]
 BOTH = b"\xff\xfe\0a\r10%err\n\r100%"
-
-Write = Callable[..., None]
-
-
-@pytest.fixture
-def held(client: FlaskClient, runner: FakeRunner) -> Iterator[str]:
-    """A run that is at work."""
-    runner.hold()
-    body = {"image": "alpine", "files": {"a": ""}, "detached": True}
-    run_id: str = json.loads(client.post("/run", data=json.dumps(body)).data)["id"]
-    yield run_id
-    runner.end(run_id)
-
-
-@pytest.fixture
-def write(held: str, service: RunService, tmp_path: Path) -> Iterator[Write]:
-    """Has the run write."""
-    following = service.registry.following
-    with closing(LogWriter(tmp_path / "logs" / held, 1 << 20, lambda: following.changed(held))) as log:
-
-        def write(*output: tuple[int, bytes]) -> None:
-            for stream, data in output:
-                log.write(stream, memoryview(data))
-
-        yield write
-
-
-@pytest.fixture
-def ended(client: FlaskClient, runner: FakeRunner, held: str, write: Write) -> str:
-    """A run that has written OUTPUT, and ended."""
-    write(*OUTPUT)
-    end(client, runner, held)
-    return held
-
-
-def end(client: FlaskClient, runner: FakeRunner, run_id: str) -> None:
-    """End the run."""
-    runner.end(run_id)
-    client.get(f"/runs/{run_id}?wait=30")
 
 
 def get(client: FlaskClient, run_id: str, query: str = "", **headers: str) -> TestResponse:
