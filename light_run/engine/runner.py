@@ -7,7 +7,7 @@ import tempfile
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +28,6 @@ from light_run.engine.spec import (
     Destinations,
     EngineHealth,
     Files,
-    MaintenanceReport,
     NullObserver,
     Observer,
     RunResult,
@@ -36,8 +35,9 @@ from light_run.engine.spec import (
 )
 from light_run.engine.stdin import StdinFeed
 from light_run.engine.stop import StopRequest
-from light_run.engine.upkeep.inventory import Inventory, OwnContainer
+from light_run.engine.upkeep.inventory import Inventory
 from light_run.engine.upkeep.maintenance import EngineMaintenance
+from light_run.engine.upkeep.methods import UpkeepMethods
 from light_run.errors import EngineError, Fault, InvalidSpec
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ _NO_DESTINATION = Fault(
 )
 
 
-class Runner:
+class Runner(UpkeepMethods):
     """Runs containers; safe to use from any number of threads.
 
     Without a server::
@@ -225,14 +225,6 @@ class Runner:
         """Let a paused container go on. Raises EngineError."""
         self._engine.resume(container)
 
-    def unassign(self, container: str, run_id: str) -> bool:
-        """Undo what an earlier runner did for `run_id` before it launched anything; see `Inventory.unassign`."""
-        return self._inventory.unassign(container, self._workspaces.of(run_id))
-
-    def begun(self, container: str) -> datetime | None:
-        """When the command that `container` was made for was started (UTC); see `Inventory.begun`."""
-        return self._inventory.begun(container)
-
     def _workspace(self, run_id: str, files: Files) -> Workspace:
         # With what was staged there, where anything was; gone where `files` cannot be written.
         workspace = self._workspaces.of(run_id)
@@ -271,30 +263,6 @@ class Runner:
         While an engine is slow to answer, the last answer is returned, for some seconds.
         """
         return self._health.check()
-
-    def find(self) -> list[OwnContainer]:
-        """The containers of earlier runners with the same server id. Raises EngineError."""
-        return self._inventory.find()
-
-    def clear(self, keep: Collection[str] = ()) -> MaintenanceReport:
-        """Remove what an earlier runner with the same server id left and `keep` does not name; see `Inventory`."""
-        return self._inventory.clear(self._workspaces.earlier, keep)
-
-    def maintain(
-        self,
-        keep: Collection[str] | None = None,
-        *,
-        keep_networks: Callable[[], Collection[str]] = frozenset,
-        stopping: Callable[[], bool] = lambda: False,
-    ) -> MaintenanceReport:
-        """Remove step images and networks of this server id that are not used any more; returns what was removed.
-
-        `RunnerConfig` says how long unused images of steps are kept, and how many bytes of them. Networks that clients
-        created are removed a day later if no container is on them, but for those named in `keep_networks`. If `keep`
-        is given, so are workspaces without a container whose names, the ids of their runs, are not in it. `stopping` is
-        asked on the way. What fails is named in the report's `failed`.
-        """
-        return self._maintenance.run(self._workspaces.folder, keep, keep_networks, stopping)
 
     def close(self) -> None:
         """Cancel the runs that `start` began, remove parked containers, stop the keeper, close connections.
