@@ -1,4 +1,4 @@
-"""The routes for what runs left."""
+"""The routes for artifacts."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from light_run.api.openapi.operation import RUN_ID, Json, Operation, answer, hea
 
 
 def operations() -> Iterator[Operation]:
-    """All of them."""
+    """Yield all of them."""
     attachment = sent(
         "`attachment`, or `inline`, and the name of the file.", pattern="^(attachment|inline); filename="
     )
     everything: Json = {
         **answer(
-            "The list, or the archive where one was asked for.",
+            "The list, or the archive if one was requested.",
             {"type": "array", "items": schemas.ArtifactSchema},
             texts.STATE["artifacts"],
         ),
@@ -32,7 +32,7 @@ def operations() -> Iterator[Operation]:
             RUN_ID,
             query(
                 "archive",
-                "Everything in one file of this type.",
+                "Return all artifacts in one file of this type.",
                 {"type": "string", "enum": ["tar.gz", "zip"]},
             ),
         ],
@@ -44,14 +44,18 @@ def operations() -> Iterator[Operation]:
 
 def _one_artifact(attachment: Json) -> Operation:
     known = {
-        "ETag": sent("Of this very content.", pattern='^"[^"]+"$'),
-        "Accept-Ranges": sent("Parts of it may be asked for.", enum=["bytes"]),
+        "ETag": sent("The ETag of the content.", pattern='^"[^"]+"$'),
+        "Accept-Ranges": sent("Range requests are supported.", enum=["bytes"]),
     }
     sandbox = sent("With `inline`.", enum=["sandbox"])
     optional = {"Content-Security-Policy": {**sandbox, "required": False}}
-    headers = {**known, "Last-Modified": sent("When it was written."), "Content-Disposition": attachment}
+    headers = {
+        **known,
+        "Last-Modified": sent("When the file was written."),
+        "Content-Disposition": attachment,
+    }
     optional |= {name: {**each, "required": False} for name, each in headers.items()}
-    part = sent("Which bytes, of how many.", pattern=r"^bytes \d+-\d+/\d+$")
+    part = sent("The range of bytes, and the size.", pattern=r"^bytes \d+-\d+/\d+$")
     entries = {"type": "array", "items": schemas.FolderEntrySchema}
     # A file that is sent inline may be of any type, this one too.
     listed = {"schema": {"anyOf": [entries, {}]}, "example": texts.FOLDER}
@@ -60,8 +64,8 @@ def _one_artifact(attachment: Json) -> Operation:
         path="/runs/{run_id}/artifacts/{path}",
         name="getArtifact",
         tag="Artifacts",
-        summary="Download a file, or list a folder",
-        description="A `/` in `path` may be written as it is. A name that is not UTF-8 is asked for by its bytes, "
+        summary="Download a file, or list a directory",
+        description="A `/` in `path` need not be escaped. A name that is not UTF-8 is asked for by its bytes, "
         "percent-encoded. The `headers` come with files, not with lists.",
         parameters=[
             RUN_ID,
@@ -69,34 +73,32 @@ def _one_artifact(attachment: Json) -> Operation:
                 "name": "path",
                 "in": "path",
                 "required": True,
-                "description": "As in the list of artifacts.",
+                "description": "The path, as in the list of artifacts.",
                 "schema": {"type": "string", "minLength": 1},
                 "example": "greetings.txt",
             },
             query(
                 "inline",
-                "To be shown, not saved: with the type that the name promises, sandboxed.",
+                "Return the file for display, sandboxed and with a type derived from its name.",
                 {"type": "boolean", "default": False},
             ),
-            header(
-                "Range", "The part that is wanted, such as `bytes=0-99`; one that is not read is ignored."
-            ),
-            header("If-Range", "An `ETag`: everything, where it has become another."),
-            header("If-None-Match", "`ETag`s: 304, where it is one of them."),
-            header("If-Modified-Since", "A date: 304, where it has not been written since."),
+            header("Range", "The requested range, such as `bytes=0-99`. Invalid ranges are ignored."),
+            header("If-Range", "An `ETag`. If it does not match, the range is ignored."),
+            header("If-None-Match", "`ETag`s. If one of them matches, the response is 304."),
+            header("If-Modified-Since", "A date. If the file was written before it, the response is 304."),
         ],
         answers={
             200: {
-                "description": "The file's bytes, or what is in the folder.",
+                "description": "The bytes of the file, or the entries of the directory.",
                 "headers": optional,
                 "content": {"application/octet-stream": {}, "application/json": listed, "*/*": {}},
             },
             206: {
-                "description": "The part of the file that was asked for.",
+                "description": "The requested range.",
                 "headers": {**optional, **headers, "Content-Range": part},
                 "content": {"application/octet-stream": {}, "*/*": {}},
             },
-            304: {"description": "The client has it already.", "headers": known},
+            304: {"description": "Not modified.", "headers": known},
         },
         errors=["invalid_path", "not_found", "artifact_not_found", "range_not_satisfiable"],
     )

@@ -1,4 +1,4 @@
-"""What the server sends where `callbackUrl` says so."""
+"""The callback that the server sends to `callbackUrl`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ ENDED: dict[str, Any] = {
     "{$request.body#/callbackUrl}": {
         "post": {
             "summary": "The run has ended",
-            "description": "Sent until it is taken, after growing pauses, for a day. It may come more than once: tell "
-            "callbacks apart by `webhook-id`. Redirects are not followed.",
+            "description": "Retried with exponential backoff for a day until it is delivered. It may arrive more than "
+            "once: use `webhook-id` to recognize duplicates. Redirects are not followed.",
             "parameters": [
                 _header("webhook-id", "The id of the run.", always=True),
                 _header("webhook-timestamp", "Seconds since 1970.", always=True, pattern=r"^\d+$"),
                 _header(
                     "webhook-signature",
-                    "With a secret: as Standard Webhooks has it.",
+                    "With a secret: the signature of Standard Webhooks.",
                     always=False,
                     pattern="^v1,",
                 ),
@@ -39,9 +39,9 @@ ENDED: dict[str, Any] = {
                 "content": {"application/json": {"schema": schemas.RunStateSchema, "example": texts.STATE}},
             },
             "responses": {
-                "2XX": {"description": "It is taken."},
-                "410": {"description": "It is not wanted; nothing more is sent."},
-                "default": {"description": "It is sent again; `Retry-After` is honoured."},
+                "2XX": {"description": "The callback is delivered."},
+                "410": {"description": "The callback is rejected and not sent again."},
+                "default": {"description": "The callback is retried; `Retry-After` is honoured."},
             },
         }
     }

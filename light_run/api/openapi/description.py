@@ -23,21 +23,21 @@ from light_run.version import __version__
 _ABOUT = """\
 Runs containers from HTTP requests: files in, exit code, output and files out.
 
-Every error is JSON, `{"error": "word"}`, with a `message` where the word is not enough. So is 404 `not_found` for a \
-path that is not here, and 405 `method_not_allowed` for a method that a path does not know; `Allow` names those it \
-does. `HEAD` is answered where `GET` is. A field may be added to an answer in a later version; none is taken away."""
-_TOKENS = " Every route but `GET /health` needs `Authorization: Bearer TOKEN`."
-_SCOPES = "A token that has the scope named at the operation, or `admin`."
+Every error is JSON, `{"error": "word"}`, usually with a `message`. This includes 404 `not_found` for an unknown path, \
+and 405 `method_not_allowed` for a method that a path does not support; `Allow` lists the supported ones. Every `GET` \
+route also accepts `HEAD`. Later versions may add fields to responses, but do not remove any."""
+_TOKENS = " Every route except `GET /health` requires `Authorization: Bearer TOKEN`."
+_SCOPES = "A token with the scope of the operation, or `admin`."
 _PASSWORD = "For browsers: the token as the password, under any name."  # noqa: S105
 # A browser has no other way to send a token.
 _PASSWORD_PATHS = frozenset({"/openapi.json"})
 
 
 def describe(policy: Policy, *, body_limit: int, secured: bool) -> dict[str, Any]:
-    """The document as a value for JSON; see https://spec.openapis.org/oas/v3.1.0.
+    """Return the document as a value for JSON; see https://spec.openapis.org/oas/v3.1.0.
 
-    `policy` and `body_limit` (bytes) are the server's own bounds, which it names; `secured` is true where a
-    token is asked for.
+    `policy` and `body_limit` (bytes) are the limits of the server; `secured` is true if it requires a
+    token.
     """
     spec = APISpec(
         title="light-run",
@@ -87,12 +87,12 @@ def describe(policy: Policy, *, body_limit: int, secured: bool) -> dict[str, Any
 class _Converter(OpenAPIConverter):  # type: ignore[misc,unused-ignore]
     # apispec knows the keywords of OpenAPI 3.0; 3.1 has all of JSON Schema's.
     def schema2jsonschema(self, schema: Schema | type[Schema]) -> dict[str, Any]:
-        """Add what the schema says of itself."""
+        """Add the metadata of the schema itself."""
         found = super().schema2jsonschema(schema)  # type: ignore[no-untyped-call,unused-ignore]
         return {**found, **getattr(schema, "json_schema", {})}
 
     def metadata2properties(self, field: fields.Field[Any], **kwargs: Any) -> dict[str, Any]:
-        """Take all of it."""
+        """Use all metadata."""
         return dict(field.metadata)
 
 

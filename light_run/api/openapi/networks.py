@@ -30,11 +30,13 @@ def operations() -> Iterator[Operation]:
         name="createNetwork",
         tag="Networks",
         summary="Create a network",
-        description="A network that exists is left as it is, unless `exclusive`. Containers on it do not reach each "
-        "other unless `iccEnabled`. Runs name it in `networks`.",
+        description="An existing network is left unchanged, unless `exclusive` is true. Containers on it cannot "
+        "reach each other unless `iccEnabled`. Runs name it in `networks`.",
         scope="network",
         body=_body("NetworkRequest", {"name": "team-a", "iccEnabled": True}, required=True),
-        answers={201: answer("It exists.", schemas.NetworkSchema, {"name": "team-a", "created": True})},
+        answers={
+            201: answer("The network exists.", schemas.NetworkSchema, {"name": "team-a", "created": True})
+        },
         errors=["network_exists", "network_conflict", "engine_unavailable"],
     )
     yield Operation(
@@ -42,7 +44,7 @@ def operations() -> Iterator[Operation]:
         path="/networks/{name}",
         name="hasNetwork",
         tag="Networks",
-        summary="Ask whether a network exists",
+        summary="Check whether a network exists",
         scope="network",
         parameters=[_NAME],
         answers={
@@ -56,10 +58,10 @@ def operations() -> Iterator[Operation]:
         name="deleteNetwork",
         tag="Networks",
         summary="Delete a network",
-        description="Only one that was created here. A network that does not exist is fine.",
+        description="Only networks that were created through light-run. It is no error if the network does not exist.",
         scope="network",
         parameters=[_NAME],
-        answers={204: {"description": "It does not exist any more."}},
+        answers={204: {"description": "The network does not exist."}},
         errors=["network_in_use", "network_not_found", "engine_unavailable"],
     )
     yield Operation(
@@ -68,10 +70,12 @@ def operations() -> Iterator[Operation]:
         name="cleanUpNetworks",
         tag="Networks",
         summary="Delete unused networks",
-        description="Those created here whose name begins with `prefix` (default: all), that are older than "
-        "`maxAgeMs` (default: 30 minutes), and to which no container is connected.",
+        description="Deletes networks that were created through light-run, whose names begin with `prefix` (default: "
+        "all), that are older than `maxAgeMs` (default: 30 minutes), and that have no containers.",
         scope="network",
         body=_body("NetworkCleanup", {"prefix": "team-", "maxAgeMs": 60000}, required=False),
-        answers={200: answer("How many were deleted.", schemas.NetworkCleanupResultSchema, {"removed": 2})},
+        answers={
+            200: answer("The number of deleted networks.", schemas.NetworkCleanupResultSchema, {"removed": 2})
+        },
         errors=["engine_unavailable"],
     )

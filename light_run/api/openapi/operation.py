@@ -1,4 +1,4 @@
-"""How a route is written down: what it takes and what it answers."""
+"""The description of a route: its parameters, body and responses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RUN_ID = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One method of one path; `scope` is what a token needs for it, None where it needs no token.
+    """One method of one path; `scope` is the scope that a token needs, None if no token is needed.
 
     `answers` are OpenAPI's response objects by status, `errors` the words answered beside those that every
     route answers, `more` what else its OpenAPI object has.
@@ -44,27 +44,27 @@ class Operation:
 
 
 def query(name: str, description: str, schema: Json) -> Json:
-    """A parameter after the question mark."""
+    """Return a query parameter."""
     return {"name": name, "in": "query", "description": description, "schema": schema}
 
 
 def header(name: str, description: str, schema: Json | None = None) -> Json:
-    """A header of a request; any text, where no schema is given."""
+    """Return a request header; without a `schema`, any text."""
     return {"name": name, "in": "header", "description": description, "schema": schema or {"type": "string"}}
 
 
 def answer(description: str, schema: Any, example: Any, **more: Any) -> Json:
-    """An answer in JSON; `schema` is a marshmallow schema, or a JSON Schema around one."""
+    """Return a JSON response; `schema` is a marshmallow schema, or a JSON Schema around one."""
     content = {"application/json": {"schema": schema, "example": example}}
     return {"description": description, "content": content, **more}
 
 
 def sent(description: str, **schema: Any) -> Json:
-    """A header that an answer always has."""
+    """Return a header that a response always has."""
     return {"description": description, "required": True, "schema": {"type": "string", **schema}}
 
 
 def links(*names: str) -> Json:
-    """The operations that may follow an answer which has the ``id`` of a run."""
+    """Return links to operations that take the ``id`` in a response."""
     parameters = {"run_id": "$response.body#/id"}
     return {"links": {name: {"operationId": name, "parameters": parameters} for name in names}}

@@ -15,8 +15,8 @@ _FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
 _UPLOAD = {
     "schema": {
         "type": "object",
-        "description": "Parts in any order, `request` at best first. Any other part is a file; its `filename` is its "
-        "path.",
+        "description": "Parts in any order, preferably `request` first. Every other part is a file; its `filename` "
+        "is its path.",
         "properties": {
             "request": {"$ref": "#/components/schemas/UploadRequest"},
             "archive": {**_FILE, "description": "A tar, tar.gz or zip, unpacked into the workdir."},
@@ -29,14 +29,14 @@ _UPLOAD = {
 
 
 def operations(body_limit: int) -> Iterator[Operation]:
-    """All of them; `body_limit` is in bytes."""
+    """Yield all of them; `body_limit` is in bytes."""
     yield from _running(body_limit)
-    yield from _looking()
+    yield from _reading()
     yield from _ending()
 
 
 def _running(body_limit: int) -> Iterator[Operation]:
-    timing = sent("What the time was spent on, as in `timings`.")
+    timing = sent("The durations of the steps, as in `timings`.")
     location = sent("The same as `url`.", pattern="^/runs/")
     accepted = {"id": texts.RUN_ID, "status": "running", "url": f"/runs/{texts.RUN_ID}"}
     schema = {"$ref": "#/components/schemas/RunRequest"}
@@ -46,15 +46,15 @@ def _running(body_limit: int) -> Iterator[Operation]:
         name="startRun",
         tag="Runs",
         summary="Run a container",
-        description="Answers with the final state, whatever became of the run; with `detached`, as soon as the run "
-        "is accepted. The body is read as JSON whatever its Content-Type says, but for `multipart/form-data`, which "
-        "brings files along as they are. An unknown field is a fault, and "
-        f"nothing is converted from one type to another. A body in JSON has {body_limit} bytes at most.",
+        description="Returns the final state when the run has ended, whether it succeeded or failed; with `detached`, "
+        "returns as soon as the run is accepted. The body is read as JSON regardless of its Content-Type, unless that "
+        "is `multipart/form-data`, which can include files. Unknown fields are errors, and values are not converted. "
+        f"A JSON body has at most {body_limit} bytes.",
         scope="run",
         parameters=[
             header(
                 "Idempotency-Key",
-                "A request that is sent again with the same key and body gives the same run, for 24 hours.",
+                "For 24 hours, a request with the same key and body returns the same run.",
                 {"type": "string", "maxLength": 255},
             )
         ],
@@ -64,8 +64,8 @@ def _running(body_limit: int) -> Iterator[Operation]:
                 "application/json": {
                     "schema": schema,
                     "examples": {
-                        "waiting": {"summary": "Wait for the end", "value": texts.REQUEST},
-                        "detached": {"summary": "Be called back at the end", "value": texts.DETACHED},
+                        "waiting": {"summary": "Wait until the run ends", "value": texts.REQUEST},
+                        "detached": {"summary": "Get a callback at the end", "value": texts.DETACHED},
                     },
                 },
                 "multipart/form-data": _UPLOAD,
@@ -80,7 +80,7 @@ def _running(body_limit: int) -> Iterator[Operation]:
                 **links("getRun", "getLogs", "deleteRun", "listArtifacts"),
             ),
             202: answer(
-                "The run is accepted and goes on by itself.",
+                "The run is accepted.",
                 schemas.AcceptedSchema,
                 accepted,
                 headers={"Location": location},
@@ -97,14 +97,14 @@ def _running(body_limit: int) -> Iterator[Operation]:
 
 _WITH_REQUEST = query(
     "request",
-    "With `createdAt`, `owner` and `request`: what was asked for; without the output.",
+    "Include `createdAt`, `owner` and the request; omit the output.",
     {"type": "string", "enum": ["true", "false"], "default": "false"},
 )
 
 
-def _looking() -> Iterator[Operation]:
+def _reading() -> Iterator[Operation]:
     link = {
-        "description": '`<URL>; rel="next"`, where more follow.',
+        "description": '`<URL>; rel="next"`, if there are more.',
         "schema": {"type": "string", "pattern": '^</runs[?][^>]*>; rel="next"$'},
     }
     yield Operation(
@@ -113,23 +113,27 @@ def _looking() -> Iterator[Operation]:
         name="listRuns",
         tag="Runs",
         summary="List runs",
-        description="Newest first, without their `logs`.",
+        description="Newest first, without `logs`.",
         parameters=[
             _WITH_REQUEST,
-            query("status", "Only those.", {"type": "string", "enum": [str(each) for each in Status]}),
+            query(
+                "status",
+                "Only runs with this status.",
+                {"type": "string", "enum": [str(each) for each in Status]},
+            ),
             query(
                 "limit",
-                "How many, at most.",
+                "The maximum number of runs.",
                 {"type": "integer", "minimum": 1, "maximum": MOST_LISTED, "default": MOST_LISTED},
             ),
             query(
                 "before",
-                "Go on behind the run with this id.",
+                "Only runs older than the one with this id.",
                 {"type": "string", "pattern": "^[a-z0-9-]{1,64}$"},
             ),
             query(
                 "label",
-                "`KEY=VALUE`: only runs with that label. Given several times: with all of them.",
+                "`KEY=VALUE`: only runs with this label. May be repeated.",
                 dict(FILTER_SCHEMA),
             ),
         ],
@@ -147,21 +151,24 @@ def _looking() -> Iterator[Operation]:
         path="/runs/{run_id}",
         name="getRun",
         tag="Runs",
-        summary="Look at a run",
-        description="With `wait`, once it has ended or the time is over; at once where too many wait already.",
+        summary="Get a run",
+        description="With `wait`, returns once the run has ended or the time is over. If too many requests wait "
+        "already, it returns immediately.",
         parameters=[
             RUN_ID,
             query(
-                "wait", "Seconds.", {"type": "number", "minimum": 0, "maximum": int(MOST_WAIT), "default": 0}
+                "wait",
+                "The maximum time to wait, in seconds.",
+                {"type": "number", "minimum": 0, "maximum": int(MOST_WAIT), "default": 0},
             ),
             query(
                 "output",
-                "How the state has the output. Left out: as `output` of the request says.",
+                "Overrides `output` of the request.",
                 {"type": "string", "enum": list(OUTPUTS)},
             ),
             _WITH_REQUEST,
         ],
-        answers={200: answer("Its state.", schemas.RunStateSchema, texts.STATE)},
+        answers={200: answer("The state of the run.", schemas.RunStateSchema, texts.STATE)},
         errors=["not_found"],
     )
 
@@ -191,10 +198,10 @@ def _ending() -> Iterator[Operation]:
         name="deleteRun",
         tag="Runs",
         summary="Delete a run",
-        description="One that has ended, with its artifacts and its output.",
+        description="Deletes an ended run with its artifacts and its output.",
         scope="run",
         parameters=[RUN_ID],
-        answers={204: {"description": "It is gone."}},
+        answers={204: {"description": "The run is deleted."}},
         errors=["not_found_or_running"],
     )
     yield Operation(
@@ -202,10 +209,12 @@ def _ending() -> Iterator[Operation]:
         path="/runs/{run_id}/callback/redeliver",
         name="redeliverCallback",
         tag="Runs",
-        summary="Send a callback once more",
-        description="Whatever became of it so far.",
+        summary="Send a callback again",
+        description="Regardless of whether it was delivered.",
         scope="run",
         parameters=[RUN_ID],
-        answers={202: answer("It is due.", schemas.CallbackSchema, {"callback": texts.CALLBACK})},
+        answers={
+            202: answer("The callback will be sent.", schemas.CallbackSchema, {"callback": texts.CALLBACK})
+        },
         errors=["not_found", "not_found_or_running"],
     )

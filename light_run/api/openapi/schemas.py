@@ -1,4 +1,4 @@
-"""What is answered, as marshmallow schemas; nothing is serialised by them, they only say what there is."""
+"""The schemas of responses. They only describe responses for the OpenAPI document; nothing is serialised with them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Json = dict[str, Any]
 
 # A UUID, or LIGHT_RUN_ID_PREFIX and 12 characters.
 _RUN_ID: Json = {"pattern": "^[a-z0-9-]{1,64}$"}
-# Text, or bytes that are no UTF-8.
+# Text, or bytes that are not UTF-8.
 _STREAM: Json = {
     "anyOf": [
         {"type": "string"},
@@ -64,7 +64,7 @@ def _part(schema: type[Schema], description: str, *, required: bool = False) -> 
 
 
 class ResponseSchema(Schema):
-    """What a later version may add fields to."""
+    """A schema to which later versions may add fields."""
 
     class Meta:
         unknown = EXCLUDE
@@ -78,22 +78,22 @@ class FaultSchema(ResponseSchema):
         required=True,
         metadata={"description": "Where: names of fields and places in arrays, empty for the whole."},
     )
-    code = _text("A word for a program, such as `required` or `invalid_type`.")
-    message = _text("A sentence for a person: what is wrong, and what would be right.")
+    code = _text("An error code, such as `required` or `invalid_type`.")
+    message = _text("A sentence for humans: what is wrong, and what is expected.")
 
 
 class ErrorSchema(ResponseSchema):
-    """Every error."""
+    """An error response."""
 
-    error = _text("A word for a program.", schema={"pattern": "^[a-z_]+$"})
-    message = _text("A sentence for a person, where the word is not enough.", required=False)
-    details = _list(FaultSchema, "Every fault of the request at once, where it was read at all.")
+    error = _text("The error code.", schema={"pattern": "^[a-z_]+$"})
+    message = _text("A sentence for humans.", required=False)
+    details = _list(FaultSchema, "All errors in the fields of the request.")
 
 
 class HealthSchema(ResponseSchema):
     """``GET /health``."""
 
-    status = _choice("`degraded` where the engine does not answer, or cannot limit runs.", ["ok", "degraded"])
+    status = _choice("`degraded` if the engine does not respond or cannot limit runs.", ["ok", "degraded"])
     docker = fields.Boolean(required=True, metadata={"description": "Whether the engine answers."})
     workspace = fields.String(
         metadata={"description": "How files get in and out.", "enum": ["bind", "archive"]}
@@ -108,40 +108,40 @@ class HealthSchema(ResponseSchema):
 class EngineSchema(ResponseSchema):
     """The container engine."""
 
-    name = _text("What it calls itself; empty where it does not answer.")
-    address = _text("The URL at which the server asks it.")
-    runtimes = _list(fields.String(), "Those a run may ask for.", required=True)
+    name = _text("The name and version of the engine; empty if it does not respond.")
+    address = _text("The URL of the engine.")
+    runtimes = _list(fields.String(), "The runtimes that a run can name.", required=True)
     missingLimits = _list(
         fields.String(), "What it cannot hold runs to, for which none is started.", required=True
     )
 
 
 class DiskSchema(ResponseSchema):
-    """Where the artifacts are."""
+    """The disk with the artifacts."""
 
-    freeBytes = _count("So many are free.")
-    totalBytes = _count("Of so many.")
+    freeBytes = _count("The free bytes.")
+    totalBytes = _count("The size of the disk in bytes.")
 
 
 class AskingTokenSchema(ResponseSchema):
-    """The token that asks."""
+    """The token of this request."""
 
-    name = _text("Null where it has none.", null=True)
-    scopes = _list(fields.String(), "What it may do.", required=True)
+    name = _text("Null if the token has no name.", null=True)
+    scopes = _list(fields.String(), "The scopes of the token.", required=True)
     required = fields.Boolean(required=True, metadata={"description": "Whether one is asked for at all."})
 
 
 class MaintenanceSchema(ResponseSchema):
-    """What maintenance has removed."""
+    """A report of what maintenance removed."""
 
-    at = _text("When it began.", schema=_TIME)
-    durationMs = _count("How long it took.")
-    containers = _count("Containers of runs that were over.")
-    workspaces = _count("Workspaces of runs that were over.")
-    cacheImages = _count("Cached images of `run` steps that were not used, or beyond the bytes for all.")
-    danglingImages = _count("Images of `run` steps that had lost their name.")
-    freedBytes = _count("The size of these images, without the images that they were built on.")
-    networks = _count("Networks created here that were older than a day and had no containers.")
+    at = _text("When the maintenance started.", schema=_TIME)
+    durationMs = _count("The duration of the maintenance.")
+    containers = _count("Removed containers of ended runs.")
+    workspaces = _count("Removed workspaces of ended runs.")
+    cacheImages = _count("Removed images of `run` steps that were not used or exceeded the size limit.")
+    danglingImages = _count("Removed images of `run` steps without a name.")
+    freedBytes = _count("The size of these images, without their base images.")
+    networks = _count("Removed networks that were older than a day and had no containers.")
     failed = _list(
         _choice(None, ["containers", "workspaces", "images", "networks"]),
         "The parts that could not be done; the log says why.",
@@ -152,7 +152,7 @@ class MaintenanceSchema(ResponseSchema):
 class InfoSchema(ResponseSchema):
     """``GET /info``."""
 
-    version = _text("Of light-run.")
+    version = _text("The version of light-run.")
     docker = fields.Boolean(required=True, metadata={"description": "Whether the engine answers."})
     engine = _part(EngineSchema, "The container engine.", required=True)
     workspace = fields.String(
@@ -185,58 +185,58 @@ class InfoSchema(ResponseSchema):
 class LineSchema(ResponseSchema):
     """A line of output."""
 
-    seq = _count("Its number in the run, from 0.")
-    time = _text("When it came.", schema=_TIME)
+    seq = _count("The number of the line, from 0.")
+    time = _text("When the line was written.", schema=_TIME)
     stream = _choice(None, ["stdout", "stderr"])
-    text = _text("Without its newline.")
+    text = _text("The text without its newline.")
 
 
 class ArtifactSchema(ResponseSchema):
-    """A file or directory that was kept."""
+    """An extracted file or directory."""
 
-    path = _text("Relative to the artifact folder.")
+    path = _text("The path of the artifact.")
     bytes = _count("0 for a directory.")
     type = _choice(None, ["file", "directory"])
 
 
 class FolderEntrySchema(ResponseSchema):
-    """What a folder among the artifacts has."""
+    """An entry of a directory of artifacts."""
 
-    path = _text("The name in its folder.")
+    path = _text("The name in the directory.")
     type = _choice(None, ["file", "directory"])
 
 
 class NetworkSchema(ResponseSchema):
-    """A network that exists."""
+    """An existing network."""
 
-    name = _text("Its name.")
+    name = _text("The name of the network.")
     created = fields.Boolean(required=True, metadata={"description": "Always true."})
 
 
 class NetworkStateSchema(ResponseSchema):
-    """Whether there is a network."""
+    """Whether a network exists."""
 
-    name = _text("Its name.")
+    name = _text("The name of the network.")
     exists = fields.Boolean(required=True, metadata={"description": "Whether the engine has it."})
 
 
 class NetworkCleanupResultSchema(ResponseSchema):
     """The result of a clean-up."""
 
-    removed = _count("How many networks were deleted.")
+    removed = _count("The number of deleted networks.")
 
 
 class ExtractedSchema(ResponseSchema):
-    """What became of one `extract` entry."""
+    """The result of one entry of `extract`."""
 
-    path = _text("As it was asked for.")
+    path = _text("The entry of `extract`.")
     status = _choice(None, ["ok", "missing", "error"])
-    bytes = _count("How much was kept.")
-    error = _text("What went wrong, in a sentence.", required=False)
+    bytes = _count("The size of the extracted files.")
+    error = _text("The error message.", required=False)
 
 
 class TimingsSchema(ResponseSchema):
-    """Milliseconds each step took."""
+    """The duration of each step in milliseconds."""
 
     queuedMs = fields.Float(required=True, metadata={"description": "Waiting for a slot."})
     imageMs = fields.Float(required=True, metadata={"description": "Pulling and building the image."})
@@ -246,89 +246,93 @@ class TimingsSchema(ResponseSchema):
 
 
 class UsageSchema(ResponseSchema):
-    """What the run has used; what cannot be known is left out."""
+    """The resources that a run used. Unknown values are omitted."""
 
-    cpuMs = _count("CPU time.", required=False)
-    memoryPeakBytes = _count("The most memory at any moment, with cached files.", required=False)
-    diskBytes = _count("So much of the disk, at least, its files took.", required=False)
+    cpuMs = _count("CPU time in milliseconds.", required=False)
+    memoryPeakBytes = _count("The peak memory, including cached files.", required=False)
+    diskBytes = _count("The minimum of disk space that the run used.", required=False)
     oomKills = _count(
         "So many of its processes, at least, were killed at the memory limit.", required=False, least=1
     )
 
 
 class CallbackStateSchema(ResponseSchema):
-    """How far the callback has come."""
+    """The state of a callback."""
 
     state = _choice(None, Delivery)
-    attempts = _count("How often it was sent.")
-    lastStatus = _count("The HTTP status of the last answer; null where there was none.", null=True)
-    nextAttemptAt = _text("When it is sent next; null where it is not.", null=True, schema=_TIME)
+    attempts = _count("The number of attempts.")
+    lastStatus = _count("The HTTP status of the last response; null if there was none.", null=True)
+    nextAttemptAt = _text("The time of the next attempt; null if there is none.", null=True, schema=_TIME)
 
 
 class ProgressSchema(ResponseSchema):
-    """How far a pull is, in layers, or a build, in steps."""
+    """The progress of a pull, in layers, or of a build, in steps."""
 
-    done = _count("Layers in place, or steps done.")
-    layers = _count("Of a pull: of so many layers.", required=False)
-    currentBytes = _count("Of a pull: downloaded, of layers whose size is known yet.", required=False)
-    totalBytes = _count("Of a pull: the size of those layers.", required=False)
-    steps = _count("Of a build: of so many steps.", required=False)
+    done = _count("The number of completed layers or steps.")
+    layers = _count("Pull: the number of layers.", required=False)
+    currentBytes = _count("Pull: the downloaded bytes of the layers whose size is known.", required=False)
+    totalBytes = _count("Pull: the size of these layers.", required=False)
+    steps = _count("Build: the number of steps.", required=False)
 
 
 class CallbackSchema(ResponseSchema):
-    """The answer to redelivering."""
+    """The response to a redelivery."""
 
-    callback = _part(CallbackStateSchema, "As it is now.", required=True)
+    callback = _part(CallbackStateSchema, "The state of the callback.", required=True)
 
 
 class AcceptedSchema(ResponseSchema):
-    """The answer to a detached run."""
+    """The response to a detached run."""
 
-    id = _text("The run's.", schema=_RUN_ID)
-    status = _choice("`queued` where it has to wait.", Status)
-    url = _text("Where to ask for it.", schema={"pattern": "^/runs/"})
+    id = _text("The id of the run.", schema=_RUN_ID)
+    status = _choice("`queued` if the run has to wait.", Status)
+    url = _text("The path of the run.", schema={"pattern": "^/runs/"})
 
 
 class RunSummarySchema(ResponseSchema):
-    """A run as it is listed; what it does not have is left out."""
+    """A run in a list. Fields without a value are omitted."""
 
-    id = _text("A UUID.", schema=_RUN_ID)
-    createdAt = _text("When it came in; with `?request=true`.", required=False, schema=_TIME)
-    owner = _text("The name of the token that asked; with `?request=true`.", required=False)
+    id = _text("The id of the run, a UUID.", schema=_RUN_ID)
+    createdAt = _text("When the request arrived; with `?request=true`.", required=False, schema=_TIME)
+    owner = _text("The name of the token of the request; with `?request=true`.", required=False)
     request = fields.Dict(
         metadata={
             "description": "The fields that were asked for, with `?request=true`: `env` as names, `files` as paths and "
             "bytes, long values cut (`truncated` is true then); no input, no contents."
         }
     )
-    status = _choice("`succeeded` is exit code 0 within the time.", Status)
-    startedAt = _text("When it left the queue; when it came in, as long as it waits.", schema=_TIME)
-    finishedAt = _text("When it ended.", required=False, schema=_TIME)
-    phase = _choice("What it is doing, while it is `running`.", Phase, required=False)
-    progress = _part(ProgressSchema, "How far that is, while it is pulling or building.")
-    exitCode = _count("Of the command, where it ran to an end by itself.", required=False, least=None)
+    status = _choice("`succeeded` means exit code 0 within the timeout.", Status)
+    startedAt = _text(
+        "When the run left the queue; while it is queued, when the request arrived.", schema=_TIME
+    )
+    finishedAt = _text("When the run ended.", required=False, schema=_TIME)
+    phase = _choice("What the run is doing while it is `running`.", Phase, required=False)
+    progress = _part(ProgressSchema, "The progress of a pull or a build.")
+    exitCode = _count("The exit code of the command, if it exited on its own.", required=False, least=None)
     signal = _text(
         "The signal that killed the command, as its exit code says.",
         required=False,
         schema={"pattern": "^SIG[A-Z0-9]+$"},
     )
     durationMs = _count("From `startedAt` to `finishedAt`.", required=False)
-    artifacts = _list(ArtifactSchema, "What was kept.")
+    artifacts = _list(ArtifactSchema, "The extracted files and directories.")
     artifactsEvicted = fields.Boolean(
         metadata={"description": "True where the artifacts were deleted to make room.", "enum": [True]}
     )
-    error = _text("One sentence, where it did not simply exit by itself.", required=False)
-    reason = _choice("Why it ended.", Reason, required=False)
-    extracted = _list(ExtractedSchema, "One entry for each of `extract`.")
+    error = _text("One sentence, unless the command exited on its own.", required=False)
+    reason = _choice("Why the run ended.", Reason, required=False)
+    extracted = _list(ExtractedSchema, "The result of each entry of `extract`.")
     timings = _part(TimingsSchema, "Milliseconds each step took.")
-    usage = _part(UsageSchema, "What it has used, where that is known.")
+    usage = _part(UsageSchema, "The resources that the run used, as far as known.")
     parked = fields.Boolean(
         metadata={"description": "Whether the command ran in a container that was started ahead."}
     )
     logsTruncated = fields.Boolean(
         metadata={"description": "True where output went past the cap.", "enum": [True]}
     )
-    callback = _part(CallbackStateSchema, "Where one was asked for; not in the callback itself.")
+    callback = _part(
+        CallbackStateSchema, "The callback, if one was requested. Not included in the callback itself."
+    )
     labels = fields.Dict(
         fields.String(),
         fields.String(),

@@ -24,12 +24,16 @@ def operations() -> Iterator[Operation]:
         path="/health",
         name="getHealth",
         tag="Service",
-        summary="Ask how the service is",
-        description="Needs no token.",
+        summary="Check the health of the service",
+        description="Requires no token.",
         scope=None,
         answers={
-            200: answer("The engine answers.", schemas.HealthSchema, texts.HEALTH),
-            503: answer("It does not.", schemas.HealthSchema, {"status": "degraded", "docker": False}),
+            200: answer("The engine responds.", schemas.HealthSchema, texts.HEALTH),
+            503: answer(
+                "The engine does not respond, or cannot limit runs.",
+                schemas.HealthSchema,
+                {"status": "degraded", "docker": False},
+            ),
         },
     )
     yield Operation(
@@ -37,20 +41,20 @@ def operations() -> Iterator[Operation]:
         path="/info",
         name="getInfo",
         tag="Service",
-        summary="Ask what the service is like",
-        description="What `light-run doctor` looks at.",
-        answers={200: answer("What it is like.", schemas.InfoSchema, texts.INFO)},
+        summary="Get information about the service",
+        description="What `light-run doctor` checks.",
+        answers={200: answer("Version, engine, disk and token.", schemas.InfoSchema, texts.INFO)},
     )
     yield Operation(
         method="post",
         path="/maintenance",
         name="maintain",
         tag="Service",
-        summary="Remove what is not used any more",
-        description="What the server does at its start and every hour: step images that were not used for "
-        "`LIGHT_RUN_STEP_IMAGES_AGE` or are beyond `LIGHT_RUN_STEP_IMAGES_BYTES`, networks created here without "
-        "containers and older than a day, stray containers and workspaces. Nothing without this server's label is "
-        "touched.",
+        summary="Remove unused images, networks and leftovers",
+        description="The server does this when it starts and every hour. Removes step images that were not used for "
+        "`LIGHT_RUN_STEP_IMAGES_AGE` or that exceed `LIGHT_RUN_STEP_IMAGES_BYTES`, networks created through light-run "
+        "that are older than a day and have no containers, and stray containers and workspaces. Only objects with "
+        "this server's label are removed.",
         scope="admin",
         answers={200: answer("What was removed.", schemas.MaintenanceSchema, texts.MAINTENANCE)},
         errors=["engine_unavailable"],
@@ -60,8 +64,8 @@ def operations() -> Iterator[Operation]:
         path="/metrics",
         name="getMetrics",
         tag="Service",
-        summary="Read what is measured",
-        description="For Prometheus, in the format that `Accept` asks for.",
+        summary="Get metrics",
+        description="For Prometheus, in the format requested by `Accept`.",
         scope="metrics",
         answers={
             200: {
@@ -75,7 +79,7 @@ def operations() -> Iterator[Operation]:
         path="/openapi.json",
         name="getOpenapi",
         tag="Service",
-        summary="Get this description",
+        summary="Get this document",
         description="A browser may send the token as the password of Basic authorization, under any name.",
         answers={200: answer("OpenAPI 3.1.", {"type": "object"}, {"openapi": "3.1.0"})},
     )
@@ -85,15 +89,15 @@ def operations() -> Iterator[Operation]:
         name="getConsole",
         tag="Service",
         summary="Open the console in a browser",
-        description="For clients that prefer `text/html`; to others `/` is an unknown path. The page itself needs no "
-        "token. `LIGHT_RUN_CONSOLE=false` turns it off.",
+        description="For clients that prefer `text/html`; others get a 404. The page itself requires no token. "
+        "`LIGHT_RUN_CONSOLE=false` disables it.",
         answers={
             200: {
                 "description": "A page.",
                 "headers": {
-                    "Content-Security-Policy": sent("Nothing is loaded from elsewhere."),
+                    "Content-Security-Policy": sent("Nothing is loaded from other sites."),
                     "Cache-Control": sent("Each page has a nonce of its own.", pattern="^no-store$"),
-                    "Referrer-Policy": sent("No other site is told of it.", pattern="^no-referrer$"),
+                    "Referrer-Policy": sent("Other sites do not learn the address.", pattern="^no-referrer$"),
                 },
                 "content": {"text/html": {"schema": {"type": "string"}}},
             },
@@ -106,13 +110,13 @@ def operations() -> Iterator[Operation]:
         name="getConsoleFile",
         tag="Service",
         summary="Get a file that the console loads",
-        description="Needs no token. With `ETag`.",
+        description="Requires no token. Supports `ETag`.",
         scope=None,
         parameters=[{**_FILENAME, "example": "console.css"}],
         answers={
             200: {"description": "The file.", "content": {"text/*": {}}},
-            304: {"description": "It has not changed."},
-            404: answer("There is no such file.", schemas.ErrorSchema, {"error": "not_found"}),
+            304: {"description": "The file has not changed."},
+            404: answer("The file does not exist.", schemas.ErrorSchema, {"error": "not_found"}),
         },
     )
     yield Operation(
@@ -120,14 +124,14 @@ def operations() -> Iterator[Operation]:
         path="/docs",
         name="getDocs",
         tag="Service",
-        summary="Read and try this description",
-        description="Swagger UI. The page itself needs no token; it loads `/openapi.json` and sends requests with the "
-        "token that the console has for this tab, or the one given to Authorize.",
+        summary="Read this document and try requests",
+        description="Swagger UI. The page itself requires no token; it loads `/openapi.json` and sends requests with "
+        "the token that the console has for this tab, or the one given to Authorize.",
         scope=None,
         answers={
             200: {
                 "description": "A page.",
-                "headers": {"Content-Security-Policy": sent("Nothing is loaded from elsewhere.")},
+                "headers": {"Content-Security-Policy": sent("Nothing is loaded from other sites.")},
                 "content": {"text/html": {"schema": {"type": "string"}}},
             }
         },
@@ -138,12 +142,12 @@ def operations() -> Iterator[Operation]:
         name="getDocsFile",
         tag="Service",
         summary="Get a file that the page loads",
-        description="Needs no token. With `ETag`.",
+        description="Requires no token. Supports `ETag`.",
         scope=None,
         parameters=[_FILENAME],
         answers={
             200: {"description": "The file.", "content": {"text/*": {}}},
-            304: {"description": "It has not changed."},
-            404: answer("There is no such file.", schemas.ErrorSchema, {"error": "not_found"}),
+            304: {"description": "The file has not changed."},
+            404: answer("The file does not exist.", schemas.ErrorSchema, {"error": "not_found"}),
         },
     )

@@ -1,69 +1,69 @@
-"""What the fields of a request mean, for people; and examples that are whole."""
+"""Descriptions of the fields of requests, and complete examples."""
 
 from __future__ import annotations
 
 FIELDS = {
-    "image": "The image; `pull` says when its registry is asked for it.",
-    "files": "Relative path to content: a string, written as UTF-8, or an object. A name has 255 bytes at most, "
-    "and no path may be both a file and another's folder.",
-    "entrypoint": "Executed as `sh -c ENTRYPOINT`. Left out: the image's own entrypoint and command.",
-    "run": "Steps that are executed once and cached as an image.",
-    "setup": "Another name of `run`; give one of the two.",
-    "input": "Written to stdin as JSON, then the end of file; `null` counts too. Left out: stdin is at its end.",
-    "stdin": "Written to stdin as it is, then the end of file: text, or an object. Give either this or `input`.",
-    "timeout": "Milliseconds from the start of the container, written without a fraction.",
-    "stepTimeout": "Milliseconds for all steps of `run` together, with the time in which they wait for another "
-    "request's build of the same; then the run ends as `build_failed`.",
-    "network": "`none`, `bridge` or the name of a network that exists. Left out: the isolated network.",
-    "networks": "Networks of the container, in place of `network`: the first is its own, and the others are connected "
-    "before the command starts. `none` stands alone.",
-    "workdir": "Files land here, and the command starts here.",
+    "image": "The name of the image. `pull` says when it is pulled.",
+    "files": "Relative path to content: a string, written as UTF-8, or an object. A name has at most 255 bytes, "
+    "and a path cannot be both a file and the folder of another file.",
+    "entrypoint": "Executed as `sh -c ENTRYPOINT`. Default: the image's own entrypoint and command.",
+    "run": "Commands that are executed once; the result is cached as an image.",
+    "setup": "Another name for `run`. Use only one of the two.",
+    "input": "Written to stdin as JSON, followed by the end of file, even if it is `null`. Default: stdin is empty.",
+    "stdin": "Written to stdin unchanged, followed by the end of file: text, or an object. Use this or `input`.",
+    "timeout": "Milliseconds from the start of the container, as an integer.",
+    "stepTimeout": "Milliseconds for all steps of `run` together, including the time spent waiting for another request "
+    "that builds the same steps. After that, the run ends as `build_failed`.",
+    "network": "`none`, `bridge` or the name of an existing network. Default: the isolated network.",
+    "networks": "Networks of the container, instead of `network`. It is created on the first one and connected to the "
+    "others before the command starts. `none` cannot be combined with others.",
+    "workdir": "The files are put here, and the command starts here.",
     "env": (
-        "Environment variables, passed as they are: 131071 bytes each at most, with name and `=`, and 1.5 MiB in all."
+        "Environment variables, passed unchanged: at most 131071 bytes each, including name and `=`, 1.5 MiB in total."
     ),
     "extract": "Paths in the container to keep as artifacts, absolute or relative to `workdir`. `*`, `?` and `[...]` "
-    "match within a name, `**` any number of folders.",
-    "detached": "Answer when the run is accepted, not when it has ended.",
-    "output": "How the state has the output: `logs`, its lines, or `split`, in place of them `stdout` and `stderr`.",
-    "callbackUrl": "Where the final state is POSTed to.",
-    "callbackSecret": "Signs the callback.",
-    "limits": "At most what the server allows.",
+    "match within a name, `**` matches any number of folders.",
+    "detached": "Return as soon as the run is accepted, instead of when it ends.",
+    "output": "The output in the state: `lines` for `logs`, or `split` for `stdout` and `stderr` instead.",
+    "callbackUrl": "The URL that the final state is POSTed to.",
+    "callbackSecret": "The key for the signature of the callback.",
+    "limits": "Resource limits, at most those that the server allows.",
     "runtime": "A runtime of the engine that the server allows.",
-    "pull": "When the registry is asked for the image: where the engine does not have it, each time, or never.",
-    "user": "Of the command: `1000`, `1000:1000` or a name of the image's. Steps run as the image's own.",
-    "registryAuth": "For this run's pull: `username` and `password`, or an identity `token`. Kept in memory only: a "
-    "run whose image has to be pulled after a restart of the server is `pull_failed`.",
-    "interactive": "Stdin stays open for `POST /runs/ID/stdin`; needs `detached`. What `input` or `stdin` has comes "
-    "first. A restart of the server ends it.",
-    "labels": "Your own marks of the run, in its state and in lists: `GET /runs?label=KEY=VALUE` filters by them.",
+    "pull": "When the image is pulled: if the engine does not have it, for each run, or never.",
+    "user": "The user of the command: `1000`, `1000:1000` or a name in the image. Steps run as the image's own user.",
+    "registryAuth": "Credentials for pulling this run's image: `username` and `password`, or an identity `token`. "
+    "Kept in memory only: if the server restarts before the pull, the run is `pull_failed`.",
+    "interactive": "Keep stdin open for `POST /runs/ID/stdin`, after what `input` or `stdin` has; requires `detached`. A "
+    "restart of the server closes it.",
+    "labels": "Labels of the run, included in its state and in lists. `GET /runs?label=KEY=VALUE` filters by them.",
 }
 
 NETWORK = {
-    "name": "Letters, digits, `_`, `.` and `-`; not a name of the engine's own.",
-    "driver": "`bridge`, the only one.",
-    "iccEnabled": "Whether containers on the network reach each other. Left out: they do not.",
-    "exclusive": "Whether a network that exists already is an error.",
-    "labels": "Labels of the network at the engine.",
-    "ipam": "Addresses: `subnet`, `gateway` and `ipRange`, each of them optional.",
-    "prefix": "Only names that begin with this.",
-    "maxAgeMs": "Only networks that are at least so many milliseconds old.",
+    "name": "Letters, digits, `_`, `.` and `-`; not the name of one of the engine's own networks.",
+    "driver": "Only `bridge` is supported.",
+    "iccEnabled": "Whether containers on the network can reach each other. Default: false.",
+    "exclusive": "Whether it is an error if the network exists already.",
+    "labels": "Labels of the network in the engine.",
+    "ipam": "Addresses: `subnet`, `gateway` and `ipRange`, all optional.",
+    "prefix": "Only networks whose names begin with this.",
+    "maxAgeMs": "Only networks of at least this age in milliseconds.",
 }
 
 
 REGISTRY_AUTH = {
-    "username": "Of the registry.",
-    "password": "Or an access token that the registry takes for one.",
-    "token": "An identity token, as `docker login` gets it.",
+    "username": "The user name at the registry.",
+    "password": "The password, or an access token that the registry accepts as one.",
+    "token": "An identity token from `docker login`.",
 }
 
 LIMITS = {
     "memory": 'Bytes, or text such as `"512m"` within the same bounds.',
-    "cpus": "CPUs, fractions too.",
-    "pids": "Processes and threads.",
-    "shm": 'Size of `/dev/shm`: bytes, or text such as `"256m"`. What is in there counts as memory.',
-    "nofile": "Open files of a process.",
-    "fsize": 'Size of a single file: bytes, or text such as `"10m"`.',
-    "gpus": 'A number of GPUs, or `"all"`, where the server allows it.',
+    "cpus": "The number of CPUs, which may be a fraction.",
+    "pids": "The maximum number of processes and threads.",
+    "shm": 'Size of `/dev/shm`: bytes, or text such as `"256m"`. Its contents count as memory.',
+    "nofile": "The maximum number of open files of a process.",
+    "fsize": 'The maximum size of a file: bytes, or text such as `"10m"`.',
+    "gpus": 'A number of GPUs, or `"all"`, if the server allows it.',
 }
 
 RUN_ID = "0b9d5b6e-6f0e-4b4c-9a35-2d8f1c7e4a10"
