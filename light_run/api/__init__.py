@@ -41,7 +41,7 @@ class _Anything(BaseConverter):
 
 
 class _NetworkName(BaseConverter):
-    # The rest of a path that is a route of its own is no name.
+    # A path with a route of its own is not the name of an artifact.
     regex = r"(?!cleanup$)[^/]+"
 
 

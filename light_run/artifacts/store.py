@@ -163,7 +163,7 @@ class ArtifactStore:
         return found.free, found.total
 
     def usage(self, run_id: str) -> DiskUsage:
-        """Measure what the folder of `run_id` takes of the disk; nothing if there is none."""
+        """Measure the disk space of the folder of `run_id`; zero if it does not exist."""
         return disk_usage(str(self.folder(run_id)))
 
     def _open(self, run_id: str, names: tuple[str, ...]) -> OpenFile | tuple[ArtifactEntry, ...]:

@@ -79,7 +79,7 @@ def _choose(
     while excess > 0 and candidates:
         most = max(candidates, key=used.__getitem__)
         if used[most] <= share:
-            # Only what is protected is beyond its owner's share.
+            # Only protected folders exceed their owner's share.
             break
         folder = candidates[most].pop()
         if not candidates[most]:

@@ -52,7 +52,7 @@ class ActionMethods:
         self._act(run_id, "pause")
 
     def resume(self, run_id: str) -> None:
-        """Let a paused run go on. Raises `RunNotActive`, `RunNotStarted`."""
+        """Resume a paused run. Raises `RunNotActive`, `RunNotStarted`."""
         self._act(run_id, "resume")
 
     def delete(self, run_id: str) -> None:

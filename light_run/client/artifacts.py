@@ -12,7 +12,7 @@ from light_run.errors import ArtifactError, ArtifactNotFound, DownloadFailed
 
 
 class ArtifactMethods:
-    """The files that a run left."""
+    """The artifacts of runs."""
 
     _connection: Connection
 

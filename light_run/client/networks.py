@@ -25,9 +25,9 @@ class NetworkMethods:
         gateway: str | None = None,
         ip_range: str | None = None,
     ) -> None:
-        """Create a network for runs; one that exists is left as it is, unless `exclusive`.
+        """Create a network for runs; an existing one is left unchanged, unless `exclusive`.
 
-        Containers on it reach each other if `icc`. Raises `NetworkExists`, `NetworkConflict`, `InvalidSpec`.
+        Containers on it can reach each other if `icc`. Raises `NetworkExists`, `NetworkConflict`, `InvalidSpec`.
         """
         addresses = {"subnet": subnet, "gateway": gateway, "ipRange": ip_range}
         ipam = {key: value for key, value in addresses.items() if value is not None}

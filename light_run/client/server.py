@@ -6,12 +6,12 @@ from light_run.client import model
 from light_run.client.connection import Connection
 from light_run.client.model import Info, Maintenance
 
-# Large images may take their time to be removed.
+# Removing large images may take a long time.
 MAINTENANCE_SECONDS = 600.0
 
 
 class ServerMethods:
-    """What the server says about itself, and its maintenance."""
+    """Information about the server, and its maintenance."""
 
     _connection: Connection
 
@@ -20,7 +20,7 @@ class ServerMethods:
         return model.info(self._connection.json("GET", "/info"))
 
     def maintain(self) -> Maintenance:
-        """Remove step images, networks, containers and workspaces that are not used, as the server does hourly.
+        """Remove unused step images, networks, containers and workspaces, as the server does every hour.
 
         Needs the scope admin. Returns what was removed.
         """

@@ -6,5 +6,5 @@ from light_run.engine.daemon.address import engine_address
 
 
 def address() -> str:
-    """Return its URL. Raises SettingsError where it cannot be used."""
+    """Return its URL. Raises SettingsError if it cannot be used."""
     return engine_address().url

@@ -14,14 +14,14 @@ from light_run.errors import LightRunError, SettingsError
 
 _log = logging.getLogger(__name__)
 
-# Rules that were flushed are away for so many seconds.
+# Seconds between two checks: rules that were flushed are missing for at most this time.
 _INTERVAL = 5.0
 
 
 def keep(settings: Settings, *, once: bool) -> bool:
-    """Set the rules and look for them until SIGTERM or SIGINT, or `once`; False where some did not stand at the end.
+    """Set the rules and check them until SIGTERM or SIGINT, or `once`. Returns False if rules are missing at the end.
 
-    Raises SettingsError where this process may not set any.
+    Raises SettingsError if this process may not set rules.
     """
     if not firewall.available():
         raise SettingsError(
@@ -43,7 +43,7 @@ def keep(settings: Settings, *, once: bool) -> bool:
 
 
 def _look(companion: Companion) -> str:
-    # What is wrong.
+    # Returns a description of the problem, or an empty string.
     try:
         missing = companion.look()
     except (LightRunError, OSError) as error:

@@ -62,7 +62,7 @@ class JsonWorker(ThreadWorker):  # type: ignore[misc,unused-ignore]
 
     def run(self) -> None:
         """Serve until the worker is stopped."""
-        # gunicorn itself has to read what is encrypted, or HTTP/2 from its first byte.
+        # gunicorn itself has to read TLS and HTTP/2 from the first byte.
         peek = self.cfg.is_ssl or getattr(self.cfg, "http2_cleartext", "off") != "off"
         self._heads = RequestHeads(
             self.poller, complete=self._begin, refuse=self._refuse_head, drop=self._drop, peek=peek

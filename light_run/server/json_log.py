@@ -18,7 +18,7 @@ from typing import Any
 # The attributes of every record; all others come from `extra`.
 _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
-# The request's `trace_id` and `span_id`, where requests are traced.
+# The request's `trace_id` and `span_id`, if tracing is enabled.
 TRACE: ContextVar[Mapping[str, str] | None] = ContextVar("light_run.trace", default=None)
 
 _encode = json.JSONEncoder(default=str, separators=(",", ":")).encode

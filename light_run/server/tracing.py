@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Seconds that a stopping server waits for its last spans to be taken.
+# Seconds that a stopping server waits until its last spans are exported.
 FLUSH = 5.0
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _TRUE = "true"
@@ -66,7 +66,7 @@ class _RequestSpan:
 
 
 class OpenTelemetry:
-    """A `Tracer` for the OpenTelemetry SDK, with a provider of its own. Raises ImportError where that is missing."""
+    """A `Tracer` for the OpenTelemetry SDK, with its own provider. Raises ImportError if it is not installed."""
 
     def __init__(self, *, debug: bool, version: str) -> None:
         from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
@@ -132,7 +132,7 @@ class OpenTelemetry:
 
     def close(self) -> None:
         """See `Tracer`."""
-        # In a thread: a receiver that does not answer holds it for longer than a server may take to stop.
+        # In a thread: a collector that does not respond would delay the end of the server for too long.
         flushing = threading.Thread(target=self._shut_down, name="light-run-traces", daemon=True)
         flushing.start()
         flushing.join(FLUSH)

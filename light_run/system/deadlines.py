@@ -28,7 +28,7 @@ class Deadline:
         self.passed = False
 
     def shut(self) -> None:
-        """End whatever is being read."""
+        """Shut down the connection, which ends a read."""
         self.passed = True
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RD)
@@ -45,7 +45,7 @@ class Deadlines:
         self._wakes_at = float("inf")
 
     def start(self, connection: socket.socket, seconds: float) -> Deadline:
-        """Give whoever reads from `connection` so many seconds; `stop` follows."""
+        """Start a deadline for reading from `connection`, in seconds; end it with `stop`."""
         deadline = Deadline(connection, time.monotonic() + seconds)
         with self._changed:
             self._pending.add(deadline)
@@ -57,13 +57,13 @@ class Deadlines:
         return deadline
 
     def stop(self, deadline: Deadline) -> None:
-        """What `deadline` was for has been read; from here on it shuts nothing. May be called again."""
+        """End `deadline`: it no longer shuts its connection down. May be called again."""
         with self._changed:
             self._pending.discard(deadline)
 
     @contextmanager
     def within(self, connection: socket.socket | None, seconds: float) -> Iterator[Deadline | None]:
-        """`start` and `stop` around a block; None where there is no connection to watch."""
+        """`start` and `stop` around a block; yields None if there is no connection."""
         if connection is None:
             yield None
             return

@@ -8,9 +8,9 @@ import stat
 from dataclasses import dataclass, field
 
 BLOCK = 512
-# What a name without a block of its own counts: a disk runs out of inodes, too.
+# The bytes that a file without blocks counts, because a disk has a limited number of inodes.
 LEAST = 4096
-# Down to here a descriptor of each folder is kept, below only one.
+# Down to this depth, a descriptor of each folder is kept open; below, only one in total.
 _DEEPEST = 200
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -40,7 +40,7 @@ def _enter(name: str, parent: int | None, path: str, levels: int, found: DiskUsa
     if directory is None:
         return
     if not levels:
-        # Takes the descriptor over.
+        # `_walk_deep` closes the descriptor.
         _walk_deep(directory, path, found)
         return
     try:
@@ -75,14 +75,14 @@ def _count(directory: int, path: str, found: DiskUsage) -> list[str]:
                 if entry.is_dir(follow_symlinks=False):
                     below.append(entry.name)
     except PermissionError:
-        # It may be listed, and its entries not be looked at.
+        # The directory can be listed, but its entries cannot be inspected.
         found.closed.append(path)
         return []
     return below
 
 
 def _walk_deep(directory: int, path: str, found: DiskUsage) -> None:
-    # However deep it goes on, with one descriptor: back up by "..", if that is still where we came from.
+    # Walks any depth with one descriptor: goes back with "..", if that is still the parent directory.
     above: list[tuple[tuple[int, int], list[str]]] = []
     here = _identity(directory)
     ahead = _count(directory, path, found)
@@ -102,7 +102,7 @@ def _walk_deep(directory: int, path: str, found: DiskUsage) -> None:
                 os.close(directory)
                 directory, here = parent, _identity(parent)
                 if here != expected:
-                    # Moved meanwhile; whatever is there now may be outside.
+                    # The directory was moved. Its new parent may be outside of the folder.
                     return
     finally:
         os.close(directory)

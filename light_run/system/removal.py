@@ -1,4 +1,4 @@
-"""Removing a tree that somebody hostile may have laid out."""
+"""Removes directory trees that a hostile program may have created."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _NAMED = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def remove_tree(root: Path) -> None:
-    """Remove the directory `root` and all that is in it; no link is followed, nothing missing is an error.
+    """Remove the directory `root` and its contents. Links are not followed; missing files are no error.
 
-    Directories found inside are moved up to `root` and emptied there, so neither the depth of the tree,
-    nor the length of its paths, nor a directory without permissions is in the way. Raises OSError.
+    Directories found inside are moved up to `root` and emptied there, so the depth of the tree, the
+    length of its paths, and directories without permissions do not matter. Raises OSError.
     """
     try:
         if not _allow(None, os.fspath(root)):
@@ -42,13 +42,13 @@ def _empty(top: int) -> None:
             try:
                 descriptor = os.open(name, _DIRECTORY, dir_fd=top)
             except PermissionError:
-                # Somebody else's. Emptied by them, it may go all the same.
+                # The directory of another user. If it is empty, it can be removed nevertheless.
                 if not _remove_empty(top, name):
                     raise
                 continue
             try:
                 for child in _unlink_files(descriptor):
-                    # A name of our own, as the directory's may be taken up there.
+                    # A unique name, because the directory's own may exist in the upper directory.
                     unique = f".{secrets.token_hex(16)}"
                     os.rename(child, unique, src_dir_fd=descriptor, dst_dir_fd=top)
                     ahead.append(unique)
@@ -66,9 +66,9 @@ def _remove_empty(parent: int, name: str) -> bool:
 
 
 def _unlink_files(directory: int) -> list[str]:
-    # Everything but directories goes; those are made ours to read, move and empty, and returned.
+    # Removes everything except directories, which are made accessible and returned.
     with os.scandir(directory) as entries:
-        # What the listing says of an entry's type costs no call; it may be another's by now.
+        # The type in the listing needs no system call. It may have changed in the meantime.
         found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     directories = []
     for name, is_directory in found:
@@ -81,8 +81,8 @@ def _unlink_files(directory: int) -> list[str]:
 
 
 def _allow(parent: int | None, name: str) -> bool:
-    # True for a directory, which we may then read and change. What it is called by may be a link by now:
-    # the change is made to what was opened.
+    # Returns True for a directory, and gives us access to it. Its name may be a link by now, so the mode is changed
+    # through the descriptor.
     try:
         descriptor = os.open(name, _NAMED, dir_fd=parent)
     except NotADirectoryError:

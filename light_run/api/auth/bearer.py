@@ -23,7 +23,7 @@ _PASSWORD = "/openapi.json"  # noqa: S105
 _LOOKING = frozenset({"GET", "HEAD"})
 # Without a token, every client is the operator.
 _ANYBODY = Token(None, "", frozenset({tokens.ADMIN}))
-# No run has this id. A request for the run of another token is answered as if it were for this one.
+# No run has this id. Requests for runs of another token are treated as requests for this id.
 _NOBODYS = "-"
 
 
@@ -77,7 +77,7 @@ def _guard(
         given = _given()
         found = None if given is None else tokens.find(known(), given)
         if found is None:
-            # A request without a token is no guess.
+            # A request without a token is not a failed attempt.
             if given:
                 failures.add(address)
             return _unauthorized()

@@ -70,7 +70,7 @@ class OriginPolicy:
 
 
 def register(app: Flask, browsers: OriginPolicy, *, secured: bool) -> None:
-    """Have `app` refuse the requests of other sites' pages before anything else, and answer those that are allowed.
+    """Make `app` refuse requests from pages of other sites first, and add CORS headers for allowed origins.
 
     Without a token (`secured` is False), the request's Host must be known as well.
     """

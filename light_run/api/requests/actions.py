@@ -19,7 +19,7 @@ from light_run.engine.stop import Stop
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionBody:
-    """The body of an action: a JSON object, which may be left out.
+    """The body of an action: an optional JSON object.
 
     `schema` makes the schema. `parse` turns the loaded fields into what the service is given. `defaults` and
     `descriptions` of the fields, and `examples`, are for the OpenAPI document.

@@ -1,4 +1,4 @@
-"""Reading of request bodies, bounded in length and time whatever the headers claim."""
+"""Reads request bodies, with limits on length and time that do not rely on the headers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from light_run.system.deadlines import DEADLINES, Deadline
 _PIECE = 64 * 1024
 # Seconds for the whole body.
 TIMEOUT = 60.0
-# Bytes that give a body which may be long another second.
+# A large body gets one more second for each of these bytes.
 PACE = 32 * 1024
 # Seconds for which a refused body is still read.
 LINGER = 5.0
 
 
 def read(request: Request, limit: int, timeout: float = TIMEOUT) -> bytes:
-    """The body of `request`. Raises 413 beyond `limit` bytes, 400 where it ends before its stated length.
+    """Return the body of `request`. Raises 413 beyond `limit` bytes, 400 if it is shorter than announced.
 
-    408 where it has not arrived within `timeout` seconds: that needs a server that lends its connection, as
-    gunicorn does; others have clocks of their own.
+    Raises 408 if it has not arrived within `timeout` seconds. This requires a server that passes its connection on, as
+    gunicorn does.
     """
     found = bytearray()
     for piece in stream(request, limit, timeout, pace=None):
@@ -35,7 +35,7 @@ def read(request: Request, limit: int, timeout: float = TIMEOUT) -> bytes:
 def stream(
     request: Request, limit: int, timeout: float = TIMEOUT, pace: float | None = PACE
 ) -> Generator[bytes, None, None]:
-    """The body of `request` in pieces, and what `read` raises; each `pace` bytes of it give it another second."""
+    """Yield the body of `request` in pieces; each `pace` bytes give it another second. Raises the same as `read`."""
     length = request.content_length
     if length is not None and length > limit:
         raise RequestEntityTooLarge(f"the body has {length} bytes; {limit} are the most")
@@ -68,15 +68,15 @@ def _piece(request: Request) -> bytes:
     except HTTPException:
         raise
     except Exception as error:
-        # The server's own exceptions for a broken connection or chunk are not known here by name.
+        # Each server has its own exceptions for a broken connection or chunk.
         raise BadRequest("the body could not be read to its end") from error
 
 
 @contextmanager
 def drained(request: Request) -> Iterator[None]:
-    """Where the block raises, read on for a while: many a client looks for an answer only once it has sent all.
+    """If the block raises, keep reading for a while: many clients read no response before they have sent all.
 
-    Closing the connection on what is still under way would lose the answer on the way there.
+    Closing the connection while data is still arriving would reset it, and the response would be lost.
     """
     try:
         yield

@@ -13,7 +13,7 @@ from marshmallow.exceptions import SCHEMA
 from light_run.errors import Fault
 
 _SHOWN = 80
-# No name that is right is half as long; a thousand that are longer would make an answer of hundreds of megabytes.
+# Valid names are less than half as long. Without a limit, a thousand long names would make a huge response.
 _LONGEST_NAME = 2048
 
 

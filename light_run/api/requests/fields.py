@@ -20,7 +20,7 @@ MESSAGES: dict[str, Any] = {
     "null": [FieldFault("invalid_type", "is null; leave it out instead")],
 }
 
-# Patterns are read as ECMAScript's, by clients of whatever language.
+# JSON Schema patterns are ECMAScript, in clients of any language.
 NO_NUL = r"^[^\u0000]*$"
 SIZE = "^[0-9]{1,18} ?[kKmMgGtT]?([iI]?[bB])?$"
 

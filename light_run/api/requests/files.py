@@ -104,7 +104,7 @@ _FILES_SCHEMA = {
 
 
 class Stdin(fields.Field):  # type: ignore[type-arg,unused-ignore]
-    """What is written to stdin as it is: text, or ``{"content", "encoding"}``; its value is bytes."""
+    """The input for stdin: text, or ``{"content", "encoding"}``. The loaded value is bytes."""
 
     def __init__(self) -> None:
         super().__init__(error_messages=MESSAGES, metadata={"anyOf": _content_schema({})})
@@ -168,7 +168,7 @@ def _decoded(text: str, encoding: str) -> bytes:
 
 
 def _below_files(paths: dict[str, str]) -> Iterator[str]:
-    # With "/" sorted before everything else, whatever lies below a path comes right after it.
+    # If "/" sorts before everything else, the paths below a path come right after it.
     above = None
     for key in sorted(path.replace("/", "\0") for path in paths):
         if above is not None and key.startswith(above):

@@ -46,13 +46,13 @@ def query(request: Request) -> LogQuery:
     form = form or log_formats.of_type(request.accept_mimetypes.best_match(log_formats.MIMETYPES))
     follow, stream = given.choice("follow", _TRUTHS), given.choice("stream", _STREAMS)
     since, tail = given.number("since", _SEQ), given.number("tail", _COUNT)
-    # EventSource leaves it out where it knows none; others send nothing in it.
+    # EventSource omits the header if it has no id; other clients send it empty.
     last = _Given(lambda name: request.headers.get(name) or None)
     resumed = last.number(_LAST, _SEQ)
     if faults := [*given.faults, *last.faults]:
         raise InvalidSpec(faults)
     if resumed is not None:
-        # A client that resumes asks once more for what it first asked for: now it wants all since, not the last few.
+        # A client that resumes repeats its first URL. It now wants all lines since then, not only the last ones.
         since, tail = resumed, None
     return LogQuery(
         form=form,

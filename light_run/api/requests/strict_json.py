@@ -21,7 +21,7 @@ from light_run.errors import Fault
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-# Looking for the places of faults is slower than reading; beyond so many values it is not worth it.
+# Finding the positions of faults is slower than parsing. Documents with more values than this get none.
 _MOST_VALUES = 100_000
 
 MOST_FAULTS = 1000

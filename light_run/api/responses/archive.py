@@ -65,7 +65,7 @@ _TYPES = {"tar.gz": "application/gzip", "zip": "application/zip"}
 
 
 class _Sink(RawIOBase):
-    # What zipfile writes to: no seeking, and whatever has come is drain out again.
+    # The file that zipfile writes to. It cannot seek, and `drain` returns what was written since the last call.
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
 
@@ -84,8 +84,8 @@ class _Sink(RawIOBase):
 
 
 def _contents(store: ArtifactStore, run_id: str) -> Iterator[tuple[ArtifactEntry, OpenFile | None]]:
-    # Each entry, files opened. Left out is a name that no URL may have (``x\\..\\y``): there are systems where
-    # unpacking it would lead out of the folder.
+    # Yields each entry, with files opened. Names that no URL may have (``x\\..\\y``) are skipped: on some systems,
+    # unpacking them would write outside of the folder.
     for entry in store.list(run_id):
         if entry.type == "directory":
             yield entry, None
@@ -94,7 +94,7 @@ def _contents(store: ArtifactStore, run_id: str) -> Iterator[tuple[ArtifactEntry
             file = store.open(run_id, entry.path)
         except ArtifactError:
             if not store.folder(run_id).is_dir():
-                # Broken off, the download is seen to be less than all; an archive of what came so far is not.
+                # Clients notice a download that is cut off, but not an archive that lacks some files.
                 _log.warning("archive broken off: the run was deleted or evicted", extra={"run": run_id})
                 raise ConnectionResetError(errno.ECONNRESET, "the run was deleted or evicted") from None
             continue

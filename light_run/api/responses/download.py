@@ -27,7 +27,7 @@ _ESCAPED = re.compile(r'["\\]')
 
 
 def response(file: OpenFile, accel: str | None, *, inline: bool = False) -> Response:
-    """The answer with `file`'s bytes, to be shown where `inline`, else to be saved; takes care of closing it."""
+    """Return a response with the bytes of `file`, as an attachment unless `inline`. The response closes the file."""
     try:
         headers = _inline_headers(file) if inline else _headers(file)
         return _accelerated(file, accel, headers) if accel else _sent(file, headers)
@@ -46,10 +46,10 @@ def disposition(name: str, kind: str = "attachment") -> str:
 
 
 class _Part(io.RawIOBase):
-    # The `length` bytes of `handle` from where it stands; a server that can sends them by its descriptor.
+    # Yields the next `length` bytes of `handle`. A server that supports it sends them with sendfile.
     def __init__(self, file: OpenFile, start: int, length: int) -> None:
         self._handle, self._left = file.handle, length
-        # The descriptor itself is moved, past any buffer: that is where sendfile begins.
+        # Moves the descriptor itself, regardless of the buffer: sendfile starts there.
         os.lseek(file.handle.fileno(), start, os.SEEK_SET)
 
     def fileno(self) -> int:
@@ -62,7 +62,7 @@ class _Part(io.RawIOBase):
         return found
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        # socket.sendfile leaves the file where it stopped; refused that, gunicorn drops the connection.
+        # socket.sendfile seeks in the file at its end. If it cannot, gunicorn drops the connection.
         return os.lseek(self._handle.fileno(), offset, whence)
 
     def close(self) -> None:
@@ -123,13 +123,13 @@ def _inline_headers(file: OpenFile) -> dict[str, str]:
     return {
         "Content-Type": type_of(file.name),
         "Content-Disposition": disposition(file.name, "inline"),
-        # A page that a run made must not act in this server's name; it may be looked at all the same.
+        # A page that a run created may be displayed, but must not act as a page of this server.
         "Content-Security-Policy": "sandbox",
     }
 
 
 def type_of(name: str) -> str:
-    """The media type that `name` promises, by its last extension; ``application/octet-stream`` where it does not."""
+    """Return the media type for the last extension of `name`; ``application/octet-stream`` if it is unknown."""
     guessed, encoding = mimetypes.guess_type("x" + posixpath.splitext(name)[1], strict=False)
     if guessed is None or encoding is not None:
         return _ENCODED.get(encoding or "", _TYPE)

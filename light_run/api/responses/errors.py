@@ -68,7 +68,7 @@ def _invalid(error: errors.InvalidSpec) -> Response:
     return error_response("bad_request", 400, details=details)
 
 
-# Seconds until a client asks again for an engine that does not answer.
+# Seconds after which a client should retry if the engine does not respond.
 _ENGINE_SECONDS = 5
 
 

@@ -14,12 +14,12 @@ _log = logging.getLogger("light_run.request")
 
 # The key under which a handler records the id of the run.
 RUN = "light_run.run"
-# What is called once the response was sent, or could not be.
+# A function that is called once the response was sent or sending failed.
 WHEN_SENT = "light_run.when_sent"
 
 
 class RequestLog:
-    """WSGI middleware around `app` that logs each request when its answer has been sent."""
+    """WSGI middleware around `app` that logs each request when its response has been sent."""
 
     def __init__(self, app: WSGIApplication) -> None:
         self._app = app
@@ -68,7 +68,7 @@ def when_closed(body: Iterable[bytes], then: Callable[[], None]) -> Iterable[byt
     """Return `body`, after whose end, or whose close, `then` is called."""
     if not hasattr(body, "filelike"):
         return _Closing(body, then)
-    # A server knows its own file wrapper by its class and sends the file itself: it must stay what it is.
+    # A server recognizes its own file wrapper by its class and uses sendfile: the object must not be replaced.
     close = getattr(body, "close", _nothing)
 
     def closed() -> None:
@@ -82,7 +82,7 @@ def when_closed(body: Iterable[bytes], then: Callable[[], None]) -> Iterable[byt
 
 
 def _nothing() -> None:
-    """Stand in for a `close` that an answer does not have."""
+    """Do nothing, in place of a missing `close`."""
 
 
 def _write(environ: WSGIEnvironment, status: int, seconds: float) -> None:

@@ -21,7 +21,7 @@ _IDLE = 15
 class SendLimit:
     """WSGI middleware around `app` that closes the connection of a client that reads nothing for `seconds`.
 
-    That needs a server that lends its connection, as gunicorn does: sending then fails with TimeoutError.
+    This requires a server that passes its connection on, as gunicorn does. Sending then fails with TimeoutError.
     """
 
     def __init__(self, app: WSGIApplication, seconds: float = TIMEOUT) -> None:
@@ -33,8 +33,8 @@ class SendLimit:
         connection: socket.socket | None = environ.get("gunicorn.socket")
 
         def start(line: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[..., object]:
-            # Not before: a body that is still to be read has a deadline of its own. For the next request on
-            # the connection, the server sets its own again.
+            # Not earlier: reading the body has its own deadline. The server sets its own timeout again before the next
+            # request on this connection.
             if connection is not None:
                 _limit(connection, self._seconds)
             return start_response(line, headers, exc_info)
@@ -44,7 +44,7 @@ class SendLimit:
 
 
 class _Pieces:
-    # The limit is for each call that sends: what is large comes in pieces that are not.
+    # The timeout applies to each call of send, so large pieces are split.
     def __init__(self, body: Iterable[bytes]) -> None:
         self._body = body
         self._pieces = self._cut()
@@ -69,8 +69,8 @@ def _limit(connection: socket.socket, seconds: float) -> None:
     connection.settimeout(seconds)
     if connection.family not in (socket.AF_INET, socket.AF_INET6):
         return
-    # What the system has taken to send is out of sight of that timeout. It drops a client that takes none of it,
-    # and finds out about one that has vanished without a word.
+    # That timeout does not cover data in the system's send buffer. These options drop clients that do not acknowledge
+    # it, and detect clients that are no longer reachable.
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, math.ceil(seconds * 1000))
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _IDLE)
@@ -87,4 +87,4 @@ def is_gone(connection: socket.socket | None) -> bool:
 
 
 def _nothing() -> None:
-    """Stand in for a `close` that an answer does not have."""
+    """Do nothing, in place of a missing `close`."""

@@ -55,14 +55,14 @@ class TracedRequests:
 
 def register(app: Flask, tracer: Tracer) -> None:
     """Have every request of `app` traced."""
-    # After, not before: a request that is refused early has a route, too.
+    # After the request, because a request that is refused early has a route as well.
     app.after_request(_note_route)
     app.wsgi_app = TracedRequests(app.wsgi_app, tracer)  # type: ignore[method-assign]
 
 
 def _note_route(response: Response) -> Response:
     if request.url_rule is not None:
-        # Without the converters, which are ours.
+        # Without the names of our own converters.
         request.environ[_ROUTE] = "".join(
             f"<{part.rpartition(':')[2]}>" if inside else part
             for inside, part in _parts(str(request.url_rule))

@@ -65,7 +65,7 @@ def _inline_query() -> bool:
 
 
 def _own_bytes(rest: str) -> str:
-    # Werkzeug replaces what is not UTF-8; the environment still has the bytes, in Latin-1's clothes.
+    # Werkzeug replaces bytes that are not UTF-8; the environment still has them, decoded as Latin-1.
     if "\N{REPLACEMENT CHARACTER}" not in rest:
         return rest
     raw: str = request.environ["PATH_INFO"]

@@ -49,7 +49,7 @@ class LogRoutes:
             and run.ended
             and self._has_received_all(run_id, asked)
         ):
-            # Where a client of server-sent events stops connecting again.
+            # This tells clients of server-sent events to stop reconnecting.
             return no_content()
         with ExitStack() as resources:
             if request.method != "HEAD":
@@ -78,8 +78,8 @@ def pieces(
     gone: Callable[[], bool],
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[bytes]:
-    """The bytes of an answer with what `feed` gives behind `since`; ends early where the client is `gone`."""
-    # The head of the answer goes out at once.
+    """Yield the body of a response with the lines in `feed` after `since`; ends early if the client is `gone`."""
+    # Send the headers at once.
     yield b""
     events = asked.form == log_formats.SSE
     last_sent, count = clock(), 0

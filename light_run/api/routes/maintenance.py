@@ -1,4 +1,4 @@
-"""``POST /maintenance``: removes what nobody uses any more, as the server does once an hour."""
+"""``POST /maintenance``: removes unused images, networks and leftovers, as the server does every hour."""
 
 from __future__ import annotations
 

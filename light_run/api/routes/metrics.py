@@ -6,19 +6,19 @@ from collections.abc import Callable
 
 from flask import Blueprint, Response, request
 
-# Takes an Accept header; the page and its Content-Type.
+# Called with an Accept header; returns the page and its Content-Type.
 Page = Callable[[str], tuple[bytes, str]]
 
 PATH = "/metrics"
 
 
 def empty(_: str) -> tuple[bytes, str]:
-    """The page of a server that measures nothing."""
+    """Return the page of a server without metrics."""
     return b"", "text/plain; version=0.0.4; charset=utf-8"
 
 
 def blueprint(page: Page) -> Blueprint:
-    """The route for Prometheus."""
+    """Return the route for Prometheus."""
     routes = Blueprint("metrics", __name__)
 
     @routes.get(PATH)

@@ -1,4 +1,4 @@
-"""``GET /runs/ID/output``: the bytes that a run has written, exactly as they are, whole, in part or as they come."""
+"""``GET /runs/ID/output``: the exact bytes that a run has written, whole, in part or as they are written."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from light_run.runs.model import RunRecord
 from light_run.runs.service import RunService
 
 RAW = "application/octet-stream"
-# As Docker Engine's attach has it: each piece behind its stream, three NUL and its length, big-endian.
+# The format of Docker's attach: before each piece its stream, three NUL bytes, and its length, big-endian.
 FRAMED = "application/vnd.docker.multiplexed-stream"
 
 _FRAME = struct.Struct(">BxxxL")
-# A frame without bytes shows a client that the connection still stands.
+# An empty frame shows the client that the connection is still alive.
 _EMPTY_FRAME = _FRAME.pack(1, 0)
 
 
@@ -111,8 +111,8 @@ def sent(
     framed: bool,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[bytes]:
-    """Yield the body of a response with what `feed` gives; ends early where the client is `gone`."""
-    # The head of the response goes out at once.
+    """Yield the body of a response with the pieces in `feed`; ends early if the client is `gone`."""
+    # Send the headers at once.
     yield b""
     spoken = clock()
     for pieces in feed:

@@ -1,4 +1,4 @@
-"""``/run`` and ``/runs``: start, list, look at and delete runs."""
+"""``/run`` and ``/runs``: start, list, get and delete runs."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def waiting_threads(threads: int) -> int:
 
 
 class RunRoutes:
-    """The routes for runs; `policy` bounds what a request may ask for, `body_limit` (bytes) how long it is.
+    """The routes for runs; `policy` limits the fields of requests, `body_limit` (bytes) the size of their bodies.
 
-    With files of its own it may be as long as `upload_limit`. It has to arrive within `body_timeout` seconds.
+    A multipart body may have `upload_limit` bytes. A body has to arrive within `body_timeout` seconds.
     Requests that wait for the end of a run take one of `waiters`.
     """
 
@@ -86,7 +86,7 @@ class RunRoutes:
         return routes
 
     def submit(self) -> Response:
-        """``POST /run``: the final state, or where to ask for it."""
+        """``POST /run``: return the final state, or the URL of a detached run."""
         boundary = multipart.boundary(request)
         asked = self._asked() if boundary is None else None
         if asked is not None and asked.detached:
@@ -103,14 +103,14 @@ class RunRoutes:
             try:
                 run = self._wait(run.id)
             except RunNotFound:
-                # It was withdrawn from the queue.
+                # The stopping server has withdrawn it from the queue.
                 raise Overloaded("the server is stopping; send the request again", retry_after=5) from None
         response = self._state(run, split=run.split_output)
         response.headers["Server-Timing"] = server_timing(run)
         return response
 
     def list(self) -> Response:
-        """``GET /runs``: newest first, a page at a time."""
+        """``GET /runs``: one page of runs, newest first."""
         asked, with_request = _list_query(), flag("request")
         try:
             if asked["before"] is not None and not bearer.sees(self._service.get(asked["before"])):
@@ -130,7 +130,7 @@ class RunRoutes:
         return response
 
     def state(self, run_id: str) -> Response:
-        """``GET /runs/ID``, at once or when the run has ended or the time of ``?wait=`` is over."""
+        """``GET /runs/ID``: return the state, with ``?wait=`` once the run has ended or the time is over."""
         request.environ[RUN] = run_id
         if flag("request"):
             return json_response(run_state(self._service.get(run_id), request=True))
@@ -144,7 +144,7 @@ class RunRoutes:
         return self._state(run, split=run.split_output if output is None else output == SPLIT)
 
     def redeliver(self, run_id: str) -> Response:
-        """``POST /runs/ID/callback/redeliver``: the callback is due once more, whatever became of it."""
+        """``POST /runs/ID/callback/redeliver``: the callback is sent again, even if it was delivered."""
         request.environ[RUN] = run_id
         try:
             self._service.redeliver(run_id)
@@ -166,7 +166,7 @@ class RunRoutes:
         return self._request(schema.load(self._schema, raw), sha256(raw).hexdigest())
 
     def _uploaded(self, boundary: str) -> RunRecord:
-        # The run of a request whose files came with it: a place for it first, as they are long.
+        # A multipart request. A place in the queue is reserved before its files are read, which may take long.
         asking, key = bearer.caller(), _idempotency_key()
         pieces = body.stream(request, self._upload_limit, self._body_timeout)
         with closing(pieces), body.drained(request):
@@ -207,7 +207,7 @@ class RunRoutes:
         )
 
     def _wait(self, run_id: str, seconds: float | None = None) -> RunRecord:
-        # A client that has hung up needs neither its place nor its thread any more.
+        # A client that has disconnected needs neither its place nor its thread.
         connection = request.environ.get("gunicorn.socket")
         return self._service.wait(
             run_id, seconds, None if connection is None else partial(is_gone, connection)

@@ -1,4 +1,4 @@
-"""``light-run maintenance``: has the server remove what is not used any more."""
+"""``light-run maintenance``: removes unused images, networks and leftovers."""
 
 from __future__ import annotations
 

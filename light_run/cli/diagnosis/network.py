@@ -1,4 +1,4 @@
-"""Whether a run reaches what it should not, found out by a run that tries."""
+"""Checks with a run whether runs can reach addresses that they should not."""
 
 from __future__ import annotations
 

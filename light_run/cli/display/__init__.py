@@ -1,4 +1,4 @@
-"""What commands print: tables and progress bars, the output of runs, and control sequences that are not let through.
+"""What commands print: tables and progress bars, the output of runs, and a filter for control sequences.
 
 Imports ``cli.server``, ``client`` and ``errors``.
 """

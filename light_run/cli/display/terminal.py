@@ -40,7 +40,7 @@ class TerminalFilter:
 
 
 class OutputWriter:
-    """Writes a run's output to stdout and stderr, without buffering; as it is where that is `raw` or no terminal."""
+    """Writes a run's output to stdout and stderr, without buffering. Filters it on a terminal, unless `raw`."""
 
     def __init__(self, *, raw: bool = False) -> None:
         self._filters = {
@@ -54,7 +54,7 @@ class OutputWriter:
         self._put(stream, self._filters[stream].feed(data) if stream in self._filters else data)
 
     def close(self) -> None:
-        """Write what was kept back as it may have been the beginning of a colour."""
+        """Write the bytes that were held back as the possible start of a colour."""
         for name, each in self._filters.items():
             self._put(name, each.feed(b"", final=True))
 

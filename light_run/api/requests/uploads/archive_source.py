@@ -10,10 +10,10 @@ from typing import IO
 from light_run.engine.spec import MIB
 
 CHUNK = 64 * 1024
-# tarfile reads a header of any length at once, zipfile its whole table of contents: not longer than this.
+# tarfile reads a header of any length at once, and zipfile the whole central directory. These are the limits.
 _MOST_TAR_HEADER = CHUNK
 MOST_ZIP_TABLE = 4 * MIB
-# zipfile keeps some 600 bytes of each entry, beside its name.
+# zipfile needs about 600 bytes of memory for each entry, besides its name.
 MOST_ZIP_ENTRIES = 25_000
 _ZIP_ENTRY = b"PK\x01\x02"
 # Skipped data costs only time, but a compressed archive can cost hours of it.
@@ -21,9 +21,9 @@ MOST_PASSED = 256 * MIB
 
 
 class ForwardReader:
-    """`chunks` as a file that is read once, from its begin to its end, and never much of it at a time.
+    """Presents `chunks` as a file that is read once, from start to end, in bounded pieces.
 
-    `spare` is how many bytes may still be read; None is any number. What is passed over does not count.
+    `spare` is the number of bytes that may still be read, None for no limit. Skipped bytes do not count.
     """
 
     def __init__(self, chunks: Iterator[bytes], most: int = _MOST_TAR_HEADER) -> None:
@@ -56,7 +56,7 @@ class ForwardReader:
         return self._position
 
     def seek(self, position: int) -> int:
-        """Pass over what is before `position`. Raises ReadError where that is much, or behind, or beyond the end."""
+        """Skip to `position`. Raises ReadError if that is too far, backwards, or beyond the end."""
         if position < self._position:
             raise tarfile.ReadError("it leads back to where it has been")
         while position > self._position:
@@ -76,7 +76,7 @@ class ForwardReader:
 
 
 class BoundedReader:
-    """`file`, a zip, of which no single read takes much, the table of contents not either."""
+    """Limits each read of `file`, a zip, including the one of its central directory."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -89,7 +89,7 @@ class BoundedReader:
                 f"its table of contents has {size} bytes; {MOST_ZIP_TABLE} are the most, send a tar instead"
             )
         data = self._file.read(MOST_ZIP_TABLE if size < 0 else size)
-        # The number that the archive itself gives is whatever its maker wrote. No other read has room for so many.
+        # The archive's own count cannot be trusted. Only the central directory is read in one piece of this size.
         if size > CHUNK and data.count(_ZIP_ENTRY) > MOST_ZIP_ENTRIES:
             raise zipfile.BadZipFile(
                 f"it has more than {MOST_ZIP_ENTRIES} entries, too many for a zip here; send a tar instead"

@@ -1,7 +1,7 @@
-"""Unpacking of archives while they arrive: tar, tar.gz or zip.
+"""Unpacks archives while they arrive: tar, tar.gz or zip.
 
-Regular files and folders alone come out, and second names of files that came out before. Nothing of it is
-trusted: tarfile and zipfile say what there is, and what is written where is decided here.
+Only regular files, folders, and hard links to files that were unpacked before are accepted. The archive is not trusted:
+tarfile and zipfile only list its members, and this module decides what is written where.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from light_run.runs.ports import IntakePort
 SOURCE = "archive"
 
 _MOST_GZIP_READ = 1024 * 1024
-# All that stands before one member: its own header, long names, extended headers, maps of sparse files.
+# The headers of one member: its own, long names, extended headers, maps of sparse files.
 _MOST_TAR_HEADERS = 128 * 1024
-# Those of all members; every one of them would have a copy.
+# Global headers: tarfile copies them to every member.
 _MOST_GLOBAL_HEADERS = 16
 
 _OTHERS = {
@@ -63,8 +63,8 @@ _BROKEN = (
 def unpack(chunks: Iterator[bytes], intake: IntakePort) -> None:
     """Unpack the archive in `chunks` into `intake`; not all of `chunks` need be read.
 
-    Raises InvalidSpec for names that lead outside or are taken, for what is neither file nor folder, for
-    what is broken, encrypted or no such archive; PayloadTooLarge, OSError.
+    Raises InvalidSpec for names that lead outside or exist already, for members that are neither files nor folders, and
+    for archives that are broken, encrypted or of another format; PayloadTooLarge, OSError.
     """
     archive = ForwardReader(chunks)
     head = archive.peek(_LONGEST_MAGIC)
@@ -76,7 +76,7 @@ def unpack(chunks: Iterator[bytes], intake: IntakePort) -> None:
         if head.startswith(_ZIP):
             _from_zip(archive, members)
         elif head.startswith(_GZIP):
-            # It reads 128 KiB or more at a time.
+            # gzip reads 128 KiB or more at a time.
             source = ForwardReader(_chunks(cast("IO[bytes]", archive)), most=_MOST_GZIP_READ)
             with gzip.GzipFile(fileobj=cast("IO[bytes]", source)) as file:
                 _from_tar(ForwardReader(iter(lambda: file.read(CHUNK), b"")), members)
@@ -173,7 +173,7 @@ def _from_tar(archive: ForwardReader, members: _Members) -> None:
             # tarfile keeps every member in memory, of which there may be a million.
             tar.members = []  # type: ignore[attr-defined]
             archive.spare = _MOST_TAR_HEADERS
-    # It also mistakes the middle of an archive for its end.
+    # tarfile also takes a truncated archive for a complete one.
     if not members.has_too_many_faults and archive.last != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("it ends without the blocks of zeros that end a tar")
 
@@ -197,7 +197,7 @@ def _from_zip(archive: ForwardReader, members: _Members) -> None:
 
 
 def _take_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo, members: _Members) -> None:
-    # What is behind a NUL, zipfile would leave out.
+    # zipfile cuts names at a NUL.
     name = info.orig_filename
     mode = info.external_attr >> 16
     kind = stat.S_IFMT(mode)

@@ -3,12 +3,12 @@
 ======================  ==================================================================
 part                    what it is
 ======================  ==================================================================
-``request``             the request as JSON; ``files`` may be left out of it
+``request``             the request as JSON; ``files`` is optional in it
 ``archive``             a tar, tar.gz or zip, unpacked into the workdir; it may be empty
 any other               a file; its ``filename`` is its path in the workdir
 ======================  ==================================================================
 
-The parts may come in any order. Files are written while they arrive; nothing but the request is held.
+The parts may come in any order. Files are written while they arrive; only the request is held in memory.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from light_run.runs.ports import IntakePort
 REQUEST = "request"
 TYPE = "multipart/form-data"
 
-# A path has 1024 characters at most, of four bytes each, or three times that where it is percent-encoded.
+# A path has at most 1024 characters of four bytes each, or three times as many bytes if it is percent-encoded.
 _MOST_HEADER = 16 * 1024
 _MOST_PARTS = 100_002
 
@@ -66,8 +66,8 @@ def boundary(request: Request) -> str | None:
 def receive(pieces: Iterator[bytes], boundary: str, intake: IntakePort, load: Load, most: int) -> Received:
     """Read the body in `pieces` to its end and write its files to `intake`.
 
-    `load` reads the part ``request``, which may have `most` bytes. Raises InvalidSpec with all faults at
-    once; after the first one nothing is written any more. Raises BadRequest for what is no multipart body,
+    `load` parses the part ``request``, which may have at most `most` bytes. Raises InvalidSpec with all faults at
+    once; nothing is written after the first fault. Raises BadRequest for an invalid multipart body,
     RequestEntityTooLarge, PayloadTooLarge, OSError.
     """
     parts = _PartReceiver(intake, load, most)
@@ -81,7 +81,7 @@ def digest(pieces: Iterator[bytes], boundary: str) -> str:
 
 
 def _digest(pieces: Iterator[bytes], boundary: str, take: Take) -> str:
-    # Has `take` see each part on the way.
+    # Passes each part to `take`.
     found = sha256()
     for segment, chunks in _segments(pieces, boundary):
         content = sha256()
@@ -90,7 +90,7 @@ def _digest(pieces: Iterator[bytes], boundary: str, take: Take) -> str:
         take(name, filename, hashed)
         for _ in hashed:
             pass
-        # Not of the boundary, which the next try of a client has another one of.
+        # Without the boundary, which is different in a client's next attempt.
         found.update(json.dumps([name, filename, content.hexdigest()]).encode())
     return found.hexdigest()
 
@@ -150,7 +150,7 @@ class _PartReceiver:
         except InvalidSpec as error:
             self._faults.extend(error.faults)
         else:
-            # Whoever sends an archive has said what there is to be, also where that is nothing.
+            # An archive may be empty: the client has said that there are no files.
             if not self._intake.files and archives.SOURCE not in self._seen:
                 what = "is missing: there is no file in a part, in an archive or in the request"
                 self._refuse("files", FieldFault("required", what))
@@ -200,7 +200,7 @@ def _names(segment: MultipartSegment) -> tuple[str, str | None]:
     shown = segment.header("Content-Disposition")
     _, options = parse_options_header(shown, unquote=lambda value, _: content_disposition_unquote(value))
     if "filename" not in options:
-        # An older way to send what is not ASCII, "filename*"; RFC 7578 is against it.
+        # "filename*" is an older encoding for names beyond ASCII, which RFC 7578 forbids.
         options["filename"] = http.parse_options_header(shown)[1].get("filename")
     return options.get("name", ""), options["filename"]
 
