@@ -18,6 +18,7 @@ from urllib.parse import unquote
 from light_run.artifacts.paths import printable, segments
 from light_run.errors import ArtifactNotFound, InvalidPath
 from light_run.system.disk_usage import DiskUsage, disk_usage
+from light_run.system.folders import make_private
 from light_run.system.removal import remove_tree
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -64,7 +65,7 @@ class ArtifactStore:
     """The artifact folders in `root`, one for each run. `root` is created with mode 0700 if it is missing."""
 
     def __init__(self, root: Path) -> None:
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(root)
         self.root = root
         self._lock = threading.Lock()
         # Names in the trash that a thread is removing.
@@ -149,6 +150,8 @@ class ArtifactStore:
     def run_ids(self) -> dict[str, float]:
         """Return the ids of all folders, including those of earlier servers, with their modification times."""
         found = {}
+        # It may have been removed since the start.
+        make_private(self.root)
         with os.scandir(self.root) as entries:
             for entry in entries:
                 if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
@@ -159,6 +162,7 @@ class ArtifactStore:
 
     def room(self) -> tuple[int, int]:
         """Return the free and the total bytes of the disk of the artifacts."""
+        make_private(self.root)
         found = shutil.disk_usage(self.root)
         return found.free, found.total
 

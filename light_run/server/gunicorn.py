@@ -111,6 +111,21 @@ class _Arbiter(Arbiter):  # type: ignore[misc,unused-ignore]
         """
         self.kill_workers(signal.SIGHUP)
 
+    def handle_ttin(self) -> None:
+        """Start no second worker: it would wait for the first one's state directory for ever."""
+        self._ignore("SIGTTIN")
+
+    def handle_ttou(self) -> None:
+        """Stop no worker."""
+        self._ignore("SIGTTOU")
+
+    def handle_usr2(self) -> None:
+        """Start no second server on the same state directory."""
+        self._ignore("SIGUSR2")
+
+    def _ignore(self, name: str) -> None:
+        self.log.warning("%s is ignored: the server has one worker", name)
+
 
 class _Server(BaseApplication):  # type: ignore[misc,unused-ignore]
     def __init__(self, settings: Settings, listener: socket.socket) -> None:

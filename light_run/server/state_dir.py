@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from light_run.errors import SettingsError
+from light_run.system.folders import make_private
 
 _guard = threading.Lock()
 _held: dict[Path, tuple[int, int]] = {}
@@ -20,7 +21,7 @@ def prepare(state_dir: Path, artifacts_dir: Path) -> None:
     """Create both folders, with mode 0700, unless they exist. Raises `SettingsError`."""
     for name, folder in (("LIGHT_RUN_STATE_DIR", state_dir), ("LIGHT_RUN_ARTIFACTS_DIR", artifacts_dir)):
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(folder)
             usable = os.access(folder, os.R_OK | os.W_OK | os.X_OK)
         except OSError as error:
             raise SettingsError(f"{name}: cannot create {folder}: {error.strerror}") from None

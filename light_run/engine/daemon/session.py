@@ -88,6 +88,11 @@ class Session:
             missing.append("seccomp")
         return tuple(missing)
 
+    @property
+    def root(self) -> str:
+        """The folder in which the engine keeps what is its own, as far as it has said so; else ``""``."""
+        return str((self._description or {}).get("DockerRootDir") or "")
+
     def _described(self) -> dict[str, Any]:
         if self._description is None:
             self._description = self.info()

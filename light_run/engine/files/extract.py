@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from light_run.engine.spec import RunArtifact
+from light_run.system.folders import make_private
 
 _CHUNK = 1 << 18
 # Deeper trees are no one's output, and every path is opened segment by segment.
@@ -130,7 +131,8 @@ class ArtifactFolder:
         if len(parts) > _DEEPEST:
             raise ExtractError(f"nested deeper than {_DEEPEST} directories")
         _check_names(parts)
-        self._path.mkdir(parents=True, exist_ok=True, mode=_DIRECTORY_MODE)
+        make_private(self._path.parent)
+        self._path.mkdir(exist_ok=True, mode=_DIRECTORY_MODE)
         descriptor = os.open(self._path, _DIRECTORY)
         try:
             for depth, part in enumerate(parts, 1):

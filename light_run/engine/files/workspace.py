@@ -20,6 +20,7 @@ from typing import IO
 
 from light_run.engine.spec import MIB, File, Files
 from light_run.errors import Fault, InvalidSpec
+from light_run.system.folders import make_private
 from light_run.system.removal import remove_tree
 
 # A tar up to this size is made in memory, a larger one on disk.
@@ -54,6 +55,8 @@ class Workspace:
 
     def create(self) -> None:
         """Make the folder with nothing of the run's in it. Raises OSError, and leaves nothing then."""
+        # The folder of all of them may have been removed since the start.
+        make_private(self.folder.parent)
         self.folder.mkdir(mode=0o700)
         try:
             self.files.mkdir()
@@ -193,7 +196,7 @@ class Workspaces:
                     self._temporary = tempfile.TemporaryDirectory(prefix="light-run-")
                     state_dir = Path(self._temporary.name)
                 self._folder = state_dir / "workspaces"
-                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_private(self._folder)
                 self._earlier = list(self._folder.iterdir())
             return self._folder
 

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+from light_run.system.folders import make_private
+
 
 class StepUses:
     """Records uses of step images by their keys, with times from `clock` (seconds since the epoch).
@@ -30,7 +32,7 @@ class StepUses:
             self._used[key] = now = self._clock()
         if self._folder is not None:
             with contextlib.suppress(OSError):
-                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_private(self._folder)
                 path = self._folder / key
                 path.touch(mode=0o600)
                 os.utime(path, (now, now))

@@ -13,7 +13,9 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
+
+from light_run.system.folders import make_private
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ class LogWriter:
         self._wrote = wrote
         self._kept = self._records = 0
         self._skip: dict[int, int] = {}
-        self._file: BinaryIO = path.open("wb", buffering=0)
+        self._file = _created(path, "wb")
         self.truncated = False
 
     @classmethod
@@ -52,7 +54,7 @@ class LogWriter:
         """Take up a spool where it broke off, for an output that is replayed from its beginning."""
         kept: dict[int, int] = {}
         writer = cls.__new__(cls)
-        writer._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
+        writer._file = _created(path, "r+b" if path.exists() else "w+b")
         count = 0
         walker = SpoolWalker(writer._file)
         for stream, _, start, end in walker:
@@ -103,6 +105,12 @@ class LogWriter:
     def close(self) -> None:
         """Close the spool."""
         self._file.close()
+
+
+def _created(path: Path, mode: str) -> BinaryIO:
+    # The folder of all logs may have been removed since the start.
+    make_private(path.parent)
+    return cast("BinaryIO", path.open(mode, buffering=0))
 
 
 def _most_records(cap: int) -> int:

@@ -47,8 +47,8 @@ class ParkedContainer:
 
     @property
     def waiting(self) -> bool:
-        """False once the container or the connection to it has ended, or the container is to be stopped."""
-        if self.stop.requested is not None:
+        """False once the container, its connection or its workspace is gone, or the container is to be stopped."""
+        if self.stop.requested is not None or not (self.workspace is None or self.workspace.files.is_dir()):
             return False
         poll = select.poll()
         poll.register(self.streams.stdio, select.POLLIN)

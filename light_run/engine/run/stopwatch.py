@@ -10,15 +10,17 @@ from light_run.engine.spec import RunTimings
 
 
 class Stopwatch:
-    """Takes the time of steps, each named as a field of `Timings`."""
+    """Takes the time of steps, each named as a field of `RunTimings`; `last` is the last that was begun."""
 
     def __init__(self) -> None:
         self._spent: dict[str, float] = {}
+        self.last: str | None = None
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Take the time of the block, however it ends."""
         begun = time.monotonic()
+        self.last = name
         try:
             yield
         finally:

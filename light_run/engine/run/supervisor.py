@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from light_run.engine.files.workspace import Workspace
 from light_run.engine.output.frames import Demultiplexer
 from light_run.engine.output.spool import LogWriter
 from light_run.engine.run.context import RunnerContext
+from light_run.engine.run.failures import hide_paths, os_error_message
 from light_run.engine.run.launch import Launch, RunResources, prepare_image
 from light_run.engine.run.stopwatch import Stopwatch
 from light_run.engine.sandbox.disk import WatchedDisk
@@ -46,6 +48,8 @@ from light_run.errors import (
     StartFailed,
 )
 from light_run.system.disk_usage import disk_usage
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -132,11 +136,19 @@ class Supervisor:
             return self._discarded()
         except EngineError as error:
             reason = next(reason for kind, reason in _REASONS.items() if isinstance(error, kind))
-            result = self._result(reason, error=str(error))
+            result = self._result(reason, error=self._without_paths(str(error)))
         except OSError as error:
-            result = self._result(Reason.START_FAILED, error=f"the server's own disk failed: {error}")
+            _log.warning("a run failed", extra={"run": self._run_id, "error": str(error)})
+            result = self._result(Reason.START_FAILED, error=os_error_message(error, self._watch.last))
         # A cancel takes precedence over whatever came after it.
         return self._discarded() if self._is_discarded() else result
+
+    def _without_paths(self, text: str) -> str:
+        # The operator finds them in the log.
+        shown = hide_paths(text, (self._engine.root, str(self._own.staged.folder.parent.parent)))
+        if shown != text:
+            _log.warning("the engine's words have paths", extra={"run": self._run_id, "error": text})
+        return shown
 
     def _launch_and_follow(self) -> RunResult:
         self._context.require_limits()
@@ -351,7 +363,10 @@ class Supervisor:
         config = self._context.config
         folder = ArtifactFolder(self._artifacts, config.extract_cap, config.extract_entries)
         collector = Collector(self._engine, container, self._spec, self._own.mounted, folder)
-        extracted = collector.collect(self._stop)
+        extracted = tuple(
+            each if each.error is None else replace(each, error=self._without_paths(each.error))
+            for each in collector.collect(self._stop)
+        )
         return replace(result, artifacts=folder.artifacts, extracted=extracted)
 
     def _is_discarded(self) -> bool:

@@ -117,9 +117,9 @@ class DiskWatch:
     def _measured(self, watched: WatchedDisk) -> float:
         try:
             return self._used(watched)
-        except OSError as error:
+        except Exception:  # noqa: BLE001 - an engine's answer may have any shape
             # One run's files are no reason to watch no other's.
-            _log.warning("the files of a run cannot be measured", extra={"error": str(error)})
+            _log.warning("the files of a run cannot be measured", exc_info=True)
             return 0
 
     def close(self) -> None:
@@ -130,7 +130,11 @@ class DiskWatch:
 
     def _watch(self) -> None:
         while not self._stop.wait(_FIRST_LOOK / 4):
-            self.step(time.monotonic())
+            try:
+                self.step(time.monotonic())
+            except Exception:  # noqa: BLE001 - whatever it was, it is in the log
+                # Without this thread no run would be held to the cap.
+                _log.exception("a look at the disks failed; the watch continues")
 
     def _free(self, watched: WatchedDisk) -> int:
         # What is free where the run may write, as far as this host has it.

@@ -22,6 +22,7 @@ from light_run.runs.callbacks.targets import TargetRefused, parse, resolve
 from light_run.runs.fairness import is_fair
 from light_run.runs.model import CallbackState, Delivery, RunRecord
 from light_run.runs.tracing import NoTracer, Tracer, report_callback
+from light_run.system.folders import make_private
 
 _log = logging.getLogger(__name__)
 
@@ -241,6 +242,7 @@ class CallbackDispatcher:
     def _attempt(self, message: CallbackMessage, deadline: PostDeadline) -> PostResponse:
         try:
             addresses = resolve(message.target, private=self._private)
+            make_private(self._spool)
             with tempfile.SpooledTemporaryFile(IN_MEMORY, dir=str(self._spool)) as body:
                 headers = write(message, self._content(message.run), body, int(time.time()))
                 body.seek(0)

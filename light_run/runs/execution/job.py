@@ -252,6 +252,13 @@ class RunJob:
 
     def run(self, spec: RunSpec) -> RunResult:
         """Take the run to its end and clean up; `ended` may be called on the way."""
+        if not self.context.runner.staged(self.run_id):
+            # Without them, it would not be what was asked for.
+            self.context.runner.discard(self.run_id)
+            return RunResult(
+                reason=Reason.START_FAILED,
+                error="the run's files are gone: somebody has removed them from the server's state directory",
+            )
         return self.context.runner.run(
             spec,
             run_id=self.run_id,

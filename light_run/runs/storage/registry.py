@@ -29,6 +29,7 @@ from light_run.runs.storage.journal import Journal
 from light_run.runs.storage.retention import Retention
 from light_run.runs.storage.table import RunTable
 from light_run.runs.tracing import NoTracer, Tracer
+from light_run.system.folders import make_private
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class RunRegistry:
         bounds: RegistryLimits,
         metrics: RunMetrics,
     ) -> None:
-        logs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(logs_dir)
         self.store = RunTable()
         self.artifacts = artifacts
         self._journal = journal

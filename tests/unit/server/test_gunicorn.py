@@ -123,16 +123,21 @@ def restarted(server: Server, before: list[int]) -> bool:
     return answers and server.processes() != before and len(server.processes()) == len(before)
 
 
-def test_sighup_leaves_the_worker_alone(server: Server) -> None:
+def wait_logged(server: Server, text: str) -> None:
+    """Wait until the server has logged an event with `text` in it."""
+    eventually(lambda: any(text in event["event"] for event in log_events(server.stderr)), text)
+
+
+def test_no_signal_starts_or_ends_a_worker(server: Server) -> None:
     before = server.processes()
     for pid in before:
         os.kill(pid, signal.SIGHUP)
-    # Passed on by the master in the order they came: once it has begun to exchange workers, both have arrived.
-    server.process.send_signal(signal.SIGTTIN)
-    eventually(lambda: len(server.processes()) == len(before) + 1, "there is another worker")
-    assert set(before) < set(server.processes())
-    server.process.send_signal(signal.SIGTTOU)
-    eventually(lambda: restarted(server, before), "the younger one is at work")
+    for name in ("SIGTTIN", "SIGTTOU", "SIGUSR2"):
+        server.process.send_signal(getattr(signal, name))
+        # The master handles signals in the order in which they came: SIGHUP has been passed on by then.
+        wait_logged(server, f"{name} is ignored")
+    assert server.get("/health").status_code == 503
+    assert server.processes() == before
 
 
 def test_sighup_exchanges_the_worker_of_gunicorn_by_hand(tmp_path: Path) -> None:
@@ -144,13 +149,16 @@ def test_sighup_exchanges_the_worker_of_gunicorn_by_hand(tmp_path: Path) -> None
         eventually(lambda: restarted(server, before), "the next worker is at work")
 
 
-def test_another_worker_waits_for_the_first_to_go(server: Server) -> None:
-    before = server.processes()
-    server.process.send_signal(signal.SIGTTIN)
-    eventually(lambda: len(server.processes()) == len(before) + 1, "there is another worker")
-    assert server.get("/health").status_code == 503
-    server.process.send_signal(signal.SIGTTOU)
-    eventually(lambda: restarted(server, before), "the younger one is at work")
+def test_another_worker_of_gunicorn_by_hand_waits_for_the_first_to_go(tmp_path: Path) -> None:
+    port = free_port()
+    command = [*GUNICORN, f"127.0.0.1:{port}", "--threads", "8"]
+    with serving(tmp_path, command=command, port=port) as server:
+        before = server.processes()
+        server.process.send_signal(signal.SIGTTIN)
+        eventually(lambda: len(server.processes()) == len(before) + 1, "there is another worker")
+        assert server.get("/health").status_code == 503
+        server.process.send_signal(signal.SIGTTOU)
+        eventually(lambda: restarted(server, before), "the younger one is at work")
 
 
 def test_a_worker_whose_master_was_killed_goes_too(tmp_path: Path) -> None:

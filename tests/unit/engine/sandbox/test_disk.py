@@ -22,6 +22,7 @@ from light_run.engine.stop import Stop, StopRequest
 from light_run.engine.upkeep.leftovers import Leftovers
 from light_run.errors import EngineUnavailable
 from light_run.system.disk_usage import disk_usage
+from tests.support.poll import eventually
 from tests.unit.engine.trees import make_hostile
 
 # A file system may need a block or two for what holds a file.
@@ -192,6 +193,42 @@ def test_only_who_exceeds_the_cap_is_killed(watch: DiskWatch) -> None:
         "unknown": None,
     }
     assert not stops["small"].requested
+
+
+class Odd(Layers):
+    """An engine whose answer about one container has a shape that nobody expects."""
+
+    def written_bytes(self, container: str) -> int:
+        if container == "odd":
+            raise TypeError("'NoneType' object is not iterable")
+        return super().written_bytes(container)
+
+
+def test_an_odd_answer_about_one_run_does_not_end_the_watch_over_the_others() -> None:
+    watch = watch_over(Odd(large=3000), 1000)
+    stops = {name: StopRequest() for name in ("odd", "large")}
+    with ExitStack() as running:
+        for name, stop in stops.items():
+            running.enter_context(watch.watching(name, None, stop))
+        watch.step(float("inf"))
+    watch.close()
+    assert {name: bool(stop.requested) for name, stop in stops.items()} == {"odd": False, "large": True}
+
+
+def test_a_look_that_fails_does_not_end_the_watch(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch, looks = watch_over(Layers(large=3000), 1000), list[float]()
+
+    def step(now: float) -> None:
+        looks.append(now)
+        raise TypeError("broken")
+
+    monkeypatch.setattr(watch, "step", step)
+    with watch.watching("large", None, StopRequest()):
+        eventually(lambda: len(looks) > 1, "the watch goes on")
+    watch.close()
+    assert "the watch continues" in caplog.text
 
 
 def test_a_workspace_counts(watch: DiskWatch, workspace: Workspace) -> None:
