@@ -60,10 +60,10 @@ class ContainerCalls(Session):
             self.api.start(container)
 
     def kill(self, container: str, signal: str = "SIGKILL") -> None:
-        """Send a container `signal`; one that does not run, or is gone, is fine."""
+        """Send a container `signal`; one that does not run, or is gone, is fine. Takes 10 seconds at most."""
         try:
-            with translated_errors():
-                self.api.kill(container, signal)
+            with translated_errors(), self.urgent() as client:
+                client.kill(container, signal)
         except EngineRefused as error:
             if not (error.not_found or error.conflict):
                 raise
@@ -86,10 +86,10 @@ class ContainerCalls(Session):
                 raise
 
     def execute(self, container: str, command: Sequence[str]) -> None:
-        """Start another process in a running container and do not wait for it."""
-        with translated_errors():
-            created = self.api.exec_create(container, list(command), stdout=False, stderr=False)
-            self.api.exec_start(created["Id"], detach=True)
+        """Start another process in a running container and do not wait for it. Takes 10 seconds a call at most."""
+        with translated_errors(), self.urgent() as client:
+            created = client.exec_create(container, list(command), stdout=False, stderr=False)
+            client.exec_start(created["Id"], detach=True)
 
     def exit_causes(self, container: str, since: float, until: float) -> frozenset[str]:
         """Return which of the events ``start``, ``kill``, ``oom`` and ``die`` the engine has of the container.
@@ -130,6 +130,11 @@ class ContainerCalls(Session):
         """A container's configuration and state."""
         with translated_errors():
             return dict(self.api.inspect_container(container))
+
+    def has_exited(self, container: str) -> bool:
+        """Whether a container does not run any more, asked on a new connection for 10 seconds at most."""
+        with translated_errors(), self.urgent() as client:
+            return not client.inspect_container(container)["State"].get("Running")
 
     def written_bytes(self, container: str) -> int:
         """Bytes the container has written to the engine's disk."""

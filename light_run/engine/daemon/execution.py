@@ -27,8 +27,10 @@ from light_run.errors import ContainerGone, EngineRefused, EngineUnavailable
 _DRAIN = 5.0
 # A killed container is gone in milliseconds; one that is not by then belongs to an engine that hangs.
 _KILL_PATIENCE = 60.0
+# So long after a kill, and so often from then on, the engine is asked whether the container has exited.
+_ASK_AFTER = 3.0
 # The exit codes of SIGKILL and SIGTERM, with which an engine stops containers.
-_BY_SIGNAL = (128 + 9, 128 + 15)
+BY_SIGNAL = (128 + 9, 128 + 15)
 # The engine may write down what killed a container so many seconds after it wrote down that the container has ended.
 _EVENT_DELAY = 2.0
 # An engine that is there answers within so many seconds, however busy it is.
@@ -125,6 +127,7 @@ class Execution:
         self._forced = False
         self._kill_at: float | None = None
         self._give_up: float | None = None
+        self._ask_at: float | None = None
 
     def run(self, stdin: bytes | None, delivered: Callable[[], None] = lambda: None) -> Exit:
         """Deliver `stdin` and end-of-file, call `delivered`, keep the output, return at the exit.
@@ -157,12 +160,12 @@ class Execution:
         if self._code is None:
             raise EngineUnavailable("the container engine did not end a container that was killed")
         # What ended with a code of its own was not ended by our kill: its exit was told late.
-        in_time = self._killed is Reason.TIMEOUT and self._code not in _BY_SIGNAL
+        in_time = self._killed is Reason.TIMEOUT and self._code not in BY_SIGNAL
         return Exit(
             self._code,
             None if in_time else self._killed,
             self._exit.memory.kills,
-            by_force=self._forced and self._code in _BY_SIGNAL,
+            by_force=self._forced and self._code in BY_SIGNAL,
         )
 
     def _attached_feed(self) -> AbstractContextManager[None]:
@@ -222,6 +225,8 @@ class Execution:
             return 0
         deadline = None if self._stop.paused else self._deadline + self._stop.paused_seconds()
         until = next((each for each in (self._give_up, self._kill_at, deadline) if each is not None), None)
+        if until is not None and self._ask_at is not None and self._code is None:
+            until = min(until, self._ask_at)
         return None if until is None else max(0.0, until - time.monotonic()) * 1000 + 1
 
     def _apply_requests(self) -> None:
@@ -248,6 +253,8 @@ class Execution:
         elif self._code is None and self._stop.requested is None and self._is_overdue(now):
             # Heeded by the next step, as every other request.
             self._stop.request(Stop(Reason.TIMEOUT))
+        if self._ask_at is not None and now >= self._ask_at and self._code is None:
+            self._ask_for_exit()
 
     def _is_overdue(self, now: float) -> bool:
         return not self._stop.paused and now >= self._deadline + self._stop.paused_seconds()
@@ -255,8 +262,20 @@ class Execution:
     def _kill(self) -> None:
         self._kill_at, self._forced = None, True
         self._engine.kill(self._container)
-        # From now on: a busy engine may take a minute to answer, and the exit is told by another connection.
+        # From now on: a busy engine may take a minute, and the exit is told by another connection.
         self._give_up = time.monotonic() + _KILL_PATIENCE
+        self._ask_at = time.monotonic() + _ASK_AFTER
+
+    def _ask_for_exit(self) -> None:
+        # A connection that was cut off on its way does not tell of the exit, nor that it is dead.
+        self._ask_at = time.monotonic() + _ASK_AFTER
+        try:
+            exited = self._engine.has_exited(self._container)
+        except EngineUnavailable:
+            # It may only be busy; it is given up in time.
+            return
+        if exited and not self._exit.known:
+            raise EngineUnavailable("the connection to the container engine does not tell of exits any more")
 
     def _send(self) -> None:
         if self._input is None:
@@ -323,7 +342,7 @@ def with_cause(engine: Engine, container: str, ended: Exit) -> Exit:
     An engine that stops tells of the exits it causes, as if nothing were amiss. Raises ContainerGone where that,
     and not the command itself, ended it; EngineUnavailable where the engine is gone by now.
     """
-    if ended.killed is not None or ended.code not in _BY_SIGNAL:
+    if ended.killed is not None or ended.code not in BY_SIGNAL:
         return ended
     if ended.oom_kills:
         return replace(ended, killed=Reason.OUT_OF_MEMORY)
@@ -351,7 +370,7 @@ def unattended_exit(engine: Engine, container: str, found: Mapping[str, Any]) ->
     """
     code = int(found["State"]["ExitCode"])
     causes = engine.exit_causes(container, *_clock(engine, found))
-    same_engine = "start" in causes or code not in _BY_SIGNAL
+    same_engine = "start" in causes or code not in BY_SIGNAL
     if "die" not in causes or "kill" in causes or not same_engine:
         raise ContainerGone("the container engine was stopped and took the container with it")
     return Exit(code, Reason.OUT_OF_MEMORY if "oom" in causes else None)

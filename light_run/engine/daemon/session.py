@@ -21,6 +21,8 @@ from light_run.engine.daemon.transport import connect, open_stream, translated_e
 
 # An engine under a few hundred starts at once takes its time over each; a hung one must not hold us for ever.
 CALL_TIMEOUT = 300
+# So long at most for a call that somebody waits for with a deadline, or by which a connection is tried.
+URGENT_TIMEOUT = 10
 # By which words of its description an engine without delegated cgroups, such as a rootless one, says that a limit is
 # not held. It takes the limit without a word.
 _LIMITS = {"memory": "MemoryLimit", "cpus": "CpuCfsQuota", "pids": "PidsLimit"}
@@ -54,6 +56,25 @@ class Session:
         if client is None:
             client = self._local.client = self._connect()
         return client
+
+    @contextlib.contextmanager
+    def urgent(self) -> Iterator[Any]:
+        """Yield a client with connections of its own, whose calls take 10 s at most, whatever became of others."""
+        client = connect(self._address, self._version, URGENT_TIMEOUT)
+        try:
+            yield client
+        finally:
+            client.close()
+
+    def renew(self) -> None:
+        """Give up this thread's connections, which may be dead; its next call makes new ones.
+
+        Raises EngineUnavailable where the engine does not answer on a new one within 10 seconds.
+        """
+        with translated_errors():
+            self.api.close()
+            with self.urgent() as client:
+                client._raise_for_status(client._get(client._url("/_ping")))
 
     def close(self) -> None:
         """Close the idle connections of every thread; the engine stays usable."""

@@ -24,6 +24,17 @@ from light_run.engine.daemon.stream import READ_SIZE, EngineStream
 from light_run.engine.daemon.wire import HttpConnection, ResponseHead, read_body
 from light_run.errors import EngineRefused, EngineUnavailable
 
+# A connection over a network that was cut off would be waited on for as long as any call may take. The kernel finds out
+# sooner, while an engine that is only slow acknowledges what it is asked: nothing within 20 seconds ends a connection.
+_TCP_OPTIONS = (
+    *urllib3.connection.HTTPConnection.default_socket_options,
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 20_000),
+)
+
 CONFIGURATION = "the docker configuration (config.json) of the server's user"
 
 
@@ -72,6 +83,8 @@ class _Client(docker.APIClient):
             adapter = self._custom_adapter = _OnePoolAdapter(
                 "http+unix://" + adapter.socket_path, timeout=adapter.timeout, pool_connections=1
             )
+        elif hasattr(adapter, "poolmanager"):
+            adapter.poolmanager.connection_pool_kw["socket_options"] = list(_TCP_OPTIONS)
         super().mount(prefix, adapter)
 
     def request(self, method: Any, url: Any, **kwargs: Any) -> requests.Response:  # type: ignore[override]

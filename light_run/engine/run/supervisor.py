@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from light_run.engine.daemon.execution import (
+    BY_SIGNAL,
     Execution,
     Exit,
     Streams,
@@ -100,6 +101,7 @@ class Supervisor:
         self._begun: float | None = None
         self._ended: float | None = None
         self._truncated = False
+        self._engine_lost = False
         self._oom_kills = 0
         self._disk_bytes: int | None = None
 
@@ -136,6 +138,7 @@ class Supervisor:
             return self._discarded()
         except EngineError as error:
             reason = next(reason for kind, reason in _REASONS.items() if isinstance(error, kind))
+            self._engine_lost = isinstance(error, EngineUnavailable)
             result = self._result(reason, error=self._without_paths(str(error)))
         except OSError as error:
             _log.warning("a run failed", extra={"run": self._run_id, "error": str(error)})
@@ -220,7 +223,7 @@ class Supervisor:
             try:
                 ended = self._execute(log, stdin, deadline)
             except EngineUnavailable:
-                ended = self._retry_while_away(lambda: self._reconnect(container, deadline))
+                ended = self._retry_while_away(lambda: self._reconnect(container, deadline), away=True)
             self._ended = time.monotonic()
         if self._is_discarded() and ended.killed is not None:
             return self._discarded()
@@ -299,24 +302,30 @@ class Supervisor:
 
     def _why_killed(self, container: str, deadline: float) -> Reason | None:
         # What a server had to kill it for; None where it had no reason to.
-        if self._stop.requested is not None:
-            return self._stop.requested.reason
-        state = inspect_container(self._engine, container)["State"]
+        state, requested = inspect_container(self._engine, container)["State"], self._stop.requested
+        if requested is not None:
+            # What ended with a code of its own was not ended by our kill: its exit was told late.
+            in_time = requested.reason is Reason.TIMEOUT and int(state["ExitCode"]) not in BY_SIGNAL
+            return None if in_time else requested.reason
         since = datetime.now(timezone.utc) - engine_time(str(state["FinishedAt"]))
         if time.monotonic() - since.total_seconds() >= deadline + self._stop.paused_seconds():
             return Reason.TIMEOUT
         return Reason.DISK_LIMIT if self._context.disk.exceeded(container, self._own.mounted) else None
 
-    def _retry_while_away(self, work: Callable[[], T]) -> T:
+    def _retry_while_away(self, work: Callable[[], T], *, away: bool = False) -> T:
         # Begun again where the engine goes away on the way; one that stops answers now and then until it is gone.
         patience, lost, pause = self._context.config.engine_patience, 0.0, _PAUSE
         while True:
-            begun = time.monotonic()
+            begun, answered = time.monotonic(), not away
             try:
+                if away:
+                    # What was lost may be the connection alone, and may not have broken but fallen silent.
+                    self._engine.renew()
+                    answered = True
                 return work()
             except EngineUnavailable:
-                now = time.monotonic()
-                if not lost or now - begun > patience:
+                now, away = time.monotonic(), True
+                if not lost or (answered and now - begun > patience):
                     lost, pause = now, _PAUSE
                 elif now - lost > patience:
                     raise
@@ -398,4 +407,7 @@ class Supervisor:
     def _clean_up(self) -> None:
         own = self._own
         left = Leftover(own.container, tuple(own.workspaces), self._spec.image, self._spec.runtime)
-        self._context.leftovers.remove(left)
+        if self._engine_lost:
+            self._context.leftovers.postpone(left)
+        else:
+            self._context.leftovers.remove(left)

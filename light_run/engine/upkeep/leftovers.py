@@ -61,13 +61,17 @@ class Leftovers:
     def remove(self, leftover: Leftover) -> None:
         """Remove the container and its workspaces, now or later. Never raises."""
         if not self._removed(leftover):
-            later = replace(
-                leftover,
-                pause=min(2 * leftover.pause, _LONGEST_PAUSE),
-                due=time.monotonic() + leftover.pause,
-            )
-            with self._lock:
-                self._left.append(later)
+            self.postpone(leftover)
+
+    def postpone(self, leftover: Leftover) -> None:
+        """Remove them later: the engine does not answer now, and waiting for it would take minutes."""
+        later = replace(
+            leftover,
+            pause=min(2 * leftover.pause, _LONGEST_PAUSE),
+            due=time.monotonic() + leftover.pause,
+        )
+        with self._lock:
+            self._left.append(later)
 
     def retry(self, now: float = float("inf")) -> None:
         """Retry the removals that are due at `now` (`time.monotonic()` seconds)."""

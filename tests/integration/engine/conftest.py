@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from light_run import Runner
-from light_run.engine import RunnerConfig
+from light_run.engine import Destinations, RunnerConfig
 from tests.support.engine import containers_of, remove_step_images
 from tests.support.poll import eventually
 
@@ -51,3 +51,9 @@ def runner(request: pytest.FixtureRequest, start_runner: StartRunner) -> Runner:
 def artifacts(tmp_path: Path) -> Path:
     """Where artifacts go."""
     return tmp_path / "artifacts"
+
+
+@pytest.fixture
+def to(tmp_path: Path) -> Destinations:
+    """Where output and artifacts go."""
+    return Destinations(log=tmp_path / "log", artifacts=tmp_path / "artifacts")

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -106,12 +105,6 @@ def broken_off(runner: Runner, spec: RunSpec, to: Destinations) -> Leaving:
     result = runner.run(spec, run_id=RUN, stop=watcher.stop, to=to, observer=watcher)
     assert result.reason is Reason.INTERRUPTED
     return watcher
-
-
-@pytest.fixture
-def to(tmp_path: Path) -> Destinations:
-    """Where output and artifacts go."""
-    return Destinations(log=tmp_path / "log", artifacts=tmp_path / "artifacts")
 
 
 def taken_up(runner: Runner, spec: RunSpec, to: Destinations, left: Leaving) -> RunResult:
