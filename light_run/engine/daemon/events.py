@@ -26,7 +26,9 @@ _log = logging.getLogger(__name__)
 # What an exit is called: by Docker, and by Podman.
 EXITS = ("die", "died")
 OUT_OF_MEMORY = "oom"
-ACTIONS = (*EXITS, OUT_OF_MEMORY)
+# The engine, or somebody through it, sends a signal.
+KILL = "kill"
+ACTIONS = (*EXITS, OUT_OF_MEMORY, KILL)
 # The engine is asked for exits whose event was missed every so many seconds.
 _AUDIT_SECONDS = 10.0
 # The engine answers before it subscribes us; events since then are in its buffer.
@@ -36,12 +38,22 @@ _REPLAY_SECONDS = 60
 class PendingExit:
     """The exit of one container, known or still to come; poll `fileno()`, which becomes readable once it is known.
 
-    `memory` and `accounting` are closed with it.
+    `memory` and `accounting` are closed with it. `complete` says that it has been waited for since before the
+    container's start, and `told` that the event stream has reported the exit: then it has reported before whether the
+    engine, or somebody through it, sent the container a signal (`signalled`).
     """
 
     def __init__(
-        self, container: str, inspect_code: Callable[[], int], discard: Callable[[PendingExit], None]
+        self,
+        container: str,
+        inspect_code: Callable[[], int],
+        discard: Callable[[PendingExit], None],
+        *,
+        complete: bool = True,
     ) -> None:
+        self.complete = complete
+        self.told = False
+        self.signalled = False
         self.memory = MemoryEvents(container)
         self.accounting = Accounting(container)
         self._inspect_code = inspect_code
@@ -120,12 +132,13 @@ class ExitEvents:
         self._watched: dict[str, set[PendingExit]] = {}
         self._listener: _Listener | None = None
 
-    def watch(self, container: str) -> PendingExit:
-        """Wait for the exit of `container`, which may not be started yet. Raises EngineError."""
+    def watch(self, container: str, *, started: bool = False) -> PendingExit:
+        """Wait for the exit of `container`; `started` says that it may have been started. Raises EngineError."""
         pending = PendingExit(
             container,
             lambda: self._inspect_code(container),
             lambda pending: self._discard(container, pending),
+            complete=not started,
         )
         try:
             self._register(container, pending)
@@ -177,7 +190,12 @@ class ExitEvents:
         if event["Action"] == OUT_OF_MEMORY:
             for pending in self._waiting_for(str(actor.get("ID"))):
                 pending.memory.reported()
+        elif event["Action"] == KILL:
+            for pending in self._waiting_for(str(actor.get("ID"))):
+                pending.signalled |= not pending.known
         else:
+            for pending in self._waiting_for(str(actor.get("ID"))):
+                pending.told |= not pending.known
             self._resolve(str(actor.get("ID")), _exit_code(actor.get("Attributes") or {}))
 
     def _resolve(self, container: str, code: int | None) -> None:

@@ -35,6 +35,9 @@ class MemoryEvents:
         self._notices: int | None = None
         self._poll: tuple[int, int] | None = None
         self._kills = 0
+        self._said = threading.Event()
+        # True once the kernel's count was read after the last process of the container had ended.
+        self.final = False
 
     @property
     def kills(self) -> int:
@@ -89,10 +92,19 @@ class MemoryEvents:
             self._kills = max(self._kills, count, 1 if notices > 0 else 0)
             return alive
 
+    def conclude(self) -> None:
+        """Read the last count: all processes of the container have ended."""
+        self.final = self.look()
+
     def reported(self) -> None:
         """The engine has said that the container ran out of memory."""
         self._kills = max(self._kills, 1)
+        self._said.set()
         self.look()
+
+    def wait_reported(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds for `reported`; True if it was called."""
+        return self._said.wait(timeout)
 
     def close(self) -> None:
         """Close what is open; `kills` stays."""

@@ -74,7 +74,7 @@ class StreamCalls(ContainerCalls):
 
     def pending_exit(self, container: str, *, started: bool = False) -> PendingExit:
         """The exit of a container, by the event stream; one that was `started` before may have exited already."""
-        pending = self._exits.watch(container)
+        pending = self._exits.watch(container, started=started)
         if started:
             try:
                 if not self.inspect(container)["State"].get("Running"):

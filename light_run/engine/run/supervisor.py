@@ -248,7 +248,7 @@ class Supervisor:
             with self._context.disk.watching(container, self._own.mounted, self._stop) as watched:
                 ended = execution.run(stdin, self._delivered)
             self._note_disk(watched)
-            return with_cause(self._engine, container, ended)
+            return with_cause(self._engine, container, ended, streams.exit)
         except ContainerGone:
             # Killed through the engine: by a server before this one, it may be.
             reason = self._why_killed(container, deadline)

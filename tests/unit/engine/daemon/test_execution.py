@@ -14,6 +14,7 @@ import pytest
 
 from light_run.engine.daemon import execution as container
 from light_run.engine.daemon.client import Engine
+from light_run.engine.daemon.events import PendingExit
 from light_run.engine.daemon.execution import Execution, Exit, Streams, engine_time, with_cause
 from light_run.engine.output.tail import Tail
 from light_run.engine.spec import Reason
@@ -47,34 +48,97 @@ def ended(action: str, *, at: datetime) -> Answer:
     return versioned(answers)
 
 
+@pytest.fixture
+def unseen() -> Iterator[PendingExit]:
+    """An exit that the event stream has not reported."""
+    with closing(PendingExit("x", lambda: 0, lambda _: None)) as unseen:
+        yield unseen
+
+
 @pytest.mark.parametrize("code", [137, 143])
-def test_what_an_engine_tells_long_after_the_exit(play: Callable[[Answer], PlayedEngine], code: int) -> None:
+def test_what_an_engine_tells_long_after_the_exit(
+    play: Callable[[Answer], PlayedEngine], unseen: PendingExit, code: int
+) -> None:
     play(ended("oom", at=NOW + timedelta(milliseconds=500)))
     with closing(Engine(timeout=10)) as engine:
-        assert with_cause(engine, "x", Exit(code, None)) == Exit(code, Reason.OUT_OF_MEMORY)
+        assert with_cause(engine, "x", Exit(code, None), unseen) == Exit(code, Reason.OUT_OF_MEMORY)
 
 
 def test_a_kill_through_the_engine_is_no_end_of_the_command_s_own(
-    play: Callable[[Answer], PlayedEngine],
+    play: Callable[[Answer], PlayedEngine], unseen: PendingExit
 ) -> None:
     play(ended("kill", at=NOW - timedelta(seconds=3.5)))
     with closing(Engine(timeout=10)) as engine, pytest.raises(ContainerGone):
-        with_cause(engine, "x", Exit(137, None))
+        with_cause(engine, "x", Exit(137, None), unseen)
 
 
-def test_an_end_of_its_own(play: Callable[[Answer], PlayedEngine]) -> None:
+def test_an_end_of_its_own(play: Callable[[Answer], PlayedEngine], unseen: PendingExit) -> None:
     # From before the container was created.
     play(ended("oom", at=NOW - timedelta(seconds=6)))
     with closing(Engine(timeout=10)) as engine:
-        assert with_cause(engine, "x", Exit(137, None)) == Exit(137, None)
+        assert with_cause(engine, "x", Exit(137, None), unseen) == Exit(137, None)
 
 
 @pytest.mark.parametrize("ended", [Exit(0, None), Exit(1, None), Exit(137, Reason.TIMEOUT)])
-def test_what_needs_no_telling(play: Callable[[Answer], PlayedEngine], ended: Exit) -> None:
+def test_what_needs_no_telling(
+    play: Callable[[Answer], PlayedEngine], unseen: PendingExit, ended: Exit
+) -> None:
     played = play(lambda _: None)
     with closing(Engine(timeout=10)) as engine:
-        assert with_cause(engine, "x", ended) is ended
+        assert with_cause(engine, "x", ended, unseen) is ended
     assert played.requests == []
+
+
+# --- an exit that the event stream has reported -----------------------------------------------------------
+
+
+def seen(*, signalled: bool = False, final: bool = False, complete: bool = True) -> PendingExit:
+    """An exit that the event stream has reported, perhaps behind a signal; `final` is the kernel's count."""
+    reported = PendingExit("x", lambda: 0, lambda _: None, complete=complete)
+    reported.told, reported.signalled, reported.memory.final = True, signalled, final
+    return reported
+
+
+@pytest.mark.parametrize(("code", "final"), [(137, True), (143, True), (143, False)])
+def test_what_the_event_stream_and_the_kernel_have_told_is_not_asked_for(
+    play: Callable[[Answer], PlayedEngine], code: int, final: bool
+) -> None:
+    played = play(ended("oom", at=NOW))
+    with closing(Engine(timeout=10)) as engine, closing(seen(final=final)) as reported:
+        assert with_cause(engine, "x", Exit(code, None), reported) == Exit(code, None)
+    assert not [line for line in played.requests if "/events" in line or line.endswith("/json")]
+
+
+def test_a_signal_that_was_reported_before_the_exit(play: Callable[[Answer], PlayedEngine]) -> None:
+    play(ended("oom", at=NOW))
+    with (
+        closing(Engine(timeout=10)) as engine,
+        closing(seen(signalled=True)) as reported,
+        pytest.raises(ContainerGone),
+    ):
+        with_cause(engine, "x", Exit(143, None), reported)
+
+
+def test_a_kill_at_the_memory_limit_may_be_reported_behind_the_exit(
+    play: Callable[[Answer], PlayedEngine],
+) -> None:
+    play(ended("nothing", at=NOW))
+    with closing(Engine(timeout=10)) as engine, closing(seen()) as reported:
+        late = threading.Timer(0.1, reported.memory.reported)
+        late.start()
+        try:
+            assert with_cause(engine, "x", Exit(137, None), reported) == Exit(137, Reason.OUT_OF_MEMORY)
+        finally:
+            late.join()
+
+
+def test_the_stream_that_came_too_late_for_a_signal_is_not_believed(
+    play: Callable[[Answer], PlayedEngine],
+) -> None:
+    play(ended("kill", at=NOW - timedelta(seconds=3.5)))
+    told_late = seen(complete=False, final=True)
+    with closing(Engine(timeout=10)) as engine, closing(told_late) as reported, pytest.raises(ContainerGone):
+        with_cause(engine, "x", Exit(137, None), reported)
 
 
 # --- a command that is to be killed -----------------------------------------------------------------------
