@@ -95,9 +95,8 @@ def create_api(
     bearer.register(app, service, token, named, trusted)
     if named is not None:
         places.register(app, threads + followers)
-    app.register_blueprint(health.blueprint(service))
-    app.register_blueprint(metrics.blueprint(page))
-    app.register_blueprint(info.blueprint(service, policy))
+    for blueprint in (health.blueprint(service), metrics.blueprint(page), info.blueprint(service, policy)):
+        app.register_blueprint(blueprint)
     waiters = Places(waiting_threads(threads))
     routes = RunRoutes(
         service,
