@@ -14,8 +14,8 @@ from light_run.cli.server import connected, with_url
 def network() -> None:
     """Create and delete networks for runs.
 
-    Needs a token with the scope network or admin. Only networks that were created through light-run are deleted. A run
-    joins a network with `light-run run --network NAME`.
+    Needs a token with the scope network or admin. Only networks that were created through light-run are deleted. Runs
+    join a network by the option --network of `light-run run`.
 
     \b
     Example:

@@ -41,6 +41,7 @@ NAMED: dict[str, type[errors.LightRunError]] = {
     "network_conflict": errors.NetworkConflict,
     "network_in_use": errors.NetworkInUse,
     "not_started": errors.RunNotStarted,
+    "stdin_closed": errors.StdinClosed,
     "not_found_or_done": errors.RunNotActive,
     "not_found_or_running": errors.RunActive,
     "artifact_not_found": errors.ArtifactNotFound,
