@@ -6,7 +6,7 @@ import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from light_run.errors import ClientError
 
@@ -75,6 +75,15 @@ class Maintenance:
     report: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
+class ServerFinding(NamedTuple):
+    """The result of one check of the server: its level is ``ok``, ``warn`` or ``fail``, `fix` is empty if it is ok."""
+
+    check: str
+    level: str
+    summary: str
+    fix: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Info:
     """The description of a server.
@@ -86,7 +95,7 @@ class Info:
     the default network from the engine's host, else ``absent`` or ``not_needed``, or None if it is not known.
     `disk_free` and `disk_total` are bytes on the disk of the artifacts. `maintenance` is None before the first.
     `token` and `scopes` are the name and the scopes of the token in use. `open` is True if the server requires no
-    token.
+    token. `findings` are what the server checked of itself; a server older than 0.4 has none.
     """
 
     version: str
@@ -103,6 +112,7 @@ class Info:
     token: str | None = None
     scopes: tuple[str, ...] = ()
     open: bool = False
+    findings: tuple[ServerFinding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,6 +259,10 @@ def _info(found: Mapping[str, Any]) -> Info:
         token=token.get("name"),
         scopes=tuple(token.get("scopes", ())),
         open=not token.get("required", True),
+        findings=tuple(
+            ServerFinding(each["check"], each["level"], each["summary"], each["fix"])
+            for each in found.get("findings", ())
+        ),
     )
 
 

@@ -198,10 +198,10 @@ def test_a_run_is_followed_searched_paused_and_cancelled(server: Server, console
     console.evaluate(f"location.hash = '#/runs/{run}'")
     console.until(drawn("100000", ".line bdi"))
     assert console.evaluate("document.querySelectorAll('.line').length") < 200
-    # Scrolled until it is there, as by a person: the page draws what is in sight only after the event of a scroll.
+    console.wheel(".output", -200)
+    console.until("document.querySelector('input[type=checkbox]').checked === false")
     top = drawn("<script>window.ran=1</script>⟨202E⟩evil", ".line.stdout bdi .ansi-red")
     console.until(f"(document.querySelector('.output').scrollTop = 0, {top})")
-    assert console.evaluate("document.querySelector('input[type=checkbox]').checked") is False
     choose(console, "section select", "stderr")
     console.until(drawn("oops", ".line.stderr bdi"))
     choose(console, "section select", "both")
@@ -351,6 +351,16 @@ def test_the_service_is_shown(server: Server, console: Browser) -> None:
     console.until("document.querySelector('.plot canvas') !== null")
     assert int(console.evaluate(text("#hour ~ p .succeeded")).split()[0]) >= 1
     assert console.evaluate("document.querySelectorAll('.gauge meter').length") == 5
+    # What light-run doctor says of the server, the good as well.
+    shown = console.evaluate("[...document.querySelectorAll('.findings li')].map(each => each.textContent)")
+    found = [(each["level"], each["check"], each["fix"]) for each in server.get("/info").json()["findings"]]
+    for level, check, fix in found:
+        assert any(each.startswith(f"{level} {check}: ") and each.endswith(fix) for each in shown), (
+            level,
+            check,
+            shown,
+        )
+    assert len(shown) == len(found)
     assert console.evaluate(f"{text('.facts')}.includes('Docker')")
     assert_accessible(console)
     assert_accessible(console, 390)

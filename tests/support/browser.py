@@ -103,6 +103,16 @@ class Browser:
         self.command("Input.dispatchKeyEvent", type="keyDown", text=text, **event)
         self.command("Input.dispatchKeyEvent", type="keyUp", **event)
 
+    def wheel(self, selector: str, pixels: int) -> None:
+        """Turn the wheel over the element, down by `pixels`, once it is there."""
+        self.until(f"document.querySelector({json.dumps(selector)}) !== null")
+        place = self.evaluate(
+            f"(each => (each.scrollIntoView(), [each.getBoundingClientRect().x, each.getBoundingClientRect().y]))"
+            f"(document.querySelector({json.dumps(selector)}))"
+        )
+        x, y = (coordinate + 20 for coordinate in place)
+        self.command("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=pixels)
+
     def look(self, width: int, height: int, scheme: str = "light") -> None:
         """Give the page a size in CSS pixels, and the preference for a ``light`` or ``dark`` scheme."""
         self.command(

@@ -7,6 +7,7 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema, fields
 
+from light_run.api.responses.findings import LEVELS
 from light_run.engine.spec import Phase, Reason
 from light_run.runs.model import Delivery, Status
 
@@ -149,6 +150,15 @@ class MaintenanceSchema(ResponseSchema):
     )
 
 
+class FindingSchema(ResponseSchema):
+    """The result of one check."""
+
+    check = _text("What was checked, in one word.")
+    level = _choice("How bad it is.", list(LEVELS))
+    summary = _text("What was found.")
+    fix = _text("How to fix a problem; empty if there is none.")
+
+
 class InfoSchema(ResponseSchema):
     """``GET /info``."""
 
@@ -180,6 +190,11 @@ class InfoSchema(ResponseSchema):
         metadata={"description": "What the last maintenance removed; null before the first."},
     )
     token = _part(AskingTokenSchema, "The token that asks.", required=True)
+    findings = fields.List(
+        fields.Nested(FindingSchema),
+        required=True,
+        metadata={"description": "What the server checked of itself; `light-run doctor` shows it."},
+    )
 
 
 class LineSchema(ResponseSchema):

@@ -140,6 +140,7 @@ INFO = {
     "disk": {"freeBytes": 52_613_349_376, "totalBytes": 105_089_261_568},
     "maintenance": MAINTENANCE,
     "token": {"name": "ci", "scopes": ["read", "run"], "required": True},
+    "findings": [{"check": "disk", "level": "ok", "summary": "52.6 GB of 105.1 GB free", "fix": ""}],
 }
 
 LINE = '{"seq":0,"time":"2026-04-20T10:00:00.084Z","stream":"stdout","text":"Hello, Ada"}'

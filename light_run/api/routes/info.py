@@ -6,6 +6,7 @@ from flask import Blueprint, Response
 
 from light_run.api.auth import bearer
 from light_run.api.requests.policy import Policy
+from light_run.api.responses.findings import findings
 from light_run.api.responses.json import json_response
 from light_run.api.routes.maintenance import maintenance_report
 from light_run.runs.service import RunService
@@ -22,26 +23,25 @@ def blueprint(service: RunService, policy: Policy) -> Blueprint:
         free, total = service.artifacts.room()
         last = service.maintenance.last
         allowed = [name for name in found.runtimes if name in policy.runtimes]
-        return json_response(
-            {
-                "version": __version__,
-                "docker": found.docker,
-                "engine": {
-                    "name": found.engine,
-                    "address": found.address,
-                    "runtimes": allowed,
-                    "missingLimits": found.missing_limits,
-                },
-                "workspace": found.workspace,
-                "firewall": found.firewall,
-                "disk": {"freeBytes": free, "totalBytes": total},
-                "maintenance": None if last is None else maintenance_report(last),
-                "token": {
-                    "name": asking.name,
-                    "scopes": sorted(asking.scopes),
-                    "required": bool(asking.digest),
-                },
-            }
-        )
+        described = {
+            "version": __version__,
+            "docker": found.docker,
+            "engine": {
+                "name": found.engine,
+                "address": found.address,
+                "runtimes": allowed,
+                "missingLimits": found.missing_limits,
+            },
+            "workspace": found.workspace,
+            "firewall": found.firewall,
+            "disk": {"freeBytes": free, "totalBytes": total},
+            "maintenance": None if last is None else maintenance_report(last),
+            "token": {
+                "name": asking.name,
+                "scopes": sorted(asking.scopes),
+                "required": bool(asking.digest),
+            },
+        }
+        return json_response({**described, "findings": findings(described)})
 
     return routes

@@ -10,9 +10,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from light_run.cli.diagnosis.finding import FAIL, OK, Finding
-from light_run.cli.display import tables
 from light_run.config.settings import Settings
 from light_run.errors import SettingsError
+from light_run.system.sizes import decimal
 
 _CONNECT_TIMEOUT = 3.0
 
@@ -62,7 +62,7 @@ def _connect(address: str) -> None:
 
 def _folder(path: Path) -> Finding:
     existing = next(each for each in (path, *path.parents) if each.exists())
-    what = f"state: {path}, {tables.size(shutil.disk_usage(existing).free)} free"
+    what = f"state: {path}, {decimal(shutil.disk_usage(existing).free)} free"
     if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
         return Finding(OK, what)
     return Finding(

@@ -82,15 +82,6 @@ def duration(seconds: float) -> str:
     return f"{max(seconds, 0):.1f} s" if seconds < 10 else f"{int(seconds)} s"
 
 
-def size(number: float) -> str:
-    """Format bytes in the largest fitting unit, such as ``1.5 MB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"
-
-
 @contextmanager
 def bar(label: str, length: int) -> Iterator[Bar]:
     """Yield a progress bar for `length` bytes on stderr; if stderr is no terminal, one that prints nothing."""

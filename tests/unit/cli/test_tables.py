@@ -9,12 +9,14 @@ from typing import Any, cast
 import pytest
 from flask.testing import FlaskClient
 
+from light_run.api.responses.findings import findings
 from light_run.cli.diagnosis import server as server_diagnosis
 from light_run.cli.diagnosis.finding import FAIL, OK, WARN
 from light_run.cli.display import attach, tables
 from light_run.client import Client, model
 from light_run.engine.spec import Firewall
 from light_run.errors import Fault, InvalidSpec
+from light_run.system.sizes import decimal
 from tests.unit.fake_runner import FakeHealth, FakeRunner
 
 
@@ -30,7 +32,7 @@ def test_durations(seconds: float, shown: str) -> None:
     ("number", "shown"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2e9, "2.0 GB"), (3e15, "3000.0 TB")]
 )
 def test_sizes(number: float, shown: str) -> None:
-    assert tables.size(number) == shown
+    assert decimal(number) == shown
 
 
 def test_what_a_container_made_up_moves_no_cursor() -> None:
@@ -108,7 +110,8 @@ class Asking:
     def info(self) -> model.Info:
         """See `Client`."""
         response = self._client.get("/info", headers={"Authorization": "Bearer t"})
-        return model.info({**response.json, **self._changes})  # type: ignore[dict-item]
+        described: dict[str, Any] = {**response.json, **self._changes}  # type: ignore[dict-item]
+        return model.info({**described, "findings": findings(described)})
 
 
 WELL = FakeHealth(engine="Docker/1", workspace="bind", runtimes=("runc", "kata"))
@@ -146,10 +149,10 @@ def test_the_doctor(
 ) -> None:
     runner.health_now = health
     asking = Asking(make_client(token=token), **changes)
-    findings = list(server_diagnosis.findings(cast("Client", asking)))
-    levels = {finding.summary.partition(":")[0]: finding.level for finding in findings}
+    found = list(server_diagnosis.findings(cast("Client", asking)))
+    levels = {finding.summary.partition(":")[0]: finding.level for finding in found}
     assert {name: levels[name] for name in said} == said
-    assert all(finding.fix for finding in findings if finding.level != OK)
+    assert all(finding.fix for finding in found if finding.level != OK)
 
 
 class Trying(Asking):

@@ -26,6 +26,14 @@ export function Output({ id, ended }) {
   const box = useRef();
   const source = useRef();
   const last = useRef(0);
+  const held = useRef(false);
+  useEffect(() => {
+    const released = () => {
+      held.current = false;
+    };
+    addEventListener("pointerup", released);
+    return () => removeEventListener("pointerup", released);
+  }, []);
   useEffect(() => {
     let pending = 0;
     // However fast lines come, they are drawn a few times a second.
@@ -52,24 +60,19 @@ export function Output({ id, ended }) {
   useEffect(() => {
     const { current } = box;
     if (!follow || !current) return;
-    // Its event comes later than the next lines: a way up that was just begun is not undone.
-    if (current.scrollTop < last.current && current.scrollTop + current.clientHeight < current.scrollHeight - HEIGHT) {
-      setFollow(false);
-      return;
-    }
     current.scrollTop = current.scrollHeight;
     last.current = current.scrollTop;
   });
   const scrolled = (event) => {
     const { scrollTop, clientHeight, scrollHeight } = event.target;
     setView({ top: scrollTop, height: clientHeight });
-    // Lines may have come since it was scrolled to the end: only a way up stops it.
+    // A position alone says nothing: lines may have come since it was scrolled to the end. Somebody's way up does.
     if (scrollTop + clientHeight >= scrollHeight - HEIGHT) setFollow(true);
-    else if (scrollTop < last.current) setFollow(false);
+    else if (held.current && scrollTop < last.current) setFollow(false);
     last.current = scrollTop;
   };
   // The browser scrolls beside the page: these come before the page sees the new position, and before lines that are
-  // drawn meanwhile could undo it.
+  // drawn meanwhile could undo it. For the scrollbar, it is the press.
   const upwards = ({ currentTarget: { scrollHeight, clientHeight } }) => {
     if (scrollHeight > clientHeight) setFollow(false);
   };
@@ -103,7 +106,9 @@ export function Output({ id, ended }) {
     ${error && html`<p class="error" role="alert">${error}</p>`}
     ${dropped > 0 && html`<p class="soft">The first ${dropped} lines are not shown; the download has them.</p>`}
     <div class="output" ref=${box} onScroll=${scrolled}
-      onWheel=${(event) => event.deltaY < 0 && upwards(event)} onTouchMove=${upwards}
+      onPointerDown=${() => {
+        held.current = true;
+      }} onWheel=${(event) => event.deltaY < 0 && upwards(event)} onTouchMove=${upwards}
       onKeyDown=${(event) => ["ArrowUp", "PageUp", "Home"].includes(event.key) && upwards(event)} tabindex="0" role="log" aria-live="off" aria-label="Lines of the output">
       <div class="lines" style=${{ height: `${shown.length * HEIGHT}px` }}>
         ${visibleLines.map((line, index) => html`<${Line} key=${line.seq} line=${line} top=${(first + index) * HEIGHT} marked=${first + index === marked} />`)}

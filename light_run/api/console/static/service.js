@@ -23,15 +23,9 @@ async function load(signal) {
   return { info, levels, runs };
 }
 
-// What light-run doctor would say of the server, as far as the server itself can tell.
-function findings({ info }) {
-  const found = [];
-  if (!info.docker) found.push(["The engine does not answer.", "Start it, or correct DOCKER_HOST; runs wait until it is back."]);
-  if (info.engine.missingLimits.length) found.push([`The engine cannot limit ${info.engine.missingLimits.join(", ")}; no run is started.`, "Delegate the cgroup controllers to it, or set LIGHT_RUN_ALLOW_UNLIMITED."]);
-  if (info.firewall === "absent") found.push(["Runs on the default network reach this host's services.", "Let the server set the packet filter's rules, or start light-run firewall as root."]);
-  if (!info.token.required) found.push(["The server asks for no token.", "Set LIGHT_RUN_TOKEN where others reach it."]);
-  if (info.disk.freeBytes < 0.1 * info.disk.totalBytes) found.push([`Only ${bytes(info.disk.freeBytes)} of disk are free.`, "Lower LIGHT_RUN_MAX_ARTIFACTS_BYTES, or delete runs."]);
-  return found;
+function Finding({ check, level, summary, fix }) {
+  const name = { ok: "succeeded", warn: "queued", fail: "failed" }[level];
+  return html`<li><span class=${`status ${name}`}>${level}</span> <strong>${check}</strong>: ${visible(summary)}${fix && html`<br /><span class="soft">${visible(fix)}</span>`}</li>`;
 }
 
 function Gauge({ name, value, most, show = String }) {
@@ -94,12 +88,15 @@ export function Service() {
   if (error && !value) return html`<h1>Service</h1><p class="error" role="alert">${visible(error.message)}</p>`;
   if (!value) return html`<h1>Service</h1><p class="soft" role="status">Loading…</p>`;
   const { info, levels, runs } = value;
-  const found = findings(value);
+  const problems = info.findings.filter(({ level }) => level !== "ok");
+  const right = info.findings.filter(({ level }) => level === "ok");
   return html`<h1>Service</h1>
     <section aria-labelledby="found"><h2 id="found">Findings</h2>
-      ${found.length ? html`<ul class="findings">${found.map(([what, todo]) => html`<li key=${what}><strong>${visible(what)}</strong> ${todo}</li>`)}</ul>`
+      ${problems.length ? html`<ul class="findings">${problems.map((each) => html`<${Finding} key=${each.check} ...${each} />`)}</ul>`
         : html`<p class="status succeeded">nothing is wrong</p>`}
-      <p class="soft"><code>light-run doctor</code> looks further, on the machine itself.</p></section>
+      <details><summary>${right.length} checks found nothing wrong</summary>
+        <ul class="findings">${right.map((each) => html`<${Finding} key=${each.check} ...${each} />`)}</ul></details>
+      <p class="soft"><code>light-run doctor</code> also has a run try what it reaches, and looks at the machine itself.</p></section>
     <section aria-labelledby="full"><h2 id="full">How full it is</h2><div class="gauges">
       ${levels && html`<${Gauge} name="Slots" value=${levels.active_runs} most=${levels.active_runs_limit} />
         <${Gauge} name="Queue" value=${levels.queued_runs} most=${levels.queued_runs_limit} />
