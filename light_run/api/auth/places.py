@@ -25,5 +25,5 @@ def register(app: Flask, threads: int) -> None:
         if owner is None:
             return
         if not places.take(owner):
-            raise Overloaded("too many requests of this token are served at the same time; try again", 1)
+            raise Overloaded("this token has too many concurrent requests; try again", 1)
         request.environ[WHEN_SENT] = partial(places.give_back, owner)

@@ -38,7 +38,7 @@ def stream(
     """Yield the body of `request` in pieces; each `pace` bytes give it another second. Raises the same as `read`."""
     length = request.content_length
     if length is not None and length > limit:
-        raise RequestEntityTooLarge(f"the body has {length} bytes; {limit} are the most")
+        raise RequestEntityTooLarge(f"the body has {length} bytes; the maximum is {limit}")
     found = 0
     with DEADLINES.within(request.environ.get("gunicorn.socket"), timeout) as deadline:
         try:
@@ -46,12 +46,12 @@ def stream(
                 _check(deadline)
                 found += len(piece)
                 if found > limit:
-                    raise RequestEntityTooLarge(f"the body is longer than {limit} bytes, which are the most")
+                    raise RequestEntityTooLarge(f"the body is longer than the maximum of {limit} bytes")
                 if deadline is not None and pace is not None:
                     deadline.at += len(piece) / pace
                 yield piece
             if length is not None and found < length:
-                raise BadRequest("the body ended before its stated length")
+                raise BadRequest("the body is shorter than announced")
         except BadRequest:
             _check(deadline)
             raise
@@ -69,7 +69,7 @@ def _piece(request: Request) -> bytes:
         raise
     except Exception as error:
         # Each server has its own exceptions for a broken connection or chunk.
-        raise BadRequest("the body could not be read to its end") from error
+        raise BadRequest("the body could not be read completely") from error
 
 
 @contextmanager

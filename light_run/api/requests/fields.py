@@ -17,7 +17,7 @@ Check = Callable[[str], None]
 
 MESSAGES: dict[str, Any] = {
     "required": [FieldFault("required", "is missing")],
-    "null": [FieldFault("invalid_type", "is null; leave it out instead")],
+    "null": [FieldFault("invalid_type", "is null; omit the field instead")],
 }
 
 # JSON Schema patterns are ECMAScript, in clients of any language.
@@ -58,7 +58,7 @@ class Text(fields.String):
             )
             raise wrong("too_short", f"{least}, at least {self._least}" if self._least > 1 else least)
         if len(value) > self._most:
-            raise wrong("too_long", f"has {len(value)} characters; {self._most} are the most")
+            raise wrong("too_long", f"has {len(value)} characters; the maximum is {self._most}")
         if "\0" in value:
             raise wrong("invalid_text", "has a NUL character")
         for check in self._checks:
@@ -97,7 +97,7 @@ class TextList(fields.List):  # type: ignore[type-arg,unused-ignore]
         if not isinstance(value, list):
             raise wrong_type(value, "an array of strings")
         if len(value) > self._most:
-            raise wrong("too_long", f"has {len(value)} entries; {self._most} are the most")
+            raise wrong("too_long", f"has {len(value)} entries; the maximum is {self._most}")
         return super()._deserialize(value, attr, data, **kwargs)
 
 
@@ -160,7 +160,7 @@ class Size(fields.Field):  # type: ignore[type-arg,unused-ignore]
             raise wrong_type(value, right)
         found = bytes_of(value) if isinstance(value, str) else value
         if found is None:
-            raise wrong("invalid_value", f"is no size; it must be {right}")
+            raise wrong("invalid_value", f"is not a size; it must be {right}")
         if not self._least <= found <= self._most:
             raise wrong("out_of_range", f"is {kind(found)} bytes; it must be {right}")
         return found

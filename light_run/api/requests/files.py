@@ -34,9 +34,9 @@ Content = str | File
 def relative_path(path: str) -> str:
     """Return `path` without ``.`` and empty segments. Raises `ValidationError` if it may lead outside the workdir."""
     if not path:
-        raise wrong("invalid_path", "is empty; a path has a character, at least")
+        raise wrong("invalid_path", "is empty; it must have at least one character")
     if len(path) > MOST_PATH:
-        raise wrong("invalid_path", f"has {len(path)} characters; {MOST_PATH} are the most")
+        raise wrong("invalid_path", f"has {len(path)} characters; the maximum is {MOST_PATH}")
     if "\0" in path:
         raise wrong("invalid_path", "has a NUL character")
     names = [name for name in path.split("/") if name not in {"", "."}]
@@ -49,9 +49,9 @@ def relative_path(path: str) -> str:
         raise wrong("invalid_path", "names a folder; it must name a file")
     sizes = [len(name.encode("utf-8", "replace")) for name in names]
     if max(sizes) > _MOST_NAME_BYTES:
-        raise wrong("invalid_path", f"has a name of {max(sizes)} bytes; {_MOST_NAME_BYTES} are the most")
+        raise wrong("invalid_path", f"has a name of {max(sizes)} bytes; the maximum is {_MOST_NAME_BYTES}")
     if sum(sizes) + len(sizes) > _MOST_PATH_BYTES:
-        raise wrong("invalid_path", f"has {sum(sizes)} bytes; {_MOST_PATH_BYTES} are the most")
+        raise wrong("invalid_path", f"has {sum(sizes)} bytes; the maximum is {_MOST_PATH_BYTES}")
     return "/".join(names)
 
 
@@ -124,7 +124,7 @@ class Files(fields.Dict):
         if not isinstance(value, dict):
             raise wrong_type(value, "an object of paths and contents")
         if not value:
-            raise wrong("too_short", "is empty; it must have a file, at least")
+            raise wrong("too_short", "is empty; it must have at least one file")
         found: dict[str, Content] = {}
         given: dict[str, str] = {}
         problems: dict[str, Any] = {}
@@ -140,7 +140,9 @@ class Files(fields.Dict):
                 if len(problems) >= MOST_FAULTS:
                     break
         for target in _below_files(given):
-            problems[given[target]] = [FieldFault("invalid_path", "lies in a folder that is given as a file")]
+            problems[given[target]] = [
+                FieldFault("invalid_path", "is in a folder that is also given as a file")
+            ]
         if problems:
             raise ValidationError(problems)
         return found

@@ -39,7 +39,7 @@ class RunLabels(Dict):
         if not isinstance(value, dict):
             raise wrong_type(value, "an object of strings")
         if len(value) > MOST_LABELS:
-            raise wrong("too_long", f"has {len(value)} entries; {MOST_LABELS} are the most")
+            raise wrong("too_long", f"has {len(value)} entries; the maximum is {MOST_LABELS}")
         problems = {key: [fault] for key, item in value.items() if (fault := _fault(key, item))}
         if problems:
             raise ValidationError(problems)
@@ -48,18 +48,18 @@ class RunLabels(Dict):
 
 def _fault(key: str, value: Any) -> FieldFault | None:
     if not _KEY.fullmatch(key):
-        return FieldFault("invalid_name", f"is no key of a label; it {_RIGHT_KEY}")
+        return FieldFault("invalid_name", f"is not a valid key; it {_RIGHT_KEY}")
     if not isinstance(value, str):
         return FieldFault("invalid_type", f"is {kind(value)}; it must be a string")
     if len(value) > _LONGEST_VALUE:
-        return FieldFault("too_long", f"has {len(value)} characters; {_LONGEST_VALUE} are the most")
+        return FieldFault("too_long", f"has {len(value)} characters; the maximum is {_LONGEST_VALUE}")
     return FieldFault("invalid_text", "has a NUL character") if "\0" in value else None
 
 
 def label_filters(given: Sequence[str]) -> list[tuple[str, str]]:
     """Parse ``KEY=VALUE`` filters; a run has to have all of them. Raises `InvalidSpec`."""
     if len(given) > MOST_LABELS:
-        right = f"label is given {len(given)} times; {MOST_LABELS} are the most"
+        right = f"label is given {len(given)} times; the maximum is {MOST_LABELS}"
         raise InvalidSpec([Fault(("label",), "too_long", right)])
     return [_label_filter(each) for each in given]
 

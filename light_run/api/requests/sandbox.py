@@ -35,7 +35,7 @@ def user_field(policy: Policy) -> Text:
         if not _USER.fullmatch(text):
             raise wrong("invalid_value", f"is {shown(text)}; {right}")
         if any(part.isdigit() and int(part) > _LAST_ID for part in text.split(":")):
-            raise wrong("out_of_range", f"is {shown(text)}; ids go from 0 to {_LAST_ID}")
+            raise wrong("out_of_range", f"is {shown(text)}; ids must be from 0 to {_LAST_ID}")
         if not policy.allows_user(user_of(text)):
             allowed = ", ".join(policy.users or ())
             raise wrong("not_allowed", f"is {shown(text)}; this server allows {allowed} (LIGHT_RUN_USERS)")

@@ -74,7 +74,7 @@ class RunRequestBase(Strict):
     def _together(self, data: Any, original: Mapping[str, Any], **kwargs: Any) -> None:
         problems = {}
         if "run" in original and "setup" in original:
-            problems["setup"] = [FieldFault("conflict", "is the same as run; give one of them")]
+            problems["setup"] = [FieldFault("conflict", "is another name for run; use only one of them")]
         if "env" in data and (size := _exec_size(data)) > _LONGEST_EXEC:
             right = (
                 f"has {size} bytes with the command, {_EACH_VARIABLE} a variable included; "
@@ -82,11 +82,15 @@ class RunRequestBase(Strict):
             )
             problems["env"] = [FieldFault("too_long", right)]
         if "network" in original and "networks" in original:
-            problems["networks"] = [FieldFault("conflict", "is given beside network; give one of them")]
+            problems["networks"] = [
+                FieldFault("conflict", "cannot be combined with network; use only one of them")
+            ]
         elif len(set(data.get("networks", ()))) > 1 and "none" in data["networks"]:
             problems["networks"] = [FieldFault("conflict", 'has "none" beside other networks; give it alone')]
         if "input" in original and "stdin" in original:
-            problems["stdin"] = [FieldFault("conflict", "is given beside input; give one of them")]
+            problems["stdin"] = [
+                FieldFault("conflict", "cannot be combined with input; use only one of them")
+            ]
         if data.get("interactive") and not data.get("detached"):
             problems["interactive"] = [FieldFault("conflict", "is true without detached; give both")]
         if problems:
@@ -289,4 +293,4 @@ def _web_address(url: str) -> None:
     except TargetRefused:
         right = False
     if not right or _BLANK_OR_CONTROL.search(url):
-        raise wrong("invalid_url", "is no http or https URL")
+        raise wrong("invalid_url", "is not an http or https URL")

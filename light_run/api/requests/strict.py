@@ -34,4 +34,4 @@ class Strict(Schema):
     def _unknown(self, name: str) -> FieldFault:
         close = difflib.get_close_matches(name[:100], list(self.fields), n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(self.fields)}"
-        return FieldFault("unknown_field", f"is no field of a request; {hint}")
+        return FieldFault("unknown_field", f"is not a field of a request; {hint}")

@@ -77,11 +77,13 @@ def _parse(text: str) -> tuple[Any, list[Fault]]:
     if not repeating and not surrogates:
         return value, []
     faults = list(islice(_faults(value), MOST_FAULTS))
-    return value, faults or [Fault((), "invalid_text", "a key is given twice, or a surrogate stands alone")]
+    return value, faults or [
+        Fault((), "invalid_text", "a key is given twice, or the text has an unpaired surrogate")
+    ]
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise BadRequest(f"the body is not JSON: {name} is no JSON number")
+    raise BadRequest(f"the body is not JSON: {name} is not a JSON number")
 
 
 def _encodable(value: Any) -> bool:
@@ -99,7 +101,9 @@ def _faults(value: Any) -> Iterator[Fault]:
                 yield Fault((*path, name), "duplicate_key", f"the key {json.dumps(name)} is given twice")
         names = found if isinstance(found, dict) else (found,)
         if any(isinstance(name, str) and _SURROGATE.search(name) for name in names):
-            yield Fault(tuple(path), "invalid_text", "a surrogate stands alone; text must be valid Unicode")
+            yield Fault(
+                tuple(path), "invalid_text", "the text has an unpaired surrogate; it must be valid Unicode"
+            )
 
 
 def _walk(value: Any) -> Iterator[tuple[list[str | int], Any]]:

@@ -44,7 +44,7 @@ def blueprint(service: RunService, *, accel: str | None) -> Blueprint:
         if isinstance(found, OpenFile):
             if path.endswith("/"):
                 found.handle.close()
-                raise ArtifactNotFound("the path names a folder, and there is a file")
+                raise ArtifactNotFound("the path names a folder, but the artifact is a file")
             return download.response(found, accel, inline=inline)
         return json_response([{"path": each.path, "type": each.type} for each in found])
 

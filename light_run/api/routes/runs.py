@@ -117,7 +117,7 @@ class RunRoutes:
                 raise RunNotFound("there is no such run")
             found, more = self._service.list(**asked, owner=bearer.owner())
         except RunNotFound:
-            raise _fault("before", "not_found", "before is no run that there is") from None
+            raise _fault("before", "not_found", "before must be the id of an existing run") from None
         response = json_response([run_state(run, request=with_request) for run in found])
         if more and found:
             following = {**asked, "before": found[-1].id}
@@ -182,7 +182,7 @@ class RunRoutes:
     def _replayed(self, key: str, digest: str) -> RunRecord:
         run = self._service.replays.run(bearer.caller().name, key, digest)
         if run is None:
-            raise Overloaded("the run of this Idempotency-Key was deleted a moment ago; send it again", 1)
+            raise Overloaded("the run of this Idempotency-Key was just deleted; send the request again", 1)
         return run
 
     def _load_part(self, raw: bytes) -> dict[str, Any]:

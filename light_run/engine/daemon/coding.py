@@ -89,6 +89,6 @@ def _chunk_size(line: bytearray) -> int:
     match = _CHUNK_HEAD.fullmatch(line)
     if match is None:
         raise EngineUnavailable(
-            f"the container engine's answer is garbled: {bytes(line[:40])!r} is no chunk's head"
+            f"the container engine's response is invalid: {bytes(line[:40])!r} is no chunk's head"
         )
     return int(match[1], 16)

@@ -391,7 +391,7 @@ def unattended_exit(engine: Engine, container: str, found: Mapping[str, Any]) ->
     causes = engine.exit_causes(container, *_clock(engine, found))
     same_engine = "start" in causes or code not in BY_SIGNAL
     if "die" not in causes or "kill" in causes or not same_engine:
-        raise ContainerGone("the container engine was stopped and took the container with it")
+        raise ContainerGone("the container engine was stopped and stopped the container as well")
     return Exit(code, Reason.OUT_OF_MEMORY if "oom" in causes else None)
 
 

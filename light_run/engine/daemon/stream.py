@@ -122,7 +122,7 @@ class EngineStream:
             data = self.read()
             if data is None:
                 if not self._readable(max(0.0, deadline - time.monotonic())):
-                    raise EngineUnavailable("the container engine stopped in the middle of an answer")
+                    raise EngineUnavailable("the container engine stopped in the middle of a response")
                 continue
             body += data
             try:
@@ -130,7 +130,7 @@ class EngineStream:
                 answer = json.loads(body)
             except ValueError:
                 if not data:
-                    raise EngineUnavailable("the container engine hung up") from None
+                    raise EngineUnavailable("the container engine closed the connection") from None
             else:
                 self._ended = True
                 return answer
@@ -141,9 +141,9 @@ class EngineStream:
             if data is not None:
                 yield data
             elif not self._readable(timeout):
-                raise EngineUnavailable("the container engine stopped in the middle of an answer")
+                raise EngineUnavailable("the container engine stopped in the middle of a response")
         if self._coding is not None and not self._at_end:
-            raise EngineUnavailable("the container engine hung up in the middle of an answer")
+            raise EngineUnavailable("the container engine closed the connection in the middle of a response")
 
     def _readable(self, timeout: float) -> bool:
         if self.buffered:

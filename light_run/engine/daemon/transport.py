@@ -208,7 +208,7 @@ def _close_if_broken(broken: threading.Event, connection: Any) -> Any:
         connect()
         if broken.is_set():
             connection.close()
-            raise ConnectionAbortedError("the call was given up before it was made")
+            raise ConnectionAbortedError("the call was cancelled before it started")
 
     connection.connect = connect_unless_broken
     return connection

@@ -52,7 +52,9 @@ class ResponseHead(NamedTuple):
         if length is None:
             return None
         if not length.isdecimal() or len(length) > _MOST_DIGITS:
-            raise EngineUnavailable(f"the container engine's answer is garbled: {length[:40]!r} is no length")
+            raise EngineUnavailable(
+                f"the container engine's response is invalid: {length[:40]!r} is not a length"
+            )
         return LengthDecoder(int(length))
 
 
@@ -187,7 +189,7 @@ def _read_head(connection: socket.socket) -> tuple[ResponseHead, bytes]:
             # An interim answer; the one it announces follows.
             continue
         if len(data) > _LONGEST_HEAD:
-            raise EngineUnavailable("the container engine's answer is garbled: its head does not end")
+            raise EngineUnavailable("the container engine's response is invalid: its head does not end")
         data += _more(connection)
 
 
@@ -195,7 +197,9 @@ def _parse(text: bytes) -> ResponseHead:
     first, *lines = text.split(_LINE_END)
     match = _STATUS.fullmatch(first)
     if match is None:
-        raise EngineUnavailable(f"the container engine's answer is garbled: {first[:40]!r} is no status line")
+        raise EngineUnavailable(
+            f"the container engine's response is invalid: {first[:40]!r} is not a status line"
+        )
     headers = {}
     for line in lines:
         name, _, value = line.decode("latin-1").partition(":")
@@ -228,5 +232,5 @@ def _read_all(connection: socket.socket, early: bytes) -> bytes:
 def _more(connection: socket.socket) -> bytes:
     data = connection.recv(_READ_SIZE)
     if not data:
-        raise EngineUnavailable("the container engine hung up in the middle of an answer")
+        raise EngineUnavailable("the container engine closed the connection in the middle of a response")
     return data

@@ -93,7 +93,7 @@ class Intake:
             what = "is a file, and files lie below it" if os.path.isdir(name) else "is given more than once"
             raise _fault(source, path, what) from None
         except NotADirectoryError:
-            raise _fault(source, path, "lies in a folder that is given as a file") from None
+            raise _fault(source, path, "is in a folder that is also given as a file") from None
         try:
             self._count()
         except BaseException:

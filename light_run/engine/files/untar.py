@@ -146,5 +146,5 @@ class _Readable:
             # tarfile passes over a member by reading to where it says it ends, be that exabytes away.
             self._reads_at_end += 1
             if self._reads_at_end > _READS_AT_END:
-                raise ExtractError("the engine's archive is broken: it ends in the middle")
+                raise ExtractError("the engine's archive is broken: it is truncated")
         return data

@@ -171,7 +171,7 @@ class Builder:
             self._leftovers.remove(Leftover(container, ()))
         built = self._images.find_steps(step.tag)
         if built is None:
-            raise BuildFailed(f"the image of step {step.number} is gone again")
+            raise BuildFailed(f"the image of step {step.number} was removed")
         return built
 
     def _listen_and_start(self, container: str, stop: StopRequest) -> Streams:

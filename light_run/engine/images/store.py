@@ -124,7 +124,7 @@ class Images:
             ) from None
         image = self.find(name)
         if image is None:
-            raise PullFailed(f"image {name!r} was pulled and is gone again")
+            raise PullFailed(f"image {name!r} was pulled, but removed again")
         return image
 
     def _pull(self, name: str, auth: RegistryAuth | None, abandoned: StopRequest, report: Report) -> None:

@@ -131,7 +131,9 @@ class Launch:
         """Start it; what is to be written to the container's stdin. Raises StartFailed, Cancelled, EngineError."""
         self._stop.check_start()
         if container_path("/", self._spec.workdir).split("/")[1] in _KERNEL_FOLDERS:
-            raise StartFailed(f"workdir {self._spec.workdir!r} is the kernel's: files cannot be put there")
+            raise StartFailed(
+                f"workdir {self._spec.workdir!r} belongs to the kernel: files cannot be put there"
+            )
         if self._context.config.read_only and not self._spec.workdir.strip("/"):
             raise StartFailed(
                 f"workdir {self._spec.workdir!r} is the root file system, which is read-only on this server: "

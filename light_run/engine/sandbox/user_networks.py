@@ -55,7 +55,7 @@ class UserNetworks:
             else:
                 return
         if exclusive:
-            raise NetworkExists(f"there is a network {spec.name!r} already")
+            raise NetworkExists(f"network {spec.name!r} already exists")
 
     def exists(self, name: str) -> bool:
         """Return True if the engine has a network of that name. Raises EngineError."""
@@ -74,7 +74,9 @@ class UserNetworks:
         self._check(name)
         for network in self._engine.networks(name):
             if not self._is_of(network, owner):
-                raise NetworkNotFound(f"network {name!r} was not created here: delete it at the engine")
+                raise NetworkNotFound(
+                    f"network {name!r} was not created through light-run: delete it in the engine"
+                )
             if name in in_use() or not (self._removed(network) or self._removed_once_emptied(network)):
                 raise NetworkInUse(f"network {name!r} has containers connected to it: end their runs first")
 
@@ -103,7 +105,7 @@ class UserNetworks:
 
     def _check(self, name: str) -> None:
         if name in self._reserved:
-            raise InvalidSpec([Fault(("name",), "not_allowed", f"name is {name!r}, which is reserved")])
+            raise InvalidSpec([Fault(("name",), "not_allowed", f"name is {name!r}; this name is reserved")])
 
     def _is_of(self, network: Mapping[str, Any], owner: str | None) -> bool:
         labels = network.get("Labels") or {}

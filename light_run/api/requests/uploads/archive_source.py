@@ -58,14 +58,14 @@ class ForwardReader:
     def seek(self, position: int) -> int:
         """Skip to `position`. Raises ReadError if that is too far, backwards, or beyond the end."""
         if position < self._position:
-            raise tarfile.ReadError("it leads back to where it has been")
+            raise tarfile.ReadError("an offset points backwards")
         while position > self._position:
             passed = len(self._take(min(CHUNK, position - self._position)))
             if not passed:
-                raise tarfile.ReadError("it ends in the middle")
+                raise tarfile.ReadError("it is truncated")
             self._passed += passed
             if self._passed > MOST_PASSED:
-                raise tarfile.ReadError(f"more than {MOST_PASSED} bytes of it cannot be taken")
+                raise tarfile.ReadError(f"more than {MOST_PASSED} bytes of it had to be skipped")
         return position
 
     def _take(self, size: int) -> bytes:
@@ -86,13 +86,13 @@ class BoundedReader:
         """See `io.IOBase`. Raises BadZipFile."""
         if size > MOST_ZIP_TABLE:
             raise zipfile.BadZipFile(
-                f"its table of contents has {size} bytes; {MOST_ZIP_TABLE} are the most, send a tar instead"
+                f"its central directory has {size} bytes; the maximum is {MOST_ZIP_TABLE}, send a tar instead"
             )
         data = self._file.read(MOST_ZIP_TABLE if size < 0 else size)
         # The archive's own count cannot be trusted. Only the central directory is read in one piece of this size.
         if size > CHUNK and data.count(_ZIP_ENTRY) > MOST_ZIP_ENTRIES:
             raise zipfile.BadZipFile(
-                f"it has more than {MOST_ZIP_ENTRIES} entries, too many for a zip here; send a tar instead"
+                f"it has more than {MOST_ZIP_ENTRIES} entries, the maximum for a zip; send a tar instead"
             )
         return data
 
@@ -101,4 +101,4 @@ class BoundedReader:
         try:
             return self._file.seek(offset, whence)
         except (OSError, ValueError):
-            raise zipfile.BadZipFile("it leads outside of itself") from None
+            raise zipfile.BadZipFile("an offset points outside of the archive") from None

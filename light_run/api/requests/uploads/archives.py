@@ -83,7 +83,7 @@ def unpack(chunks: Iterator[bytes], intake: IntakePort) -> None:
         else:
             _from_tar(archive, members)
     except _BROKEN as error:
-        reason = str(error) or "it ends in the middle"
+        reason = str(error) or "it is truncated"
         members.add(_fault(f"is broken, or no tar, tar.gz or zip archive: {reason}"))
     members.raise_faults()
 
@@ -128,7 +128,7 @@ class _Members:
         if path is None or target is None or self._faults:
             return
         if not self._kept(lambda: self._intake.copy_file(target, path, SOURCE)):
-            self.refuse(name, "is a hard link to something that is not in the archive before it")
+            self.refuse(name, "is a hard link to a file that is not in the archive before it")
 
     def _path(self, name: str) -> str | None:
         try:
@@ -169,13 +169,15 @@ def _from_tar(archive: ForwardReader, members: _Members) -> None:
             elif member.islnk():
                 members.add_hard_link(member.name, member.linkname)
             else:
-                members.refuse(member.name, f"is {_tar_kind(member)}; there may be regular files and folders")
+                members.refuse(
+                    member.name, f"is {_tar_kind(member)}; only regular files and folders are accepted"
+                )
             # tarfile keeps every member in memory, of which there may be a million.
             tar.members = []  # type: ignore[attr-defined]
             archive.spare = _MOST_TAR_HEADERS
     # tarfile also takes a truncated archive for a complete one.
     if not members.has_too_many_faults and archive.last != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError("it ends without the blocks of zeros that end a tar")
+        raise tarfile.ReadError("it lacks the zero blocks at the end of a tar")
 
 
 def _tar_kind(member: tarfile.TarInfo) -> str:
@@ -205,11 +207,11 @@ def _take_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo, members: _Memb
         members.refuse(name, "is encrypted")
     elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         what = "a symbolic link" if kind == stat.S_IFLNK else "no regular file"
-        members.refuse(name, f"is {what}; there may be regular files and folders")
+        members.refuse(name, f"is {what}; only regular files and folders are accepted")
     elif name.endswith("/"):
         members.directory(name)
     elif info.compress_type not in _METHODS:
-        members.refuse(name, "is compressed in a way that is not known here; deflate is")
+        members.refuse(name, "has an unsupported compression method; use deflate")
     else:
         with archive.open(info) as file:
             members.file(name, file, mode)

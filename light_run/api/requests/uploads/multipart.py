@@ -123,9 +123,7 @@ class _PartReceiver:
 
     def settle(self) -> Mapping[str, Any]:
         if REQUEST not in self._seen:
-            self._refuse(
-                REQUEST, FieldFault("required", "is missing; it is the part with the request's JSON")
-            )
+            self._refuse(REQUEST, FieldFault("required", "is missing; it must contain the request as JSON"))
         if self._loaded is not None and not self._faults:
             self._take_posted(self._loaded)
         if self._faults or self._loaded is None:
@@ -135,7 +133,7 @@ class _PartReceiver:
     def _take_once(self, name: str, chunks: Iterator[bytes]) -> None:
         if name in self._seen:
             self._refuse(
-                name, FieldFault("duplicate_part", "is given twice; there may be one part of that name")
+                name, FieldFault("duplicate_part", "is given twice; only one part may have this name")
             )
             return
         self._seen.add(name)
@@ -152,7 +150,7 @@ class _PartReceiver:
         else:
             # An archive may be empty: the client has said that there are no files.
             if not self._intake.files and archives.SOURCE not in self._seen:
-                what = "is missing: there is no file in a part, in an archive or in the request"
+                what = "is missing: send files as parts, in an archive or in the request"
                 self._refuse("files", FieldFault("required", what))
 
     def _whole(self, chunks: Iterator[bytes]) -> bytes:
@@ -190,9 +188,9 @@ def _events(pieces: Iterator[bytes], boundary: str) -> Iterator[MultipartSegment
             yield from parser.parse(piece)
         parser.close()
     except ParserLimitReached as error:
-        raise RequestEntityTooLarge(f"the body has too much in it: {error}") from None
+        raise RequestEntityTooLarge(f"the body exceeds a limit: {error}") from None
     except MultipartError as error:
-        raise BadRequest(f"the body is no whole {TYPE}: {error.args[0]}") from None
+        raise BadRequest(f"the body is not a complete {TYPE}: {error.args[0]}") from None
 
 
 def _names(segment: MultipartSegment) -> tuple[str, str | None]:

@@ -266,7 +266,7 @@ def test_a_pull_that_is_given_up_before_it_was_asked_for(play: Callable[[Answer]
     played = play(versioned(lambda _: None))
     abandoned = StopRequest()
     abandoned.request()
-    with engine() as api, pytest.raises(EngineUnavailable, match="given up"):  # noqa: SIM117
+    with engine() as api, pytest.raises(EngineUnavailable, match="cancelled before it started"):  # noqa: SIM117
         with api.pull("a:1", {}, abandoned):
             pass
     assert not any("/images/create" in line for line in played.requests)

@@ -243,7 +243,7 @@ def test_json_in_pieces(head: bytes) -> None:
 def test_json_that_breaks_off() -> None:
     with talking(early=b'{"StatusCode": 1') as talk:
         talk.engine.close()
-        with pytest.raises(EngineUnavailable, match="hung up"):
+        with pytest.raises(EngineUnavailable, match="closed the connection"):
             talk.stream.json()
 
 

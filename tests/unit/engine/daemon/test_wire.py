@@ -167,7 +167,7 @@ def test_an_open_answer_that_breaks_off_is_told_from_its_end(engine: Engine, wir
     head, connection, early = wire.open("GET", "/", {})
     with closing(EngineStream(connection, early, head.coding())) as stream:
         connection.shutdown(socket.SHUT_WR)
-        with pytest.raises(EngineUnavailable, match="in the middle of an answer"):
+        with pytest.raises(EngineUnavailable, match="in the middle of a response"):
             list(stream.chunks(10))
 
 
@@ -184,12 +184,12 @@ def test_an_idle_connection_the_engine_hung_up_on_is_replaced(engine: Engine, wi
 @pytest.mark.parametrize(
     ("pieces", "fault"),
     [
-        ([b"SSH-2.0-nothing\r\n\r\n"], "is no status line"),
-        ([OK + b"Content-Length: many\r\n\r\n"], "is no length"),
-        ([OK + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n"], "is no length"),
+        ([b"SSH-2.0-nothing\r\n\r\n"], "is not a status line"),
+        ([OK + b"Content-Length: many\r\n\r\n"], "is not a length"),
+        ([OK + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n"], "is not a length"),
         ([OK + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n"], "is no chunk's head"),
         ([b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000], "head does not end"),
-        ([], "hung up in the middle"),
+        ([], "closed the connection in the middle"),
     ],
 )
 def test_what_is_no_answer_is_named(
