@@ -26,7 +26,7 @@ from light_run.runs.callbacks.schedule import Schedule
 from light_run.runs.execution import idempotency
 from light_run.runs.execution.cleanup import EngineCleanup
 from light_run.runs.execution.job import RunJob
-from light_run.runs.execution.maintenance import Maintenance
+from light_run.runs.execution.maintenance import PeriodicMaintenance
 from light_run.runs.execution.queue import JobQueue
 from light_run.runs.execution.quota import Quota
 from light_run.runs.execution.recovery import RecoveredJob, in_order
@@ -115,7 +115,7 @@ class RunService:
             quarantined=self.registry.quarantined,
             incomplete=self.registry.incomplete,
         )
-        self.maintenance = Maintenance(runner, self._cleanup, self.networks_in_use)
+        self.maintenance = PeriodicMaintenance(runner, self._cleanup, self.networks_in_use)
         for entry in found:
             # A command that goes on anyway must be watched, also where there are fewer slots than there were.
             self._queue.preload(

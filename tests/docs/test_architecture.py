@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -29,6 +30,16 @@ def test_every_package_is_on_the_map() -> None:
         if (folder / "__init__.py").exists()
     ]
     assert [package for package in packages if f"``{package}``" not in text] == []
+
+
+def test_a_class_name_stands_in_one_module() -> None:
+    modules: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "light_run").rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                modules.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert modules
+    assert {name: found for name, found in modules.items() if len(found) > 1} == {}
 
 
 def test_an_action_needs_at_most_ten_files() -> None:

@@ -30,7 +30,7 @@ class MaintenanceRecord:
     duration: float
 
 
-class Maintenance:
+class PeriodicMaintenance:
     """Removes stray containers, and has `runner` remove the rest, as soon as `cleanup` is done and every hour.
 
     `networks` gives the names of networks that runs which have not ended need.
