@@ -1,4 +1,4 @@
-"""What a run asked to have extracted, from wherever it lies."""
+"""Extracts the paths that a request names, from the workspace or from the container."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Collector:
         self._budget = NameBudget()
 
     def collect(self, stop: StopRequest) -> tuple[ExtractResult, ...]:
-        """Extract every entry; what became of each. Raises Cancelled, EngineUnavailable."""
+        """Extract all entries and return their results. Raises Cancelled, EngineUnavailable."""
         extracted = []
         self._folder.check = stop.check
         for entry in self._spec.extract:
@@ -43,7 +43,7 @@ class Collector:
         try:
             self._take(path)
         except (FileNotFoundError, ValueError):
-            # A ValueError is of a name that no file can have: a NUL, a lone surrogate.
+            # ValueError: the name cannot exist, because of a NUL or an unpaired surrogate.
             return ExtractResult(entry, "missing")
         except ExtractError as error:
             return ExtractResult(entry, "error", self._folder.entry_bytes, str(error))
@@ -55,14 +55,14 @@ class Collector:
         try:
             self._collect_path(path, None)
         except FileNotFoundError:
-            # What is called so comes first: a name may have a wildcard's characters in it.
+            # A file of exactly this name comes first: names may contain wildcard characters.
             if not Pattern.fits(path):
                 raise
             pattern = Pattern(path, self._budget)
             self._collect_path(pattern.top, pattern)
 
     def _collect_path(self, path: str, pattern: Pattern | None) -> None:
-        # What is at `path`, or what `pattern` matches below it.
+        # Extracts `path`, or what `pattern` matches below it.
         if not self._take_from_workspace(path, pattern):
             self._take_from_archive(path, pattern)
 
@@ -76,7 +76,7 @@ class Collector:
             else:
                 take_matches(self._mounted.files, parts, pattern, self._folder)
         except PermissionError:
-            # A server that is not root may not read what root in the container kept to itself; the engine may.
+            # A server without root privileges may be unable to read files of the container's root; the engine can.
             return False
         return True
 
@@ -90,7 +90,7 @@ class Collector:
                 else:
                     found = from_tar(self._bounded(chunks), self._folder, pattern.map_path)
         except EngineRefused as error:
-            # Below a file, the engine finds an error of its own instead of nothing.
+            # For a path below a file, the engine returns an error of its own instead of "not found".
             if error.not_found or _NO_DIRECTORY in str(error):
                 raise FileNotFoundError(path) from error
             raise ExtractError(f"the engine refused: {error}") from error
@@ -100,7 +100,7 @@ class Collector:
             raise ExtractError("is neither a regular file nor a directory")
 
     def _bounded(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        # Most of a folder may be what nobody asked for.
+        # Most of the folder may not match.
         left = self._folder.cap
         for chunk in chunks:
             left -= len(chunk)

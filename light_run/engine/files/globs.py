@@ -24,26 +24,26 @@ from light_run.engine.files.extract import (
     take_tree,
 )
 
-# How many names a run's patterns may be tried on in all; a folder may hold millions.
+# The maximum number of names that the patterns of a run are compared with; a folder may have millions.
 MOST_TRIED = 250_000
-# As deep as what is extracted may be.
+# The same depth as for extraction.
 _DEEPEST = 100
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _WILD = re.compile(r"[*?\[]")
 _ANY_DEPTH = "**"
 
-# Which segments of a pattern the next name may be a match of.
+# The segments of a pattern that the next name may match.
 States = frozenset[int]
 
 
 class NameBudget:
-    """How much may still be looked at, `names` of them."""
+    """The number of `names` that may still be compared."""
 
     def __init__(self, names: int = MOST_TRIED) -> None:
         self._most = self._left = names
 
     def spend(self, names: int) -> None:
-        """Take `names` off it. Raises ExtractError where there is too little left."""
+        """Subtract `names`. Raises ExtractError if not enough are left."""
         self._left -= names
         if self._left < 0:
             raise ExtractError(
@@ -52,7 +52,7 @@ class NameBudget:
 
 
 class Pattern:
-    """A path with wildcards: below the folder `top`, tried on one name after the other."""
+    """A path with wildcards below the folder `top`, matched name by name."""
 
     def __init__(self, path: str, budget: NameBudget) -> None:
         names = path.strip("/").split("/")
@@ -65,17 +65,17 @@ class Pattern:
 
     @staticmethod
     def fits(path: str) -> bool:
-        """True where `path` has wildcards."""
+        """Return True if `path` has wildcards."""
         return _WILD.search(path) is not None
 
     def step(self, states: States, name: bytes) -> States:
-        """The states after `name` in one of `states`. Raises ExtractError."""
+        """Return the states after matching `name` in each of `states`. Raises ExtractError."""
         self._budget.spend(len(states))
         text = os.fsdecode(name)
         return self._with_skipped(set(self._followers(states, text)))
 
     def matches(self, states: States) -> bool:
-        """True where nothing is left to match."""
+        """Return True if the whole pattern has matched."""
         return len(self._names) in states
 
     def map_path(self, parts: Parts) -> Parts | None:
@@ -109,7 +109,7 @@ class Pattern:
 
 
 def take_matches(root: Path, parts: tuple[str, ...], pattern: Pattern, into: ArtifactFolder) -> None:
-    """Take what `pattern` matches below `parts` in `root`. Raises as `extract.from_folder` does.
+    """Extract what `pattern` matches below `parts` in `root`. Raises the same as `extract.from_folder`.
 
     In the order of paths, which is that of the engine's archive: of two that land under the same name the
     later one stays.
@@ -128,7 +128,7 @@ def take_matches(root: Path, parts: tuple[str, ...], pattern: Pattern, into: Art
                 else:
                     ahead += reversed(_below(top, above, each, pattern, into))
             except (FileNotFoundError, Link):
-                # Swapped since it was listed, but for the folder that was named.
+                # Replaced since it was listed. For the named folder itself, this is an error.
                 if not each.names:
                     raise
     finally:

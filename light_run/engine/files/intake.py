@@ -1,4 +1,4 @@
-"""Files in, as they arrive: each written once, where it stays, and counted while it is written."""
+"""Writes the files of a request while they arrive: each once, in its final place, with limits on size and number."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from light_run.engine.files.workspace import ANY_USER, FOR_ALL, Workspace, as_fi
 from light_run.engine.spec import File
 from light_run.errors import Fault, InvalidSpec, PayloadTooLarge
 
-# More would take longer to write than any client waits, whatever their size.
+# Writing more files takes longer than clients wait, even if they are empty.
 MOST_ENTRIES = 100_000
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -21,7 +21,7 @@ _PERMISSIONS = 0o777
 
 
 class Intake:
-    """Fills the empty `workspace` of a run to come; a path that is given twice is a fault.
+    """Fills the empty `workspace` of a future run. A path that is given twice is a fault.
 
     `most_bytes` caps the contents in all, `most_entries` the files and folders. What a path is is left to
     the file system, where nobody else is at work yet: a million of them take no memory here.
@@ -54,13 +54,13 @@ class Intake:
         self.files += 1
 
     def add_directory(self, path: str, source: str = "files") -> None:
-        """Make a folder and those above it; one that is there is fine. Raises as `add_file` does."""
+        """Create a folder and its parents; an existing one is fine. Raises as `add_file` does."""
         folder = self._make(relative_parts(path))
         if not os.path.isdir(folder):
             raise _fault(source, path, "is a folder, where a file is given")
 
     def copy_file(self, first: str, path: str, source: str = "files") -> bool:
-        """Write a file at `path` as the one at `first` is, which has come already; False where none has."""
+        """Copy the file at `first`, which must have arrived already, to `path`. Returns False if it has not."""
         parts = relative_parts(first)
         where = self._workspace.files.joinpath(*parts)
         if parts == relative_parts(path) or not where.is_file():
@@ -77,7 +77,7 @@ class Intake:
             self.add_file(path, [file.content], file.mode)
 
     def spool(self) -> IO[bytes]:
-        """An empty file beside the workspace's own, with no name: it is gone once it is closed."""
+        """Return an empty, unnamed file on the same disk; it is removed when it is closed."""
         return tempfile.TemporaryFile(dir=self._workspace.folder)
 
     def _create(self, parts: tuple[str, ...], source: str, path: str) -> int:
@@ -108,7 +108,7 @@ class Intake:
             with contextlib.suppress(FileExistsError, NotADirectoryError):
                 os.mkdir(folder)
                 self._count()
-                # Not by mkdir's mode: the umask would take from it.
+                # Not with mkdir's mode, which is reduced by the umask.
                 os.chmod(folder, ANY_USER)
         return folder
 
@@ -119,7 +119,7 @@ class Intake:
 
 
 def _write(file: IO[bytes], chunk: bytes) -> None:
-    # Unbuffered files may take a part of what they are given.
+    # Unbuffered files may write only a part of the data.
     left = memoryview(chunk)
     while left:
         left = left[file.write(left) :]

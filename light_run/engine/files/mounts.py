@@ -1,4 +1,4 @@
-"""How files get to a container's workdir and back: by a mounted folder where that works, else by archive."""
+"""How files get to a container's workdir and back: with a mounted folder if that works, otherwise as an archive."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _REMAPPED = (
     "the container engine remaps users (userns-remap): the files of a mounted folder would belong to nobody in a "
     "container, so they go to containers and back over its API (archive)"
 )
-# How many images' workdirs are remembered.
+# The number of images and workdirs whose contents are remembered.
 _REMEMBERED = 4096
 
 
 class Placement(Enum):
-    """Where the files of a run lie at its workdir."""
+    """Where the files of a run are stored in its container."""
 
     BIND = "a folder of this host"
     VOLUME = "an anonymous volume"
@@ -49,7 +49,7 @@ class WorkdirContent(Enum):
 
 
 class Mounts:
-    """Decides between the placements; `workspaces` is where they lie."""
+    """Chooses the placement of files; they come from `workspaces`."""
 
     def __init__(
         self, engine: Engine, config: RunnerConfig, workspaces: Workspaces, leftovers: Leftovers
@@ -66,11 +66,11 @@ class Mounts:
 
     @property
     def mode(self) -> str | None:
-        """``bind`` or ``archive``; None until it was tried out."""
+        """``bind`` or ``archive``; None until `probe` has found out."""
         return self._mode
 
     def probe(self) -> str:
-        """Find out whether the engine sees this host's folders. Raises EngineError where it does not answer."""
+        """Find out whether the engine can mount this host's folders. Raises EngineError if it does not respond."""
         with self._lock:
             if self._mode is None:
                 self._mode = self._suitable_mode()
@@ -86,14 +86,14 @@ class Mounts:
         return "archive"
 
     def placement(self, image: str, workdir: str, runtime: str | None) -> Placement:
-        """Where the files of a run of the image with id `image` go. Raises EngineError."""
+        """Return where to put the files of a run of the image with id `image`. Raises EngineError."""
         if workdir.strip("/"):
-            # A mount would hide what an image brings.
+            # A mount would hide the image's own files.
             if (self._mode or self.probe()) == "bind" and self.found(
                 image, workdir
             ) is WorkdirContent.NOTHING:
                 return Placement.BIND
-            # A read-only layer takes no files, and another runtime may keep what is written to it to itself.
+            # Files cannot be copied to a read-only layer, and other runtimes may not store writes in the layer.
             if self._config.read_only or runtime not in (None, "runc"):
                 return Placement.VOLUME
         return Placement.LAYER
@@ -125,9 +125,9 @@ class Mounts:
                 self.clear()
 
     def clear(self) -> None:
-        """Remove the image of a probe that could not do it, as the engine was away. Raises EngineError."""
+        """Remove the image of a probe that could not remove it, because the engine was down. Raises EngineError."""
         if self._imported:
-            # By label: an engine that was stopped in the middle may have made it, and not named it.
+            # By label, because an engine that was stopped may have imported it without its name.
             for image in self._engine.images(f"light-run.session={self._config.session}"):
                 self._engine.remove_image(str(image["Id"]))
             self._imported = False
@@ -146,7 +146,7 @@ class Mounts:
             return b""
 
     def found(self, image: str, workdir: str) -> WorkdirContent:
-        """What the image with id `image` brings at `workdir`; looked at once. Raises EngineError."""
+        """Return the contents of the image with id `image` at `workdir`; cached. Raises EngineError."""
         key = (image, workdir)
         with self._lock:
             known = self._known.get(key)

@@ -18,7 +18,7 @@ PathMapper = Callable[[Parts], Parts | None]
 
 
 def from_tar(chunks: Iterator[bytes], into: ArtifactFolder, map_path: PathMapper | None = None) -> bool:
-    """Take an archive of one file or directory as the engine gives it, named by its basename.
+    """Extract an archive of one file or directory, as the engine returns it, named by its basename.
 
     A file is extracted as its basename, a directory's contents directly. `map_path` returns the path in the artifacts
     for a path below the directory, None for what is left out. Returns False if nothing was extracted.
@@ -30,7 +30,7 @@ def from_tar(chunks: Iterator[bytes], into: ArtifactFolder, map_path: PathMapper
 
 
 def checksum(chunks: Iterator[bytes], check: Callable[[], None]) -> int:
-    """A number that tells two archives apart by their files: names, kinds, owners, modes and contents, not times.
+    """Return a number that differs if the files of two archives do: names, types, owners, modes or contents, not times.
 
     `check` is called again and again, and what it raises ends the work. Raises ExtractError where the archive is
     broken.
@@ -53,7 +53,7 @@ def checksum(chunks: Iterator[bytes], check: Callable[[], None]) -> int:
             for chunk in () if content is None else chunks_of(content):
                 check()
                 digest.update(chunk)
-            # In whatever order the engine lists them.
+            # Regardless of the order in which the engine lists them.
             found ^= int.from_bytes(digest.digest(), "big")
             tar.members = []  # type: ignore[attr-defined]
     return found
@@ -75,7 +75,7 @@ def _take_members(tar: tarfile.TarFile, into: ArtifactFolder, map_path: PathMapp
         into.look()
         parts = _parts_of(member.name)
         if above is None:
-            # The directory that was asked for comes first, by its basename; the root has none.
+            # The requested directory comes first, with its basename; the root has none.
             above = len(parts) if member.isdir() or map_path is not None else max(0, len(parts) - 1)
         below = parts[above:] if map_path is None else map_path(parts[above:])
         if below is None:
@@ -122,12 +122,12 @@ def _add_hard_link(first: Parts, parts: Parts, into: ArtifactFolder) -> bool:
     return True
 
 
-# At the true end of an archive it takes two or three to know it.
+# At the end of a valid archive, tarfile needs two or three of them.
 _READS_AT_END = 20
 
 
 class _Readable:
-    # What tarfile wants of a stream: read(size).
+    # The part of a file that tarfile needs of a stream: read(size).
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks

@@ -1,4 +1,4 @@
-"""Files in: a folder a run, written before the run is accepted, mounted or copied at its workdir.
+"""Workspaces: a folder for each run, written before the run is accepted, and mounted or copied at its workdir.
 
 Workspaces live in ``<state>/workspaces/<run id>/files``. Everything above ``files`` is closed to other
 users of the host (0700); ``files`` itself is open to whatever user the image runs as.
@@ -23,10 +23,10 @@ from light_run.errors import Fault, InvalidSpec
 from light_run.system.folders import make_private
 from light_run.system.removal import remove_tree
 
-# A tar up to this size is made in memory, a larger one on disk.
+# Tars up to this size are created in memory, larger ones on disk.
 _TAR_IN_MEMORY = 4 * MIB
 
-# Whatever user the image runs as must be able to read and write what was posted.
+# Every user of the image must be able to read and write the posted files.
 FOR_ALL = 0o666
 ANY_USER = 0o777
 
@@ -34,7 +34,7 @@ ANY_USER = 0o777
 _MOVED = "moved"
 
 
-# As the engine writes it for a container without a network.
+# The hosts file that the engine writes for a container without a network.
 _HOSTS = """\
 127.0.0.1\tlocalhost
 ::1\tlocalhost ip6-localhost ip6-loopback
@@ -54,7 +54,7 @@ class Workspace:
         self.hosts = folder / "hosts"
 
     def create(self) -> None:
-        """Make the folder with nothing of the run's in it. Raises OSError, and leaves nothing then."""
+        """Create the folder, empty. Raises OSError; nothing is left behind then."""
         # The folder of all of them may have been removed since the start.
         make_private(self.folder.parent)
         self.folder.mkdir(mode=0o700)
@@ -62,7 +62,7 @@ class Workspace:
             self.files.mkdir()
             self.files.chmod(ANY_USER)
             self.hosts.write_text(_HOSTS)
-            # Root in a container may write there, as ever, and others read it.
+            # As usual, root in the container may write it, and others may read it.
             self.hosts.chmod(0o644)
         except BaseException:
             self.remove()
@@ -99,26 +99,26 @@ class Workspace:
             if path not in made:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(path)
-                    # Not by mkdir's mode: the umask would take from it.
+                    # Not with mkdir's mode, which is reduced by the umask.
                     os.chmod(path, ANY_USER)
                 made.add(path)
         return path
 
     def move_into(self, other: Workspace) -> None:
-        """Give everything in here to `other`, an empty workspace beside this one."""
-        # Written down first: whoever finds this half done can undo it.
+        """Move all files to `other`, an empty workspace next to this one."""
+        # Recorded first, so that an interrupted move can be undone.
         (self.folder / _MOVED).write_text(other.folder.name)
         _move(self.files, other.files)
 
     def moved_to(self) -> Workspace | None:
-        """The workspace that `move_into` gave the files to; None where it was not called, or undone."""
+        """Return the workspace to which `move_into` moved the files; None if it was not called, or undone."""
         try:
             return Workspace(self.folder.parent / (self.folder / _MOVED).read_text())
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def move_back(self) -> None:
-        """Undo `move_into`, also a half done one, and remove the other workspace."""
+        """Undo `move_into`, even an interrupted one, and remove the other workspace."""
         other = self.moved_to()
         if other is None:
             return
@@ -147,7 +147,7 @@ class Workspace:
             yield spool
 
     def remove(self) -> bool:
-        """Remove the folder; False where something in it is not ours to remove."""
+        """Remove the folder. Returns False if something in it cannot be removed by this user."""
         try:
             remove_tree(self.folder)
         except OSError:
@@ -156,7 +156,7 @@ class Workspace:
 
 
 class Workspaces:
-    """The folder of all workspaces: below `state_dir`, or a temporary one where that is None."""
+    """The folder of all workspaces: in `state_dir`, or a temporary one if that is None."""
 
     def __init__(self, state_dir: Path | None) -> None:
         self._state_dir = state_dir
@@ -176,19 +176,19 @@ class Workspaces:
 
     @property
     def earlier(self) -> list[Path]:
-        """The folders that lay here before the first of this process's own."""
+        """The folders that existed before this process created its first one."""
         self._ensure()
         return self._earlier
 
     def close(self) -> None:
-        """Remove the folder where it was a temporary one."""
+        """Remove the folder if it is a temporary one."""
         if self._temporary is not None and self._folder is not None:
             with contextlib.suppress(OSError):
                 remove_tree(self._folder)
             self._temporary.cleanup()
 
     def _ensure(self) -> Path:
-        # Made when it is first needed: making a Runner leaves no trace.
+        # Created on first use: creating a Runner has no side effects.
         with self._lock:
             if self._folder is None:
                 state_dir = self._state_dir
@@ -208,14 +208,14 @@ def _move(source: Path, target: Path) -> None:
 
 
 def as_file(content: File | bytes | str) -> File:
-    """`content` as a File; a string is UTF-8."""
+    """Return `content` as a File; a string is encoded as UTF-8."""
     if isinstance(content, File):
         return content
     return File(content.encode() if isinstance(content, str) else content)
 
 
 def relative_parts(path: str) -> tuple[str, ...]:
-    """The segments of a relative path. Raises InvalidSpec where it is absolute, empty or goes up."""
+    """Return the segments of a relative path. Raises InvalidSpec if it is absolute, empty or has ``..``."""
     parts = tuple(part for part in path.split("/") if part not in ("", "."))
     if path.startswith("/") or not parts or ".." in parts or "\0" in path:
         message = f"{path!r} is no path inside the workdir: it must be relative, with no '..' segment"
@@ -224,7 +224,7 @@ def relative_parts(path: str) -> tuple[str, ...]:
 
 
 def container_path(workdir: str, path: str) -> str:
-    """`path` as an absolute, normalised container path."""
+    """Return `path` as an absolute, normalised path in the container."""
     return posixpath.normpath("/" + posixpath.join(workdir, path).lstrip("/"))
 
 
@@ -238,7 +238,7 @@ def parts_below(folder: str, path: str) -> tuple[str, ...] | None:
 
 
 def _not_regular(folder: str, names: list[str]) -> list[str]:
-    # A link may lead out of the folder, or round in circles; a pipe would never end.
+    # A link may lead out of the folder or in circles, and reading a pipe would never end.
     kinds = {name: os.lstat(os.path.join(folder, name)).st_mode for name in names}
     return [name for name, mode in kinds.items() if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))]
 

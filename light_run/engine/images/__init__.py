@@ -1,4 +1,4 @@
-"""Images: found, pulled once however many runs wait, or built from steps.
+"""Images: found, pulled once for all runs that wait, or built from steps.
 
 Imports ``engine.daemon`` and its sibling packages ``files``, ``sandbox`` and ``upkeep``.
 """

@@ -1,4 +1,4 @@
-"""How far a pull is, from the messages that the engine sends meanwhile."""
+"""The progress of a pull, computed from the engine's messages."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class _Layer:
 
 
 class PullProgress:
-    """The layers of one image under way."""
+    """The layers of an image that is being pulled."""
 
     def __init__(self) -> None:
         self._layers: dict[str, _Layer] = {}
 
     def note(self, message: Mapping[str, Any]) -> None:
-        """Take in one message: ``{"id", "status", "progressDetail": {"current", "total"}}``, each may be missing."""
+        """Process a message: ``{"id", "status", "progressDetail": {"current", "total"}}``; all keys are optional."""
         name, status = message.get("id"), str(message.get("status"))
         # The first message has the tag for its id.
         if not name or status.startswith("Pulling from "):
@@ -36,14 +36,14 @@ class PullProgress:
         if status in _DOWNLOADED:
             layer.current = layer.total
         elif status == "Downloading":
-            # Of a layer without a known size the engine says no total. Unpacking counts in the same words.
+            # The engine sends no total for layers of unknown size. Extraction is reported in the same format.
             detail = message.get("progressDetail") or {}
             layer.current = int(detail.get("current") or 0)
             layer.total = max(layer.current, int(detail.get("total") or 0))
 
     @property
     def progress(self) -> Progress:
-        """How far all of them are."""
+        """Return the progress of all layers."""
         layers = self._layers.values()
         return Progress(
             layers=len(layers),

@@ -1,4 +1,4 @@
-"""Registries: which of them a tenant may pull from, and why a pull failed."""
+"""Registries: from which ones a tenant may pull, and why a pull failed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from light_run.engine import references
 from light_run.engine.references import Reference
 from light_run.errors import ImageNotFound, PullFailed
 
-# An image that is there, but not for the platform of the engine: the engine calls that "not found" as well.
+# The image exists, but not for the engine's platform. The engine reports this as "not found" as well.
 _NO_SUCH_PLATFORM = re.compile(
     r"no matching manifest|does not match the (?:specified|detected) platform", re.IGNORECASE
 )
-# How engines and registries word that there is no such image, as against one that could not be fetched.
+# How engines and registries report that an image does not exist, in contrast to a failed download.
 _NO_SUCH_IMAGE = re.compile(
     r"not found|manifest unknown|no such image|does not exist|name unknown|invalid reference", re.IGNORECASE
 )
@@ -34,7 +34,7 @@ _REASONS = tuple(
             r"unauthorized|denied|authentication|no basic auth",
             _REFUSED,
         ),
-        # One sentence for all of these: nobody scans ports with pulls.
+        # One message for all of these, so that pulls cannot be used to scan ports.
         (
             r"dial|refused|no such host|no route|unreachable|timeout|timed out|deadline|reset|EOF|pipe|tls|x509|http: ",
             "the registry cannot be reached",
@@ -44,7 +44,7 @@ _REASONS = tuple(
 
 
 def check_registry(reference: Reference, allowed: Sequence[str]) -> None:
-    """Raise PullFailed where a tenant may not pull `reference`, as its registry is not on the public internet.
+    """Raise PullFailed if a tenant may not pull `reference`, because its registry is not on the public internet.
 
     `allowed` are patterns of registries that may be anywhere. Names are resolved here: one that cannot be is left to
     the engine, which may have a proxy or another resolver.
@@ -74,12 +74,12 @@ def _is_address(host: str) -> bool:
 
 
 def is_other_platform(words: str) -> bool:
-    """True where the engine's `words` mean that an image is there, but not for its platform."""
+    """Return True if the engine's `words` mean that the image exists, but not for its platform."""
     return _NO_SUCH_PLATFORM.search(words) is not None
 
 
 def pull_error(name: str, words: str, more: str = "", *, asked: bool = False) -> ImageNotFound | PullFailed:
-    """The error for a pull of `name` that failed with the engine's `words`.
+    """Return the error for a pull of `name` that failed with the engine's `words`.
 
     The engine quotes what the registry answered, which may be any service of the operator's network: nothing of that
     but the HTTP status gets into the error. `asked` is true if the request brought credentials of its own.

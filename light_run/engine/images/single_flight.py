@@ -1,4 +1,4 @@
-"""Single flight: however many ask for the same thing at once, it is done once."""
+"""Single flight: concurrent requests for the same work share one execution."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ T = TypeVar("T")
 Report = Callable[[Progress], None]
 Waiting = Callable[[], AbstractContextManager[None]]
 
-# Who waits looks this often, in seconds, how far it is: an engine tells it some ten times a second a layer.
+# Seconds between two progress reports to a waiter: engines send about ten messages a second for each layer.
 _LOOK = 0.25
-# Work that is given up has cleaned up within so many seconds, or the engine hangs.
+# Seconds that abandoned work gets to clean up. If it takes longer, the engine hangs.
 _ABANDON_SECONDS = 15.0
 
 
 class OutOfTime(Exception):
-    """A passenger's deadline has passed.
+    """The deadline of a waiter has passed.
 
     `error` is what the work ended with, where this was its last passenger and it was given up for that.
     """
@@ -42,12 +42,12 @@ class _Flight(Generic[T]):
         self.finished = False
         self.result: T | None = None
         self.error: BaseException | None = None
-        # Set when the last passenger has left: whoever does the work should give up.
+        # Requested when the last waiter has left: the work should stop.
         self.abandoned = StopRequest()
 
 
 class SingleFlight(Generic[T]):
-    """Runs a piece of work in a thread of its own, shared by all who ask for the same key meanwhile.
+    """Runs work in its own thread; all callers with the same key share one execution.
 
     A passenger that is cancelled leaves without disturbing the others; the work itself is given up
     when the last one has left.
@@ -60,7 +60,7 @@ class SingleFlight(Generic[T]):
         self._threads: set[threading.Thread] = set()
 
     def close(self, timeout: float) -> None:
-        """Wait at most `timeout` seconds for work that was given up to clean up behind itself."""
+        """Wait at most `timeout` seconds until abandoned work has cleaned up."""
         deadline = time.monotonic() + timeout
         with self._lock:
             threads = list(self._threads)
@@ -77,7 +77,7 @@ class SingleFlight(Generic[T]):
         deadline: float = math.inf,
         waiting: Waiting = nullcontext,
     ) -> T:
-        """The result of `work(abandoned, report)` for `key`; `report` is told now and then how far it is.
+        """Return the result of `work(abandoned, report)` for `key`; `report` is called with its progress now and then.
 
         `waiting` encloses the time in which the work of somebody else is waited for.
 
@@ -89,11 +89,11 @@ class SingleFlight(Generic[T]):
             raise OutOfTime
         with self._lock:
             flight = self._flights.get(key)
-            # One that was abandoned is on its way down: a newcomer starts afresh.
+            # Abandoned work is about to end: a new caller starts it again.
             mine = flight is None or flight.abandoned.requested is not None
             if flight is None or mine:
                 flight = _Flight()
-                # Known once it flies: where no thread can be had, nobody may wait for one.
+                # Registered after the thread has started: if it cannot be started, nobody must wait for it.
                 thread = threading.Thread(
                     target=self._run, args=(key, flight, work), name=f"{self._name}-{key}"[:60], daemon=True
                 )
@@ -115,7 +115,7 @@ class SingleFlight(Generic[T]):
 
     def _run(self, key: Hashable, flight: _Flight[T], work: Callable[[StopRequest, Report], T]) -> None:
         def report(progress: Progress) -> None:
-            # Wakes nobody: a hundred waiters would be at it all the time.
+            # Does not wake the waiters: with a hundred of them, they would be busy all the time.
             flight.progress = progress
 
         try:
@@ -161,7 +161,7 @@ def _wait_for(flight: _Flight[T], stop: StopRequest, report: Report, deadline: f
                 raise OutOfTime
             if news is not None and news != reported:
                 reported = news
-                # Outside the lock: it may take its time.
+                # Without the lock, because it may take long.
                 report(news)
     if flight.error is not None:
         raise flight.error

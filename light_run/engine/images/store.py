@@ -1,4 +1,4 @@
-"""Images: present, pulled once however many wait, or built of `run` steps and kept for the next time."""
+"""Images: finds them, pulls each once for all who wait, and finds cached images of `run` steps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from light_run.errors import EngineError, EngineRefused, EngineUnavailable, Imag
 
 _log = logging.getLogger(__name__)
 
-# What a platform is made of, such as linux/arm/v7. A registry may say anything.
+# A valid platform, such as linux/arm/v7. Registries are not trusted to send one.
 _PLATFORM = re.compile(r"[a-z0-9]{1,20}(?:/[a-z0-9_.]{1,20}){1,2}")
 
 
@@ -40,7 +40,7 @@ class Image:
 
 
 class Images:
-    """Finds images, and pulls them; whoever waits for a pull waits at most `timeout` seconds.
+    """Finds images, and pulls them; a caller waits for a pull at most `timeout` seconds.
 
     `uses` records when images of steps are used.
     """
@@ -59,7 +59,7 @@ class Images:
         self._pulls: SingleFlight[None] = SingleFlight("pull")
 
     def find(self, name: str) -> Image | None:
-        """The image called `name`, or with that id, if the engine has it. Raises ImageNotFound for no reference.
+        """Return the image with this name or id, if the engine has it. Raises ImageNotFound for an invalid reference.
 
         The engine also takes the beginning of an id for a name; an image is found here by its whole id or by a name
         that it has. Images of steps are not found by name.
@@ -76,7 +76,7 @@ class Images:
         return _image(found) if named else None
 
     def find_steps(self, key: str) -> Image | None:
-        """The cached image of steps with that key, which counts as used."""
+        """Return the cached image of steps with this key, and record its use."""
         self._uses.use(key)
         found = self._inspect(f"{references.STEP_REPOSITORY}:{key}")
         return None if found is None else _image(found)
@@ -139,7 +139,7 @@ class Images:
                     layers.note(message)
                     report(layers.progress)
         except EngineRefused as error:
-            # Not chained: the engine quotes what the registry answered, which may have the password in it.
+            # Not chained: the engine quotes the registry's response, which may contain the password.
             raise self._pull_error(name, str(error), known, auth) from (error if auth is None else None)
         except (OSError, ValueError) as error:
             raise EngineUnavailable(
@@ -183,7 +183,7 @@ def _parsed(name: str) -> references.Reference:
 
 
 def step_keys(base: str, steps: Iterable[str], scope: Sequence[str] = ()) -> list[str]:
-    """The cache key after each of `steps` on the image with id `base`: sha256, in hex, of these and `scope`.
+    """Return the cache key after each of `steps` on the image with id `base`: sha256, in hex, of these and `scope`.
 
     `scope` is whatever else the result depends on, and who may have it.
     """

@@ -1,4 +1,4 @@
-"""What a container's volumes hold, to know whether it has changed."""
+"""The contents of a container's volumes, to find out whether they have changed."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from light_run.errors import BuildFailed
 
 
 class Volumes:
-    """Looks into volumes by the engine's archives: no engine lists the changes in them."""
+    """Reads volumes as archives, because engines do not list changes in them."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def checksums(self, container: str, paths: Collection[str], check: Callable[[], None]) -> dict[str, int]:
-        """A checksum of the files below each of `paths`, see `untar.checksum`. Raises BuildFailed, EngineError."""
+        """Return a checksum of the files below each of `paths` (`untar.checksum`). Raises BuildFailed, EngineError."""
         return {path: self._checksum(container, path, check) for path in paths}
 
     def _checksum(self, container: str, path: str, check: Callable[[], None]) -> int:
         try:
-            # The last dot is for one that is a link.
+            # The trailing dot follows a path that is a link.
             with self._engine.get_archive(container, f"{path.rstrip('/')}/.") as chunks:
                 return checksum(chunks, check)
         except ExtractError as error:

@@ -1,4 +1,4 @@
-"""The engine's stream of output, taken apart.
+"""Splits the engine's stream of output into frames.
 
 The engine multiplexes stdout and stderr in frames of an 8-byte header (stream, three zero bytes, length, big-endian)
 and a payload.
@@ -16,16 +16,16 @@ _FRAME = struct.Struct(">BxxxL")
 
 
 class OutputSink(Protocol):
-    """Takes what a command writes, as it comes; `truncated` once some of it was not kept, and no more will be."""
+    """Receives the output of a command. `truncated` is True once output was dropped; no more is then kept."""
 
     truncated: bool
 
     def write(self, stream: int, data: memoryview) -> None:
-        """Take `data` of `stream`; must not raise."""
+        """Receive `data` of `stream`; must not raise."""
 
 
 class Demultiplexer:
-    """Takes the engine's stream in pieces of any size; gives (stream, bytes)."""
+    """Splits the engine's stream, which arrives in pieces of any size, into pairs of a stream and bytes."""
 
     def __init__(self) -> None:
         self._header = bytearray()
@@ -33,7 +33,7 @@ class Demultiplexer:
         self._left = 0
 
     def feed(self, data: bytes) -> Iterator[tuple[int, memoryview]]:
-        """The payloads in `data`, neighbours of the same stream joined; a frame cut short goes on in the next call.
+        """Yield the payloads in `data`, neighbours of a stream joined; a partial frame continues in the next call.
 
         The engine sends a frame for each write of the container, and replays one for each line. Joined, they cost
         what reads them, and the spool, no more than a few large ones.

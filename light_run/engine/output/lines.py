@@ -1,4 +1,4 @@
-"""Lines of a run's output, made of the records of its spool."""
+"""Lines of a run's output, assembled from the records of its spool."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 
 
 class OutputLine(NamedTuple):
-    """One line of output: `seq` counts from 0 over both streams, `time` is when its end came (ms since the epoch)."""
+    """One line of output: `seq` counts from 0 over both streams, `time` is when it ended (ms since the epoch)."""
 
     seq: int
     time: int
@@ -23,12 +23,12 @@ class OutputLine(NamedTuple):
     text: str
 
 
-# As LogLine._make does it, for millions of lines without a call in Python for each.
+# The same as OutputLine._make, without a Python call for each of millions of lines.
 _line: Callable[[tuple[int, int, str, str]], OutputLine] = partial(tuple.__new__, OutputLine)
 
 
 class Cursor(NamedTuple):
-    """A place between two records of a spool: its `offset` in bytes, and how far lines have come there.
+    """A position between two records of a spool: its `offset` in bytes, and the lines up to there.
 
     `seq` lines end before it, the last record at `time`; `begun` is what follows them of either stream.
     """
@@ -43,7 +43,7 @@ START = Cursor()
 
 
 class LineAssembler:
-    """Makes lines of spooled records; the two streams are kept apart until a line is whole."""
+    """Assembles lines from spooled records, separately for each stream."""
 
     def __init__(self, at: Cursor = START) -> None:
         stdout, stderr = at.begun
@@ -52,19 +52,19 @@ class LineAssembler:
         self._seq = at.seq
 
     def cursor(self, offset: int) -> Cursor:
-        """Where it stands, `offset` bytes into the spool."""
+        """Return the cursor for `offset`, a position in bytes."""
         begun = (bytes(self._partial[STDOUT]), bytes(self._partial[STDERR]))
         return Cursor(offset, self._seq, self._time, begun)
 
     def feed(self, stream: int, milliseconds: int, data: bytes) -> Iterator[OutputLine]:
-        """The lines that `data` completes."""
+        """Yield the lines that `data` completes."""
         self._time = milliseconds
         begun = self._partial[stream if stream in self._partial else STDOUT]
         if b"\n" not in data:
             begun += data
             return
         whole, _, rest = data.rpartition(b"\n")
-        # All at once: a newline is never part of another character, also among bytes that are no text.
+        # Decoded in one call: a newline is never part of another character, even in invalid UTF-8.
         texts = _text(bytes(begun) + whole).split("\n")
         begun[:] = rest
         numbers = range(self._seq, self._seq + len(texts))
@@ -73,7 +73,7 @@ class LineAssembler:
         yield from map(_line, zip(numbers, repeat(milliseconds), name, texts))
 
     def end(self) -> Iterator[OutputLine]:
-        """What is left without a newline once the output has ended."""
+        """Yield the unterminated lines at the end of the output."""
         for stream, begun in self._partial.items():
             if begun:
                 text = _text(begun)
@@ -87,7 +87,7 @@ def _text(line: bytes | bytearray) -> str:
 
 
 def read_log(path: Path, *, ended: bool = True) -> Iterator[OutputLine]:
-    """The lines of the spool at `path`, with what lacks its newline where `ended`; none where there is no file."""
+    """Yield the lines of the spool at `path`, if `ended` including unterminated ones; none if there is no file."""
     try:
         file = path.open("rb", buffering=0)
     except FileNotFoundError:
@@ -101,7 +101,7 @@ def read_log(path: Path, *, ended: bool = True) -> Iterator[OutputLine]:
 
 
 def read_on(path: Path, at: Cursor, most: int = PIECE) -> tuple[list[OutputLine], Cursor]:
-    """The next whole lines of the spool at `path`, of `most` bytes or little more, and where they end.
+    """Return the next complete lines of the spool at `path`, about `most` bytes of them, and the cursor after them.
 
     No lines: there are no more yet. What lacks its newline is in the cursor, see `last_lines`.
     """
@@ -121,7 +121,7 @@ def read_on(path: Path, at: Cursor, most: int = PIECE) -> tuple[list[OutputLine]
 
 
 def last_lines(at: Cursor) -> tuple[list[OutputLine], Cursor]:
-    """What lacks its newline at the end of an output that has ended, and the cursor behind it."""
+    """Return the unterminated lines at the end of an output, and the cursor after them."""
     assembler = LineAssembler(at)
     lines = list(assembler.end())
     return lines, assembler.cursor(at.offset)

@@ -1,4 +1,4 @@
-"""The bytes in the spool of a run, exactly as they were written: no lines are made of them."""
+"""The exact bytes in the spool of a run, without splitting them into lines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from light_run.engine.output.frames import STDERR, STDOUT
 from light_run.engine.output.spool import SpoolWalker
 from light_run.engine.spec import RawPiece
 
-# What one read takes of a spool, in bytes; a single record may be longer.
+# The bytes that are read from a spool at once; a single record may be longer.
 BLOCK = 1 << 16
 
 STREAMS = {"stdout": STDOUT, "stderr": STDERR}
@@ -29,7 +29,7 @@ class OutputReader:
         self._offset = 0
 
     def read(self, most: int = BLOCK) -> list[RawPiece]:
-        """Return the next pieces, of `most` bytes or little more; none where there are no more yet."""
+        """Return the next pieces, about `most` bytes of them; an empty list if there are no more yet."""
         pieces: list[RawPiece] = []
         size = 0
         try:
@@ -63,7 +63,7 @@ def output_size(path: Path, stream: str | None = None) -> int:
 
 
 def read_output(path: Path, stream: str | None, start: int, stop: int) -> Iterator[RawPiece]:
-    """Yield what the spool at `path` has of `stream` from byte `start` up to byte `stop`."""
+    """Yield the bytes of `stream` in the spool at `path`, from `start` up to `stop`."""
     reader, left = OutputReader(path, stream, start), stop - start
     while left > 0 and (pieces := reader.read(min(left, BLOCK))):
         for piece in pieces:
@@ -73,7 +73,7 @@ def read_output(path: Path, stream: str | None, start: int, stop: int) -> Iterat
 
 
 def read_blocks(path: Path, stream: str, stop: int) -> Iterator[bytes]:
-    """Yield the first `stop` bytes of one stream in the spool at `path`, in blocks of some 64 KiB."""
+    """Yield the first `stop` bytes of one stream in the spool at `path`, in blocks of about 64 KiB."""
     reader, left = OutputReader(path, stream), stop
     while left > 0 and (pieces := reader.read()):
         block = b"".join(piece.data for piece in pieces)[:left]

@@ -1,4 +1,4 @@
-"""Where lines are in the spool of a run, found without making lines of what comes before them."""
+"""Finds lines in the spool of a run without assembling the lines before them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from light_run.engine.output.frames import STDERR, STDOUT
 from light_run.engine.output.lines import Cursor
 from light_run.engine.output.spool import PIECE, SpoolWalker
 
-# What is read of a spool at once, in bytes; no record is longer.
+# The bytes that are read from a spool at once.
 _BLOCK = 1 << 20
 _NUMBERS = {"stdout": STDOUT, "stderr": STDERR}
 
 
 @dataclass(frozen=True, slots=True)
 class LineCount:
-    """How many lines there are in all, and how many of these are `wanted`."""
+    """The number of all lines, and of those that are `wanted`."""
 
     all: int
     wanted: int
@@ -25,7 +25,7 @@ class LineCount:
 
 @dataclass(slots=True)
 class _Scan:
-    # A pass over a spool: what a cursor has, except that lines are counted and not made.
+    # The state of a pass over a spool: like a cursor, but lines are only counted.
     since: int
     stream: int | None
     offset: int = 0
@@ -50,7 +50,7 @@ class _Scan:
         return max(0, self.seq + lines - self.first_wanted)
 
     def count_unfinished(self) -> None:
-        # In the order in which a run that ends has them.
+        # In the same order as `last_lines`.
         for stream, begun in self.begun.items():
             if begun:
                 self.wanted += self.wants(stream, 1)
@@ -84,7 +84,7 @@ def find_line(path: Path, skip: int, *, since: int, stream: str | None) -> tuple
             return scan.cursor(), scan.first_wanted + skip - scan.wanted - 1
         scan.wanted += here
         _advance(scan, number, data, lines)
-    # Only unfinished lines follow: one of each stream, at most.
+    # Only unterminated lines follow, at most one of each stream.
     left_out = skip - scan.wanted
     if left_out and stream is not None:
         left_out = len(scan.begun)

@@ -1,7 +1,7 @@
-"""The spool: a run's output on disk, as it came.
+"""The spool: a run's output on disk, in the order of arrival.
 
 It has a record for each piece: a 13-byte header (stream, milliseconds since the epoch, length) and the bytes. Lines are
-made when the spool is read, so that the container never waits for us, and a run of any output costs no memory.
+assembled when the spool is read, so writing it is fast and needs little memory, whatever the output.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from light_run.system.folders import make_private
 
 _log = logging.getLogger(__name__)
 
-# What is read of a spool at once, in bytes.
+# The bytes that are read from a spool at once.
 PIECE = 1 << 14
 
 # The header of a record: stream, milliseconds since the epoch, length.
@@ -29,11 +29,11 @@ _LEAST_OVERHEAD = 1 << 20
 
 
 def _ignore() -> None:
-    """Nobody wants to know."""
+    """Do nothing."""
 
 
 class LogWriter:
-    """Spools output to `path`, at most `cap` bytes of it; what comes after is dropped.
+    """Spools output to `path`, at most `cap` bytes of it; the rest is dropped.
 
     The headers of the records may take as many bytes again. Output that comes byte by byte is therefore cut earlier:
     with the default cap of 10 MiB, after 806,596 pieces.
@@ -51,7 +51,7 @@ class LogWriter:
 
     @classmethod
     def resume(cls, path: Path, cap: int, wrote: Callable[[], None] = _ignore) -> LogWriter:
-        """Take up a spool where it broke off, for an output that is replayed from its beginning."""
+        """Continue an existing spool, for an output that is replayed from its beginning."""
         kept: dict[int, int] = {}
         writer = cls.__new__(cls)
         writer._file = _created(path, "r+b" if path.exists() else "w+b")
@@ -60,17 +60,17 @@ class LogWriter:
         for stream, _, start, end in walker:
             count += 1
             kept[stream] = kept.get(stream, 0) + end - start
-        # A server that was killed may have left half a record.
+        # A killed server may have left a partial record.
         writer._file.seek(walker.end)
         writer._file.truncate()
         writer._cap, writer._kept, writer._skip = cap, sum(kept.values()), kept
         writer._records = count
-        # Full to the last byte, it is not worth a look through a flood at whether there was one more.
+        # If the spool is full, more output may have been dropped; replaying all of it to find out is not worth it.
         writer.truncated, writer._wrote = 0 < cap <= writer._kept, wrote
         return writer
 
     def write(self, stream: int, data: memoryview) -> None:
-        """Keep `data` of `stream`, as far as the cap allows. Never raises: a full disk costs log lines only."""
+        """Append `data` of `stream`, up to the cap. Never raises: if the disk is full, output is dropped."""
         already = min(self._skip.get(stream, 0), len(data))
         if already:
             self._skip[stream] -= already
@@ -97,7 +97,7 @@ class LogWriter:
     def _append(self, record: bytes) -> None:
         written = self._file.write(record)
         if written < len(record):
-            # A disk with room for a part takes that part: cut it off, or nothing behind it could be read.
+            # A nearly full disk stores a part of the record: remove it, or later records could not be read.
             self._file.seek(-written, os.SEEK_CUR)
             self._file.truncate()
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -18,7 +18,7 @@ class Tail:
         self._kept = 0
 
     def write(self, stream: int, data: memoryview) -> None:
-        """Keep `data` of `stream` for as long as it is among the last."""
+        """Append `data` of `stream`, and drop the oldest bytes."""
         piece = bytes(data[-self._size :])
         self._pieces.append((stream, piece))
         self._kept += len(piece)
@@ -30,7 +30,7 @@ class Tail:
                 self._pieces.appendleft((stream, left))
 
     def lines(self) -> list[str]:
-        """What is kept, as lines."""
+        """Return the lines of the kept bytes."""
         assembler = LineAssembler()
         found = [line for stream, piece in self._pieces for line in assembler.feed(stream, 0, piece)]
         return [line.text for line in (*found, *assembler.end())]

@@ -22,7 +22,7 @@ __light_run_script="$__light_run_script$__light_run_line
 done
 exit {NOTHING_STARTED}"""
 
-# Each byte of the script is a system call of the waiting shell.
+# The waiting shell reads the script byte by byte, with one system call each.
 _LONGEST_SCRIPT = 1 << 16
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -1,4 +1,4 @@
-"""What all runs of one runner share: the parts of the engine package, and how they are put together."""
+"""What all runs of one runner share: the parts of the engine package, and their construction."""
 
 from __future__ import annotations
 
@@ -38,36 +38,36 @@ class RunnerContext:
     disk: DiskWatch
 
     def limits(self, spec: RunSpec) -> Limits:
-        """What `spec` may use."""
+        """Return the limits of `spec`."""
         return spec.limits or self.config.limits
 
     def runtime(self, spec: RunSpec) -> str | None:
-        """The engine's runtime for `spec`; None is the engine's own default. Raises EngineError."""
+        """Return the runtime for `spec`; None is the engine's own default. Raises EngineError."""
         return spec.runtime or usual_runtime(self.engine, self.config)
 
     def missing_limits(self) -> tuple[str, ...]:
-        """What the engine cannot hold runs to, unless that is allowed. Raises EngineError."""
+        """Return the limits that the engine cannot enforce, unless that is allowed. Raises EngineError."""
         return () if self.config.allow_unlimited else self.engine.missing_limits()
 
     def require_limits(self) -> None:
-        """Raise StartFailed where the engine would silently leave runs without a limit."""
+        """Raise StartFailed if the engine would silently ignore a limit."""
         if missing := self.missing_limits():
             raise StartFailed(missing_limits_error(missing))
 
     def network(self, spec: RunSpec) -> str:
-        """The network mode for `spec`. Raises StartFailed where there is no such network."""
+        """Return the network mode for `spec`. Raises StartFailed if the network does not exist."""
         return self.networks.ensure(spec.network or self.config.default_network)
 
     def own_hosts(self, network: str, placement: Placement) -> bool:
-        """Whether a container gets the workspace's hosts file. Raises EngineError."""
+        """Return True if a container gets the workspace's hosts file. Raises EngineError."""
         return network == "none" and self.mounts.takes_hosts(placement)
 
     def pins(self) -> dict[ParkKey, int]:
-        """How many containers to park, by what they are parked for."""
+        """Return how many containers to keep parked for each key."""
         pins: dict[ParkKey, int] = {}
         for name, count in self.config.parked_pins.items():
             with contextlib.suppress(EngineError):
-                # Nothing is parked on an engine on which nothing may run.
+                # Nothing is parked on an engine that may not start runs.
                 self.require_limits()
                 image = self.images.find(name)
                 if image is not None:
@@ -78,7 +78,7 @@ class RunnerContext:
 
 
 def missing_limits_error(missing: Sequence[str]) -> str:
-    """The sentence for an engine that lacks limits."""
+    """Return the error message for an engine that cannot enforce limits."""
     return (
         f"the container engine cannot limit {', '.join(missing)}: give it cgroups of its own (rootless engines need "
         "cgroup v2 with delegation), or set LIGHT_RUN_ALLOW_UNLIMITED=true to start runs all the same"
@@ -88,7 +88,7 @@ def missing_limits_error(missing: Sequence[str]) -> str:
 def create_context(
     engine: Engine, config: RunnerConfig, uses: StepUses, workspaces: Workspaces
 ) -> RunnerContext:
-    """Put the parts together. Nothing is asked of the engine yet."""
+    """Create the parts. Does not call the engine yet."""
     images = Images(engine, config.registries, config.pull_timeout, uses)
     networks = Networks(engine, config.network, config.guarded)
     leftovers = Leftovers(engine, config)
