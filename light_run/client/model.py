@@ -123,7 +123,7 @@ class Run:
     the name of the one that killed the command. `artifacts_evicted` is True if the server has deleted the artifacts to
     make room.
 
-    `exit_code` is None if the command did not exit by itself, and `error` is a sentence that says why. `logs` are
+    `exit_code` is None if the command did not exit on its own, and `error` is a sentence that says why. `logs` are
     the lines so far; lists of runs omit them. `phase` and `progress` describe what a run is doing before it ends.
     `labels` are those of the request.
     `stdout` and `stderr` are the exact bytes, in place of `logs`, if `output` is ``split``. `state` is the

@@ -22,7 +22,7 @@ Execute = Callable[[Observer], RunResult]
 
 
 class RunHandle:
-    """A run at work, made by `Runner.start`. All methods may be called from any thread.
+    """A run that was started by `Runner.start`. All methods may be called from any thread.
 
     Iterating over it yields its `OutputLine`\\ s as they come, from the first one on, until the run has ended.
     """
@@ -177,7 +177,7 @@ class RunHandle:
 
 
 class _Progress:
-    # An observer that passes everything on, and wakes whoever waits for more of the log.
+    # An observer that passes everything on, and wakes threads that wait for more of the log.
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
         self._changed = threading.Condition()

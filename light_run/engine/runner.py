@@ -142,7 +142,7 @@ class Runner(UpkeepMethods):
     ) -> RunHandle:
         """Start `spec` in a thread of its own and return at once; `run` is this and `RunHandle.wait`.
 
-        Its files have been written by then. Arguments and errors are those of `run`. A run that is still at work when
+        Its files have been written by then. Arguments and errors are those of `run`. A run that is still active when
         the runner is closed is cancelled.
         """
         to, run_id, stop = to or Destinations(), run_id or str(uuid.uuid4()), stop or StopRequest()

@@ -1,4 +1,4 @@
-"""How a run is to end: the request to stop it, passed from whoever decides it to the thread that executes the run."""
+"""How a run is to end: the request to stop it, passed from its origin to the thread that executes the run."""
 
 from __future__ import annotations
 

@@ -20,8 +20,7 @@ def maintenance(url: str | None, as_json: bool) -> None:
     Removes cached images of run steps that were not used for LIGHT_RUN_STEP_IMAGES_AGE seconds, and the least recently
     used ones beyond LIGHT_RUN_STEP_IMAGES_BYTES; networks created by clients that have no containers and are older than
     a day; and containers and workspaces that are left of runs. An image that was used in the last ten minutes is kept.
-    The server does this by itself when it starts and every hour. Nothing that another server or program has created is
-    touched.
+    The server also does this when it starts and every hour. It removes only what it has created itself.
 
     Needs a token with the scope admin. The exit code is 1 if a part of it failed.
 

@@ -18,7 +18,7 @@ class LifecycleSettings:
     max_runs: int = setting(
         10_000,
         readers.integer(1, 1_000_000),
-        "maximum number of ended runs kept; the oldest of whoever has the most are deleted first",
+        "maximum number of ended runs kept; the oldest runs of the token with the most are deleted first",
     )
     callback_private: bool = setting(
         True, readers.boolean, "allow callbacks to loopback and private addresses"

@@ -26,7 +26,7 @@ class StorageSettings:
     max_artifacts_bytes: int = setting(
         20 * 1024 * MIB,
         readers.size(0),
-        "maximum bytes of all artifacts on disk; the oldest of whoever has the most are deleted first",
+        "maximum bytes of all artifacts on disk; the oldest of the token with the most are deleted first",
         lenient=True,
     )
     max_artifacts_files: int = setting(

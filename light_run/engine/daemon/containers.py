@@ -94,7 +94,7 @@ class ContainerCalls(Session):
     def exit_causes(self, container: str, since: float, until: float) -> frozenset[str]:
         """Return which of the events ``start``, ``kill``, ``oom`` and ``die`` the engine has of the container.
 
-        ``kill``: the engine, or somebody through it, sent it a signal. Times are seconds since the epoch. An engine
+        ``kill``: the engine, or another client of it, sent a signal. Times are seconds since the epoch. An engine
         that was restarted has no events from before, and keeps no more than its last few hundred.
         """
         filters = {"container": container, "event": ["start", "kill", "oom", "die", "died"]}
@@ -112,7 +112,7 @@ class ContainerCalls(Session):
                 return
             if not error.conflict:
                 raise
-            # Its removal is under way already, asked for by somebody else or by a call that was given up.
+            # It is already being removed, for another client or for an earlier call that timed out.
             self._await_removal(container)
 
     def _await_removal(self, container: str) -> None:

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 # What an exit is called: by Docker, and by Podman.
 EXITS = ("die", "died")
 OUT_OF_MEMORY = "oom"
-# The engine, or somebody through it, sends a signal.
+# The engine, or another client of it, sends a signal.
 KILL = "kill"
 ACTIONS = (*EXITS, OUT_OF_MEMORY, KILL)
 # The engine is asked for exits whose event was missed every so many seconds.
@@ -40,7 +40,7 @@ class PendingExit:
 
     `memory` and `accounting` are closed with it. `complete` says that it has been waited for since before the
     container's start, and `told` that the event stream has reported the exit: then it has reported before whether the
-    engine, or somebody through it, sent the container a signal (`signalled`).
+    engine, or another client of it, sent the container a signal (`signalled`).
     """
 
     def __init__(

@@ -32,7 +32,7 @@ _ASK_AFTER = 3.0
 # The exit codes of SIGKILL and SIGTERM, with which an engine stops containers.
 _SIGKILLED = 128 + 9
 BY_SIGNAL = (_SIGKILLED, 128 + 15)
-_ENDED_FROM_OUTSIDE = "the container was stopped, by the container engine or by somebody through it"
+_ENDED_FROM_OUTSIDE = "the container was stopped by the container engine or by another client of it"
 # Where the event stream has not reported the end, what killed a container may be written down so many seconds after it.
 _EVENT_DELAY = 2.0
 # The runtime reports an exit and a kill at the memory limit independently: of 164 such ends, up to 12 at a time on two
@@ -50,7 +50,7 @@ _READS_AT_ONCE = 16
 class Exit:
     """How the command ended.
 
-    `killed` is why it was stopped, None if it ended by itself; `oom_kills` are the kills at the memory limit so far;
+    `killed` is why it was stopped, None if it ended on its own; `oom_kills` are the kills at the memory limit so far;
     `by_force` is True if it was ended by our SIGKILL.
     """
 
@@ -384,7 +384,7 @@ def _ran_out_of_memory_late(engine: Engine, container: str, reported: PendingExi
 def unattended_exit(engine: Engine, container: str, found: Mapping[str, Any]) -> Exit:
     """Return the exit of a container, described by `found`, that ended while the connection was broken.
 
-    Raises ContainerGone if the engine, or somebody through it, ended it: an engine that is stopped ends its containers
+    Raises ContainerGone if the engine, or another client of it, ended it: an engine that is stopped ends its containers
     and forgets its events, one that was killed ends them with SIGKILL when it starts again.
     """
     code = int(found["State"]["ExitCode"])

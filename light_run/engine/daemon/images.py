@@ -33,7 +33,7 @@ class ImageCalls(Session):
         """Remove an image, and none below it; True where it is gone, False where it is in use."""
         try:
             with translated_errors():
-                # Unnamed images below it may be somebody else's.
+                # Unnamed base images may belong to others.
                 self.api.remove_image(name, noprune=True)
         except EngineRefused as error:
             if not (error.not_found or error.conflict):

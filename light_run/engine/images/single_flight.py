@@ -79,7 +79,7 @@ class SingleFlight(Generic[T]):
     ) -> T:
         """Return the result of `work(abandoned, report)` for `key`; `report` is called with its progress now and then.
 
-        `waiting` encloses the time in which the work of somebody else is waited for.
+        `waiting` is entered while the caller waits for the work of another one.
 
         Raises what `work` raises, Cancelled or Detached. At the `deadline` (`time.monotonic()` seconds), raises
         OutOfTime: at once if others still wait for the work, otherwise once it has cleaned up.

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 # What goes out from a protected bridge passes this chain of our own.
 _CHAIN = "LIGHT-RUN"
-# So many seconds a call may take; it waits for others' calls by itself.
+# The maximum seconds of a call; it waits for calls of other programs.
 _PATIENCE = 30.0
 _WAIT = ("-w", "5")
 # Somebody may have set a rule more than once.
@@ -108,7 +108,7 @@ class _Filter:
 
     def _forward(self) -> str:
         # The chain that the engine leaves to others, ahead of its own rules. It is not there where the engine does not
-        # use iptables (of this version of IP), and not passed through where somebody has flushed FORWARD.
+        # use iptables (of this version of IP), and not passed through where FORWARD was flushed.
         return "DOCKER-USER" if self._exits_with_zero("-C", "FORWARD", "-j", "DOCKER-USER") else "FORWARD"
 
     def _has_chain(self) -> bool:
@@ -133,7 +133,7 @@ class _Filter:
     def _ensure(self, rule: Sequence[str]) -> bool:
         if self._exits_with_zero("-C", *rule):
             return True
-        # Said each time: more than once in a server's life, somebody else takes it away.
+        # Logged each time: other programs may remove the rule more than once.
         _log.info(
             "setting a rule of the packet filter that is not there: %s -I %s", self.iptables, " ".join(rule)
         )

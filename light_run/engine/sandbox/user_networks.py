@@ -69,7 +69,7 @@ class UserNetworks:
         """Delete a network that `owner` created (None: anybody); one that does not exist is fine.
 
         `in_use` names the networks that runs need. Waits a few seconds for containers of runs that have ended.
-        Raises `NetworkInUse`, `NetworkNotFound` for a network of somebody else, InvalidSpec, EngineError.
+        Raises `NetworkInUse`, `NetworkNotFound` for a network of another owner, InvalidSpec, EngineError.
         """
         self._check(name)
         for network in self._engine.networks(name):

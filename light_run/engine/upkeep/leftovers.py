@@ -144,7 +144,7 @@ class Leftovers:
 def emptying_command(
     workspace: Workspace, image: str, runtime: str | None, config: RunnerConfig
 ) -> dict[str, Any]:
-    """Return the configuration of a container of `image` that empties `workspace`, whoever owns its files.
+    """Return the configuration of a container of `image` that empties `workspace`, whatever the owners of its files.
 
     The image is not trusted: the container has the sandbox of a run and may write nothing.
     """

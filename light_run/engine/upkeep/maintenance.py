@@ -42,7 +42,7 @@ class _StepImage:
 
 
 class EngineMaintenance:
-    """Removes what is unused; each kind is tried by itself, so that one that fails stops none of the others."""
+    """Removes what is unused; each kind separately, so that a failure does not stop the others."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class EngineMaintenance:
         removed = True
         for key in image.keys:
             with self._uses.removing(key, unused_since) as free:
-                # By its name: if somebody has given it another one, the image itself stays.
+                # By its name: if another client has added a name, the image itself stays.
                 removed &= free and self._engine.remove_image(f"{STEP_REPOSITORY}:{key}")
         return removed
 
@@ -154,7 +154,7 @@ class EngineMaintenance:
             names = [name.rpartition(":") for name in found.get("RepoTags") or ()]
             # Podman puts a registry in front.
             keys = [key for name, _, key in names if name.removeprefix("localhost/") == STEP_REPOSITORY]
-            # What somebody else has built on one inherits its label, and has a name of its own.
+            # Images that others built on it inherit its label, but have names of their own.
             if keys or all(name == "<none>" for name, _, _ in names):
                 uses = [use for key in keys if (use := self._uses.last(key)) is not None]
                 yield _StepImage(

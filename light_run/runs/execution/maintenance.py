@@ -1,4 +1,4 @@
-"""Maintenance once an hour: what nobody uses any more is removed from the engine and the disk."""
+"""Hourly maintenance: removes unused objects from the engine and the disk."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class PeriodicMaintenance:
         self._periodic.start()
 
     def close(self) -> None:
-        """Stop the thread, soon also if it is at work."""
+        """Stop the thread; a maintenance that is in progress ends early."""
         self._closing.set()
         self._periodic.close()
 
@@ -64,8 +64,8 @@ class PeriodicMaintenance:
             self._periodic.wake_in(AGAIN)
 
     def run(self) -> MaintenanceRecord:
-        """Do it now, after whoever is at it already. Raises EngineUnavailable; what else fails is in the report."""
-        # Held while the engine works: whoever comes second finds little left to do.
+        """Run maintenance now, or after one in progress. Raises EngineUnavailable; other failures are in the report."""
+        # Held while the engine works: a second caller finds little left to do.
         with self._lock:
             self._cleanup.prepare()
             if not self._cleanup.prepared or not self._runner.health().docker:
