@@ -1,4 +1,4 @@
-"""A real engine, a real server on it, and a look after every test at what is left."""
+"""Fixtures: a real engine, real servers on it, and a check after every test for leftovers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ StartServer = Callable[..., Server]
 
 @pytest.fixture(scope="session", autouse=True)
 def engine() -> None:
-    """Fail everything where there is no engine, or where it lacks an image."""
+    """Fail all tests if there is no engine, or if it lacks an image."""
     missing = missing_images()
     assert not missing, f"run make test-engine first; missing: {', '.join(missing)}"
 
@@ -31,7 +31,7 @@ def shared_servers() -> list[Server]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, shared_servers: list[Server]) -> Iterator[Server]:
-    """The server of most tests: a token, everything else as it comes."""
+    """The server of most tests: with a token, and otherwise default settings."""
     with running_server(tmp_path_factory.mktemp("server")) as server:
         shared_servers.append(server)
         yield server
@@ -45,7 +45,7 @@ def nothing_left_by_runs(request: pytest.FixtureRequest, shared_servers: list[Se
     for server in shared_servers:
         if not server.stopped:
             if FAILED in request.node.stash:
-                # It may have stopped before it ended its runs, for which no other test is to fail.
+                # The test may have failed before it ended its runs, which must not fail other tests.
                 server.cancel_all()
             server.wait_clean()
 
@@ -77,6 +77,6 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """An HTTP server on loopback for callbacks, which answers 204 until told otherwise."""
+    """An HTTP server on loopback for callbacks, which responds with 204 unless configured otherwise."""
     with receiving() as receiver:
         yield receiver

@@ -1,4 +1,4 @@
-"""Real answers, held to the letter of the document that the server publishes of itself."""
+"""Validates real responses against the server's own OpenAPI document."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ELSEWHERE = (*errors.EVERYWHERE, *errors.GUARDED, "not_found", "method_not_allow
 
 
 def closed(document: Json) -> Json:
-    """`document`, with answers that have no field but those it names."""
+    """Return `document`, changed so that responses must not have other fields."""
     parts = document["components"]
     schemas = {name: {"additionalProperties": False, **schema} for name, schema in parts["schemas"].items()}
     return {**document, "components": {**parts, "schemas": schemas}}
@@ -44,7 +44,7 @@ def document() -> Json:
 
 
 def assert_described(response: requests.Response, *, read: bool = True) -> None:
-    """Fail where the document does not say of this answer what it is; `read` is whether its body is there."""
+    """Fail if a response does not match the document; `read` says whether its body has been read."""
     if response.headers.get("Server", "").startswith("nginx"):
         return
     if "Access-Control-Request-Method" in response.request.headers:
@@ -72,7 +72,7 @@ def wrong_callback(headers: Mapping[str, str], body: object) -> Iterator[str]:
 
 
 def described_answer(method: str, path: str, status: int) -> Json | None:
-    """What the document says of this answer, None for nothing."""
+    """Return the description of a response, None if there is none."""
     operation = find_operation(method, path)
     answers: dict[str, Json] = document()["components"]["responses"]
     if operation is None:
@@ -82,7 +82,7 @@ def described_answer(method: str, path: str, status: int) -> Json | None:
 
 
 def find_operation(method: str, path: str) -> Json | None:
-    """The operation that answers `method` of `path`."""
+    """Return the operation for `method` of `path`."""
     for template, item in document()["paths"].items():
         pattern = re.sub(r"\{\w+\}", "[^/]*", template.replace("{path}", r"[\s\S]*"))
         if method in item and re.fullmatch(pattern, path):

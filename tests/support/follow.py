@@ -30,14 +30,14 @@ class Event:
 def following(
     server: Server, run_id: str, query: str = "follow=true", **headers: str
 ) -> Iterator[requests.Response]:
-    """An answer with the log of a run, which is 200 and still to be read."""
+    """Return a response with the log of a run: 200, and not read yet."""
     with server.get(f"/runs/{run_id}/logs?{query}", headers=headers, stream=True) as response:
         assert response.status_code == 200, response.text
         yield response
 
 
 def arriving(response: requests.Response) -> Iterator[bytes]:
-    """The whole lines of an answer, each as soon as it is there; ends where the connection does, however that is."""
+    """Yield the complete lines of a response as they arrive, until the connection ends in any way."""
     rest = b""
     with suppress(urllib3.exceptions.HTTPError):
         for chunk in response.raw.read_chunked():
@@ -46,13 +46,13 @@ def arriving(response: requests.Response) -> Iterator[bytes]:
 
 
 def objects(response: requests.Response) -> Iterator[dict[str, Any]]:
-    """The objects of an NDJSON answer as they come."""
+    """Yield the objects of an NDJSON response as they arrive."""
     for line in arriving(response):
         yield json.loads(line)
 
 
 def events(response: requests.Response) -> Iterator[Event]:
-    """The whole events of an answer as they come, comments left out."""
+    """Yield the complete events of a response as they arrive, without comments."""
     fields: dict[str, str] = {}
     for line in arriving(response):
         if line:
@@ -64,7 +64,7 @@ def events(response: requests.Response) -> Iterator[Event]:
 
 
 def never_reading(server: Server, path: str) -> socket.socket:
-    """A connection that has asked for `path` and reads nothing of the answer; close it."""
+    """Return a connection that has requested `path` and reads nothing of the response. The caller closes it."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.settimeout(30)
@@ -75,7 +75,7 @@ def never_reading(server: Server, path: str) -> socket.socket:
 
 
 def was_reset(connection: socket.socket) -> bool:
-    """Read what has come on `connection`; True where the server has closed it amid its answer."""
+    """Read from `connection`; return True if the server closed it in the middle of the response."""
     try:
         while connection.recv(1 << 20):
             pass

@@ -1,4 +1,4 @@
-"""A server that is killed at random moments, again and again, with runs in flight; what it owes afterwards."""
+"""Kills a server at random moments, again and again, with runs in flight, and checks what it must still deliver."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def kill_at_random(folder: Path, receiver: Receiver, more: Callable[[Owed], bool
 
 
 def check(server: Server, receiver: Receiver, owed: Owed) -> None:
-    """Fail where one of the runs has no good end, no artifact, no whole log or no callback."""
+    """Fail if a run has not succeeded, or lacks its artifact, a complete log or its callback."""
     assert owed.accepted, "no run was ever accepted"
     for path, run_id in owed.accepted.items():
         state = server.wait_done(run_id, within=120)

@@ -1,4 +1,4 @@
-"""A container engine that is played by a server of the tests' own, to answer what no real one can be made to."""
+"""A fake container engine, for responses that no real engine can be made to send."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HANG_UP = b"<hang up>"
 
 
 def answer(body: object, status: str = "200 OK") -> bytes:
-    """An answer with a JSON body."""
+    """Return a response with a JSON body."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
     return head.encode() + data

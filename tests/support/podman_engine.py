@@ -1,4 +1,4 @@
-"""A Podman engine of the tests' own, which answers as Docker does on a socket of its own."""
+"""Starts a Podman engine for tests, with Docker's API on its own socket."""
 
 from __future__ import annotations
 

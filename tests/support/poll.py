@@ -1,4 +1,4 @@
-"""Waiting for something to become true, never for time to pass."""
+"""Waits for conditions, with a deadline, instead of sleeping."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# Looks cost the machine on which what is waited for happens: the longer it takes, the fewer there are.
+# Polling slows the machine down, so the pauses grow.
 _FIRST_PAUSE, _GROWTH, _LONGEST_PAUSE = 0.02, 1.2, 0.1
 
 
 def eventually(look: Callable[[], T], what: str, *, within: float = 30.0) -> T:
-    """Return the first truthy answer of `look`; fail, saying `what`, once `within` seconds have passed."""
+    """Return the first truthy result of `look`; fail with the message `what` after `within` seconds."""
     deadline = time.monotonic() + within
     pause = _FIRST_PAUSE
     while True:
@@ -27,7 +27,7 @@ def eventually(look: Callable[[], T], what: str, *, within: float = 30.0) -> T:
 
 
 def until_nothing(look: Callable[[], list[T]], what: str, *, within: float = 20.0) -> None:
-    """Return once `look` finds nothing; fail, saying `what` and what it found, once `within` seconds have passed."""
+    """Wait until `look` returns an empty list; fail with `what` and the last list after `within` seconds."""
     found: list[T] = []
 
     def gone() -> bool:

@@ -40,7 +40,7 @@ class PrivateEngine:
         return f"unix://{self.folder}/engine.sock"
 
     def start(self) -> None:
-        """Start it and return once it answers."""
+        """Start it and return once it responds."""
         # Not even the daemon.json of the machine's own engine is read.
         configuration = self.folder / "daemon.json"
         configuration.write_text('{"live-restore": true}' if self.live_restore else "{}")
@@ -121,7 +121,7 @@ class PrivateEngine:
 
 
 def answers(address: str) -> bool:
-    """Whether an engine answers at a ``unix://`` address."""
+    """Return True if an engine responds at a ``unix://`` address."""
     # Not by docker-py: it leaks the socket of a connection that is refused.
     try:
         with socket.socket(socket.AF_UNIX) as connection:

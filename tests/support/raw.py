@@ -11,7 +11,7 @@ from tests.support.server import Server
 
 @dataclass(frozen=True)
 class RawAnswer:
-    """Status, headers (lower-case names) and body of an answer."""
+    """The status, headers (lower-case names) and body of a response."""
 
     status: int
     headers: dict[str, str]

@@ -37,7 +37,7 @@ class Received:
 
 @dataclass(frozen=True)
 class Answer:
-    """What to answer with."""
+    """The response to send."""
 
     status: int = 204
     headers: dict[str, str] = field(default_factory=dict)
@@ -45,14 +45,14 @@ class Answer:
 
 @dataclass
 class Receiver:
-    """What arrived, and how to answer: `answer` gets the request and its number, from 0."""
+    """The received requests. `answer` is called with each request and its number, from 0, and returns the response."""
 
     url: str
     received: list[Received] = field(default_factory=list)
     answer: Callable[[Received, int], Answer] = lambda received, number: Answer()
 
     def wait(self, count: int = 1, *, path: str | None = None, within: float = 60.0) -> list[Received]:
-        """The requests to `path` (any, where None) once there are `count` of them."""
+        """Return the requests to `path` (None: any) once there are `count` of them."""
 
         def look() -> list[Received]:
             found = [request for request in list(self.received) if path in (None, request.path)]

@@ -155,7 +155,7 @@ class Server:
         return run_id
 
     def state(self, run_id: str) -> RunState:
-        """What GET /runs/ID answers now."""
+        """Return the response of GET /runs/ID."""
         response = self.get(f"/runs/{run_id}")
         assert response.status_code == 200, (response.status_code, response.text)
         state: RunState = response.json()
@@ -227,11 +227,11 @@ class Server:
         return sorted((self.folder / "tmp").rglob("*"))
 
     def wait_clean(self, *, within: float = 20.0) -> None:
-        """Return once ended runs have left nothing; fail where something stays."""
+        """Wait until ended runs have left nothing; fail if something stays."""
         until_nothing(self.left_by_runs, "nothing is left by runs that have ended", within=within)
 
     def stop(self, stop_signal: signal.Signals = signal.SIGTERM) -> int:
-        """Stop the server and return its exit code; fail where it does not stop, or a process stays."""
+        """Stop the server and return its exit code; fail if it does not stop, or a process stays."""
         leader = self.process.pid
         if self.process.poll() is None:
             self.process.send_signal(stop_signal)
@@ -257,7 +257,7 @@ class Server:
         )
 
     def assert_nothing_left(self) -> None:
-        """Fail where the stopped server left a container, an image, a workspace or a temporary file."""
+        """Fail if the stopped server left a container, an image, a workspace or a temporary file."""
         server_id = self.server_id
 
         def left() -> list[object]:
@@ -351,7 +351,7 @@ def remove_leavings(server: Server) -> None:
 
 
 def wait_ready(server: Server, status: int = 200) -> None:
-    """Return once /health answers with `status`; fail where the server exits first."""
+    """Wait until /health responds with `status`; fail if the server exits first."""
 
     def look() -> bool:
         code = server.process.poll()

@@ -1,4 +1,4 @@
-"""An upload of any size without its bytes in memory, and what it costs the server in memory."""
+"""Uploads of any size that are not held in memory, and the memory that they cost the server."""
 
 from __future__ import annotations
 
