@@ -1,8 +1,9 @@
 """The cap on what one run may write to the host's disk, held while the run goes on.
 
 What counts is the folder that is mounted at the workdir, the container's own writable layer, where ``/tmp``
-is, its anonymous volumes, and the files that are mounted in its ``/etc``. A run is looked at now and then,
-and at once when the disks have grown by more than it has left.
+is, its anonymous volumes, the files that are mounted in its ``/etc``, and, where this process may look, files that
+processes of the container hold open though they have no name any more. A run is looked at now and then, and at once
+when the disks have grown by more than it has left.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from light_run.engine.config import RunnerConfig
 from light_run.engine.daemon.client import Engine
 from light_run.engine.files.workspace import Workspace
+from light_run.engine.sandbox.open_files import unlinked_bytes
 from light_run.engine.spec import Reason
 from light_run.engine.stop import Stop, StopRequest
 from light_run.engine.upkeep.leftovers import Leftovers
@@ -160,7 +162,17 @@ class DiskWatch:
         if used <= self._cap:
             with contextlib.suppress(EngineError):
                 used += self._engine.written_bytes(watched.container)
+        if used <= self._cap:
+            used += unlinked_bytes(watched.container, self._devices(watched)) or 0
         return used
+
+    def _devices(self, watched: WatchedDisk) -> set[int]:
+        workspace = () if watched.workspace is None else (str(watched.workspace.folder),)
+        devices = set()
+        for folder in (*(self._disks or ()), *workspace):
+            with contextlib.suppress(OSError):
+                devices.add(os.stat(folder).st_dev)
+        return devices
 
     def _with_closed(
         self, watched: WatchedDisk, workspace: Workspace, closed: list[str], used: float
