@@ -220,6 +220,7 @@ def runner_config(settings: Settings, server_id: str) -> RunnerConfig:
         extract_cap=settings.extract_limit,
         extract_entries=settings.extract_entries,
         workspace_cap=settings.max_workspace_bytes,
+        disk_reserve=settings.min_free_bytes,
         upload_cap=settings.upload_limit,
         parked_max=settings.parked_max,
         parked_idle=settings.parked_idle,

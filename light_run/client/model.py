@@ -93,7 +93,8 @@ class Info:
     runtimes that a run can use. `missing_limits` are limits that the engine cannot enforce; if there are any, the
     server starts no runs unless it is configured to. `firewall` is ``active`` if the rules were seen that keep runs on
     the default network from the engine's host, else ``absent`` or ``not_needed``, or None if it is not known.
-    `disk_free` and `disk_total` are bytes on the disk of the artifacts. `maintenance` is None before the first.
+    `disk_free` and `disk_total` are bytes on the disk of the artifacts; `disk_guards` are what keeps runs from filling
+    it: ``size``, ``unlinked``, ``free_space``, ``quota``. `maintenance` is None before the first.
     `token` and `scopes` are the name and the scopes of the token in use. `open` is True if the server requires no
     token. `findings` are what the server checked of itself; a server older than 0.4 has none.
     """
@@ -108,6 +109,7 @@ class Info:
     firewall: str | None = None
     disk_free: int = 0
     disk_total: int = 0
+    disk_guards: tuple[str, ...] = ()
     maintenance: Maintenance | None = None
     token: str | None = None
     scopes: tuple[str, ...] = ()
@@ -255,6 +257,7 @@ def _info(found: Mapping[str, Any]) -> Info:
         firewall=found.get("firewall"),
         disk_free=int(disk["freeBytes"]),
         disk_total=int(disk["totalBytes"]),
+        disk_guards=tuple(disk.get("guards", ())),
         maintenance=_maintenance(found["maintenance"]) if found.get("maintenance") else None,
         token=token.get("name"),
         scopes=tuple(token.get("scopes", ())),

@@ -29,6 +29,7 @@ class RunnerConfig:
     it to come back.
     Cached images of steps that are not used for `step_images_age`, or are beyond `step_images_bytes` in all, are
     removed by `Runner.maintain`.
+    While a disk has less than `disk_reserve` free, the run that has written the most to it is ended; 0 ends none.
     `allow_unlimited` has runs started on an engine that cannot limit them.
     `registries` are patterns of registries that a run with an owner may pull from wherever they are.
     `parked_max` 0 turns parking off; `parked_pins` maps an image to how many containers of it are kept parked.
@@ -53,6 +54,7 @@ class RunnerConfig:
     extract_cap: int = 1024 * MIB
     extract_entries: int = 100_000
     workspace_cap: int = 10 * 1024 * MIB
+    disk_reserve: int = 256 * MIB
     upload_cap: int = 1024 * MIB
     step_images_age: float = 604_800.0
     step_images_bytes: int = 10 * 1024 * MIB

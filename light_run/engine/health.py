@@ -50,6 +50,9 @@ class HealthCheck:
             missing = context.missing_limits()
             firewall = context.networks.firewall(context.config.default_network)
             mode = context.mounts.mode
-            return EngineHealth(True, mode, engine.runtimes(), version, missing, firewall, engine.address)
+            guards = context.disk.guards()
+            return EngineHealth(
+                True, mode, engine.runtimes(), version, missing, firewall, engine.address, guards
+            )
         except EngineError:
             return self._unhealthy()

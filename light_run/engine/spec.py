@@ -369,6 +369,7 @@ class EngineHealth:
 
     `missing_limits` is what it cannot hold runs to, for which none is started. `firewall` is of the network that runs
     get by default, None where the engine does not answer. `address` is where the engine is asked, as a URL.
+    `disk_guards` are what keeps runs from filling the disk, as `DiskWatch.guards` names them.
     """
 
     docker: bool
@@ -378,3 +379,4 @@ class EngineHealth:
     missing_limits: tuple[str, ...] = ()
     firewall: Firewall | None = None
     address: str = ""
+    disk_guards: tuple[str, ...] = ()

@@ -66,6 +66,10 @@ class HealthPort(Protocol):
         """Whether runs on the default network are kept from its host; None where it does not answer."""
 
     @property
+    def disk_guards(self) -> tuple[str, ...]:
+        """What keeps runs from filling the disk; see `DiskWatch.guards`."""
+
+    @property
     def workspace(self) -> str | None:
         """How files get to it; None until that is known."""
 

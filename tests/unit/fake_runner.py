@@ -49,6 +49,7 @@ class FakeHealth:
     runtimes: tuple[str, ...] = ("runc", "runsc", "kata")
     missing_limits: tuple[str, ...] = ()
     firewall: Firewall | None = Firewall.ACTIVE
+    disk_guards: tuple[str, ...] = ("size", "unlinked", "free_space")
     address: str = "unix:///fake.sock"
 
 

@@ -122,6 +122,15 @@ class DiskSchema(ResponseSchema):
 
     freeBytes = _count("The free bytes.")
     totalBytes = _count("The size of the disk in bytes.")
+    guards = fields.List(
+        fields.String(),
+        required=True,
+        metadata={
+            "description": "What prevents a run from filling the disk: `size` measures its files, `unlinked` also those "
+            "that it holds open and has deleted, `free_space` ends the run that has written the most while little is "
+            "free, and `quota` is the engine's own limit of a container."
+        },
+    )
 
 
 class AskingTokenSchema(ResponseSchema):

@@ -137,7 +137,11 @@ INFO = {
     },
     "workspace": "bind",
     "firewall": "active",
-    "disk": {"freeBytes": 52_613_349_376, "totalBytes": 105_089_261_568},
+    "disk": {
+        "freeBytes": 52_613_349_376,
+        "totalBytes": 105_089_261_568,
+        "guards": ["size", "unlinked", "free_space"],
+    },
     "maintenance": MAINTENANCE,
     "token": {"name": "ci", "scopes": ["read", "run"], "required": True},
     "findings": [{"check": "disk", "level": "ok", "summary": "52.6 GB of 105.1 GB free", "fix": ""}],

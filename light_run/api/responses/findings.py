@@ -22,6 +22,16 @@ _RUNTIMES = "set LIGHT_RUN_RUNTIME or LIGHT_RUN_RUNTIMES to a runtime that `dock
 _BIND = "bind mounts are faster: set LIGHT_RUN_STATE_DIR to a folder that the engine has at the same path"
 _FIREWALL = "run `light-run firewall` as root on the engine's host"
 _DISK = "free disk space: remove runs with `light-run rm`, or lower LIGHT_RUN_MAX_ARTIFACTS_BYTES"
+_GUARDS = {
+    "size": "size of a run's files",
+    "unlinked": "files without a name",
+    "free_space": "free space",
+    "quota": "quota of the engine",
+}
+_GUARD_FIX = (
+    "run the server as root on the engine's host, set LIGHT_RUN_MAX_WORKSPACE_BYTES and LIGHT_RUN_MIN_FREE_BYTES, or "
+    "give the engine overlay2 on xfs mounted with pquota"
+)
 _OPEN = "set LIGHT_RUN_TOKEN on the server: without a token, anybody who can connect can run containers"
 
 Finding = dict[str, str]
@@ -33,7 +43,13 @@ def findings(info: Mapping[str, Any]) -> list[Finding]:
     Each finding has ``check``, what was checked, in one word; ``level``, one of `LEVELS`; ``summary``; and ``fix``, how
     to fix a problem, empty if there is none.
     """
-    return [_token(info["token"]), *_engine(info), *_network(info), _disk(info["disk"])]
+    return [
+        _token(info["token"]),
+        *_engine(info),
+        *_network(info),
+        _disk(info["disk"]),
+        *_disk_guards(info),
+    ]
 
 
 def _finding(check: str, level: str, summary: str, fix: str = "") -> Finding:
@@ -94,3 +110,16 @@ def _disk(disk: Mapping[str, Any]) -> Finding:
     summary = f"{decimal(free)} of {decimal(disk['totalBytes'])} free"
     level = FAIL if free < _VERY_LOW_DISK else WARN if free < _LOW_DISK else OK
     return _finding("disk", level, summary, "" if level == OK else _DISK)
+
+
+def _disk_guards(info: Mapping[str, Any]) -> Iterator[Finding]:
+    guards = info["disk"]["guards"]
+    if not info["docker"] or not guards:
+        return
+    names = ", ".join(_GUARDS[each] for each in guards)
+    missing = [each for each in ("size", "unlinked", "free_space") if each not in guards]
+    if missing and "quota" not in guards:
+        lacking = ", ".join(_GUARDS[each] for each in missing)
+        yield _finding("disk guards", WARN, f"{names}; not: {lacking}", _GUARD_FIX)
+    else:
+        yield _finding("disk guards", OK, names)

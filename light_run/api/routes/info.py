@@ -34,7 +34,7 @@ def blueprint(service: RunService, policy: Policy) -> Blueprint:
             },
             "workspace": found.workspace,
             "firewall": found.firewall,
-            "disk": {"freeBytes": free, "totalBytes": total},
+            "disk": {"freeBytes": free, "totalBytes": total, "guards": found.disk_guards},
             "maintenance": None if last is None else maintenance_report(last),
             "token": {
                 "name": asking.name,

@@ -23,6 +23,11 @@ class FileSettings:
         readers.size(0),
         "maximum bytes of a run's files and everything it writes; 0 is no limit",
     )
+    min_free_bytes: int = setting(
+        256 * MIB,
+        readers.size(0),
+        "free bytes of a disk below which the run that has written the most to it is ended; 0 ends none",
+    )
     log_limit: int = setting(10 * MIB, readers.size(0), "maximum bytes of output kept for each run")
     workspace: str = setting(
         "auto",

@@ -13,6 +13,8 @@ from light_run.engine.daemon.transport import translated_errors
 from light_run.engine.daemon.usage import written_bytes
 from light_run.errors import EngineRefused
 
+# The engine's words for a container whose size its storage cannot limit.
+_NO_QUOTA = "storage-opt"
 # A removal that is under way is over in so many seconds, or hangs.
 _REMOVAL_SECONDS = 5.0
 
@@ -26,8 +28,15 @@ class ContainerCalls(Session):
         A runtime that the configuration names is read back: Podman accepts one that it does not have.
         """
         config = adapted(config, self.features())
-        with translated_errors():
-            container = str(self.api.create_container_from_config(config)["Id"])
+        try:
+            with translated_errors():
+                container = str(self.api.create_container_from_config(config)["Id"])
+        except EngineRefused as error:
+            if "StorageOpt" not in config["HostConfig"] or _NO_QUOTA not in str(error).lower():
+                raise
+            # The file system was mounted without the option; nothing but an attempt tells.
+            self.without_quota()
+            return self.create(config)
         if wanted := config["HostConfig"].get("Runtime"):
             self._require_runtime(container, wanted)
         return container

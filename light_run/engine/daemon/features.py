@@ -11,6 +11,9 @@ _LOG_DRIVER, _OTHER_LOG_DRIVERS = "local", ("json-file", "k8s-file")
 # Podman would give containers a million open files, which a host with a lower limit refuses. Processes are limited by
 # PidsLimit; this one, of all processes of a user, must be no more than Podman itself may have.
 _ULIMITS = {"nofile": (resource.RLIMIT_NOFILE, 65536), "nproc": (resource.RLIMIT_NPROC, 32768)}
+# The storage driver and the file system that have quotas, if that is mounted with the option pquota.
+_QUOTA = ("overlay2", "xfs")
+_PAIR = 2
 # What Podman says instead of the name of a runtime.
 UNNAMED_RUNTIME = "oci"
 
@@ -24,13 +27,20 @@ class Features(NamedTuple):
     log_drivers: tuple[str, ...] = ()
     podman: bool = False
     remaps_users: bool = False
+    # Whether the engine's storage may limit the size of a container's layer; only creating one tells for certain.
+    quota: bool = False
 
 
 def features(name: str, info: Mapping[str, Any]) -> Features:
     """Return the features of the engine that calls itself `name` and describes itself as `info`."""
     drivers = (info.get("Plugins") or {}).get("Log") or ()
     security = info.get("SecurityOptions") or ()
-    return Features(tuple(drivers), name.startswith("Libpod"), "name=userns" in security)
+    podman = name.startswith("Libpod")
+    backing = dict(each for each in info.get("DriverStatus") or () if len(each) == _PAIR).get(
+        "Backing Filesystem"
+    )
+    quota = not podman and (info.get("Driver"), backing) == _QUOTA
+    return Features(tuple(drivers), podman, "name=userns" in security, quota)
 
 
 def adapted(config: Mapping[str, Any], found: Features) -> dict[str, Any]:
@@ -39,6 +49,8 @@ def adapted(config: Mapping[str, Any], found: Features) -> dict[str, Any]:
     log = host.get("LogConfig")
     if log and log["Type"] == _LOG_DRIVER and found.log_drivers and _LOG_DRIVER not in found.log_drivers:
         host["LogConfig"] = _log_config(log, found.log_drivers)
+    if not found.quota:
+        host.pop("StorageOpt", None)
     if found.podman and "Ulimits" in host:
         host["Ulimits"] = [*host["Ulimits"], *(_ulimit(name) for name in _ULIMITS)]
     return {**config, "HostConfig": host}

@@ -125,6 +125,10 @@ class Session:
             self._features = features(self.ping(), self._described())
         return self._features
 
+    def without_quota(self) -> None:
+        """Note that the engine's storage has no quotas after all."""
+        self._features = self.features()._replace(quota=False)
+
     @contextlib.contextmanager
     def _chunks(self, url: str, container: str, params: Mapping[str, Any]) -> Iterator[Iterator[bytes]]:
         with translated_errors():

@@ -102,6 +102,7 @@ class Supervisor:
         self._ended: float | None = None
         self._truncated = False
         self._engine_lost = False
+        self._disk_was_low = False
         self._oom_kills = 0
         self._disk_bytes: int | None = None
 
@@ -277,6 +278,7 @@ class Supervisor:
 
     def _note_disk(self, watched: WatchedDisk) -> None:
         # What the workspace takes now, and what all of it took when it was looked at, if it was.
+        self._disk_was_low = watched.for_space
         used = [] if watched.used is None else [watched.used]
         if self._own.mounted is not None:
             with contextlib.suppress(OSError):
@@ -350,6 +352,9 @@ class Supervisor:
         elif reason is Reason.STOPPED:
             code = None if ended.by_force else ended.code
             error = "the run was stopped" + (", and killed after its grace" if ended.by_force else "")
+        elif reason is Reason.DISK_LIMIT and self._disk_was_low:
+            least = self._context.config.disk_reserve
+            error = f"killed as the disk had less than {least} bytes left, and this run had written the most"
         elif reason is Reason.DISK_LIMIT:
             error = f"killed for filling the disk beyond {self._context.config.workspace_cap} bytes"
         else:

@@ -4,6 +4,9 @@ What counts is the folder that is mounted at the workdir, the container's own wr
 is, its anonymous volumes, the files that are mounted in its ``/etc``, and, where this process may look, files that
 processes of the container hold open though they have no name any more. A run is looked at now and then, and at once
 when the disks have grown by more than it has left.
+
+While a disk has little free space left, the run that has written the most to it is ended, within its cap or not: what
+the measurement cannot see fills the disk all the same.
 """
 
 from __future__ import annotations
@@ -19,8 +22,8 @@ from dataclasses import dataclass, field
 from light_run.engine.config import RunnerConfig
 from light_run.engine.daemon.client import Engine
 from light_run.engine.files.workspace import Workspace
-from light_run.engine.sandbox.open_files import unlinked_bytes
-from light_run.engine.spec import Reason
+from light_run.engine.sandbox.open_files import may_look, unlinked_bytes
+from light_run.engine.spec import MIB, Reason
 from light_run.engine.stop import Stop, StopRequest
 from light_run.engine.upkeep.leftovers import Leftovers
 from light_run.errors import EngineError
@@ -32,6 +35,10 @@ _log = logging.getLogger(__name__)
 _FIRST_LOOK = 1.0
 # Looking may take at most this part of the time.
 _SHARE = 0.1
+# A run that has written less is not ended for a disk that is nearly full.
+_NOTABLE = 16 * MIB
+# So long after one was ended the space of its files should be free again.
+_RELIEF = 5.0
 # So many closed folders are asked for one by one, more of them with everything around.
 _ONE_BY_ONE = 8
 
@@ -50,6 +57,8 @@ class WatchedDisk:
     free: int = 0
     room: float = field(default=float("inf"))
     used: float | None = None
+    # Ended as the disk had little space left, not for its cap.
+    for_space: bool = False
 
     @property
     def hurried(self) -> bool:
@@ -64,6 +73,8 @@ class DiskWatch:
         self._engine = engine
         self._leftovers = leftovers
         self._cap = config.workspace_cap
+        self._reserve = config.disk_reserve
+        self._relieved = float("-inf")
         self._lock = threading.Lock()
         self._watched: list[WatchedDisk] = []
         self._stop = threading.Event()
@@ -79,7 +90,7 @@ class DiskWatch:
         It is looked at every `pace` seconds, or less often where that takes its time.
         """
         watched = WatchedDisk(container, workspace, stop, time.monotonic() + pace, pace)
-        if not self._cap:
+        if not (self._cap or self._reserve):
             yield watched
             return
         with self._lock:
@@ -104,6 +115,8 @@ class DiskWatch:
             watched = [each for each in self._watched if each.due <= now or each.hurried]
         for each in watched:
             free = self._free(each)
+            if each.due <= now and self._is_low(each) and now - self._relieved >= _RELIEF:
+                self._relieve(now)
             if each.due <= now or each.free - free > each.room:
                 each.free = free
                 self._look(each, now)
@@ -111,14 +124,44 @@ class DiskWatch:
     def _look(self, watched: WatchedDisk, now: float) -> None:
         begun = time.monotonic()
         watched.used = used = self._measured(watched)
-        watched.room = self._cap - used
+        watched.room = self._cap - used if self._cap else float("inf")
         if watched.room < 0:
             watched.stop.request(Stop(Reason.DISK_LIMIT))
         watched.due = now + max(watched.pace, (time.monotonic() - begun) / _SHARE)
 
-    def _measured(self, watched: WatchedDisk) -> float:
+    def guards(self) -> tuple[str, ...]:
+        """Return what keeps runs from filling the disk.
+
+        ``size``: their files are measured; ``unlinked``: so are files that they hold open without a name;
+        ``free_space``: while little is free, the largest ends; ``quota``: the engine's own limit. Raises EngineError.
+        """
+        local = self._engine.address.startswith("unix:")
+        found = {
+            "size": bool(self._cap),
+            "unlinked": bool(self._cap) and local and may_look(),
+            "free_space": bool(self._reserve) and local,
+            "quota": bool(self._cap) and self._engine.features().quota,
+        }
+        return tuple(name for name, there in found.items() if there)
+
+    def _is_low(self, watched: WatchedDisk) -> bool:
+        return any(free < self._reserve for free in self._free_by_device(watched).values())
+
+    def _relieve(self, now: float) -> None:
+        with self._lock:
+            watched = [each for each in self._watched if each.stop.requested is None and self._is_low(each)]
+        for each in watched:
+            each.used = self._measured(each, float("inf"))
+        largest = max(watched, key=lambda each: each.used or 0.0, default=None)
+        if largest is not None and (largest.used or 0.0) >= _NOTABLE:
+            self._relieved, largest.for_space = now, True
+            _log.warning("a disk has little space left: the run that has written the most is ended")
+            largest.stop.request(Stop(Reason.DISK_LIMIT))
+
+    def _measured(self, watched: WatchedDisk, most: float | None = None) -> float:
+        # As far as `most`, which is the cap by default; beyond it, more makes no difference.
         try:
-            return self._used(watched)
+            return self._used(watched, most if most is not None else self._cap or float("inf"))
         except Exception:  # noqa: BLE001 - an engine's answer may have any shape
             # One run's files are no reason to watch no other's.
             _log.warning("the files of a run cannot be measured", exc_info=True)
@@ -140,6 +183,9 @@ class DiskWatch:
 
     def _free(self, watched: WatchedDisk) -> int:
         # What is free where the run may write, as far as this host has it.
+        return sum(self._free_by_device(watched).values())
+
+    def _free_by_device(self, watched: WatchedDisk) -> dict[int, int]:
         if self._disks is None:
             with contextlib.suppress(EngineError):
                 self._disks = (str(self._engine.info().get("DockerRootDir") or "/"),)
@@ -149,20 +195,20 @@ class DiskWatch:
             with contextlib.suppress(OSError):
                 disk = os.statvfs(folder)
                 free[os.stat(folder).st_dev] = disk.f_bavail * disk.f_frsize
-        return sum(free.values())
+        return free
 
-    def _used(self, watched: WatchedDisk) -> float:
+    def _used(self, watched: WatchedDisk, most: float) -> float:
         used: float = 0
         if watched.workspace is not None:
             found = disk_usage(str(watched.workspace.files))
             used = found.bytes
-            if used <= self._cap and found.closed:
+            if used <= most and found.closed:
                 with contextlib.suppress(EngineError):
-                    used = self._with_closed(watched, watched.workspace, found.closed, used)
-        if used <= self._cap:
+                    used = self._with_closed(watched, watched.workspace, found.closed, used, most)
+        if used <= most:
             with contextlib.suppress(EngineError):
                 used += self._engine.written_bytes(watched.container)
-        if used <= self._cap:
+        if used <= most:
             used += unlinked_bytes(watched.container, self._devices(watched)) or 0
         return used
 
@@ -175,7 +221,7 @@ class DiskWatch:
         return devices
 
     def _with_closed(
-        self, watched: WatchedDisk, workspace: Workspace, closed: list[str], used: float
+        self, watched: WatchedDisk, workspace: Workspace, closed: list[str], used: float, most: float
     ) -> float:
         # Root in a container can close a folder to a server that is not root. The engine is, and reads it
         # through a container that only sees the workspace; nothing of an image, which may lie, is run.
@@ -185,7 +231,7 @@ class DiskWatch:
             closed, used = [""], 0
         with self._leftovers.unstarted(image, Mounts=[mount]) as container:
             for path in closed:
-                used += self._archive_bytes(container, f"/probe/{path}", self._cap - used)
+                used += self._archive_bytes(container, f"/probe/{path}", most - used)
         return used
 
     def _archive_bytes(self, container: str, path: str, most: float) -> int:

@@ -137,6 +137,9 @@ def _host_config(sandbox: Sandbox, config: RunnerConfig) -> dict[str, Any]:
         "ReadonlyRootfs": config.read_only,
         "Mounts": _mounts(sandbox, config),
     }
+    if config.workspace_cap:
+        # Left out again for an engine whose storage has no quotas.
+        host["StorageOpt"] = {"size": str(config.workspace_cap)}
     if config.read_only:
         host["Tmpfs"] = {"/tmp": "rw,nosuid,nodev,size=64m,mode=1777"}  # noqa: S108 - the container's
     if sandbox.runtime is not None:

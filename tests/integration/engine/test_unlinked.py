@@ -1,12 +1,18 @@
-"""What a run holds open and has unlinked counts as well."""
+"""What a run holds open and has unlinked counts as well; a disk that is nearly full; quotas of the engine."""
 
 from __future__ import annotations
+
+import shutil
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from light_run import RunSpec
-from light_run.engine import Reason
+from light_run.engine import Reason, RunnerConfig
 from light_run.engine.daemon import memory
+from light_run.engine.daemon.client import Engine
+from light_run.engine.sandbox.options import never_started
 from tests.integration.engine.conftest import StartRunner
 from tests.support.engine import BUSYBOX
 
@@ -46,3 +52,27 @@ def test_where_nobody_may_look_the_rest_still_counts(
     runner = start_runner(workspace_cap=5 * MIB)
     spec = RunSpec(image=BUSYBOX, entrypoint="head -c 50000000 /dev/urandom > f; sleep 60", network="none")
     assert runner.run(spec).reason is Reason.DISK_LIMIT
+
+
+def test_the_run_that_has_written_the_most_ends_while_little_is_free(
+    start_runner: StartRunner, tmp_path: Path
+) -> None:
+    total = shutil.disk_usage(tmp_path).total
+    runner = start_runner(disk_reserve=2 * total)
+    spec = RunSpec(image=BUSYBOX, entrypoint="head -c 30000000 /dev/urandom > f; sleep 60", network="none")
+    result = runner.run(spec)
+    assert result.reason is Reason.DISK_LIMIT, result
+    assert "the disk had less than" in str(result.error)
+
+
+def test_a_quota_that_the_engine_s_storage_does_not_have_is_done_without(start_runner: StartRunner) -> None:
+    with closing(Engine()) as engine:
+        engine._features = engine.features()._replace(quota=True)
+        config = never_started(BUSYBOX, RunnerConfig(), StorageOpt={"size": "1000000000"})
+        container = engine.create(config)
+        try:
+            # The storage of an engine for tests has none; one that has takes it, and keeps to it.
+            asked = engine.inspect(container)["HostConfig"].get("StorageOpt")
+            assert engine.features().quota == (asked == {"size": "1000000000"})
+        finally:
+            engine.remove(container)

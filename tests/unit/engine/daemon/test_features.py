@@ -19,6 +19,9 @@ CONFIG: dict[str, Any] = {
 }
 
 
+XFS = [["Backing Filesystem", "xfs"], ["Supports d_type", "true"]]
+
+
 @pytest.mark.parametrize(
     ("name", "info", "expected"),
     [
@@ -29,11 +32,26 @@ CONFIG: dict[str, Any] = {
             Features(("local", "none"), podman=False, remaps_users=True),
         ),
         ("Libpod/4.3.1 (linux)", {"Plugins": {"Log": None}}, Features((), podman=True)),
+        ("Docker/28 (linux)", {"Driver": "overlay2", "DriverStatus": XFS}, Features(quota=True)),
+        ("Docker/28 (linux)", {"Driver": "vfs", "DriverStatus": XFS}, Features()),
+        (
+            "Docker/28 (linux)",
+            {"Driver": "overlay2", "DriverStatus": [["Backing Filesystem", "extfs"]]},
+            Features(),
+        ),
+        ("Libpod/4.3.1 (linux)", {"Driver": "overlay2", "DriverStatus": XFS}, Features(podman=True)),
         ("", {"Plugins": None, "SecurityOptions": None}, Features()),
     ],
 )
 def test_features(name: str, info: dict[str, Any], expected: Features) -> None:
     assert features(name, info) == expected
+
+
+@pytest.mark.parametrize("quota", [True, False])
+def test_a_size_is_asked_for_where_there_are_quotas(*, quota: bool) -> None:
+    config = {"HostConfig": {"Memory": 1, "StorageOpt": {"size": "7"}}}
+    kept = {"StorageOpt": {"size": "7"}} if quota else {}
+    assert adapted(config, Features(quota=quota)) == {"HostConfig": {"Memory": 1, **kept}}
 
 
 @pytest.mark.parametrize("drivers", [(), ("json-file", "local")])

@@ -14,6 +14,7 @@ import pytest
 
 from light_run.engine.config import RunnerConfig
 from light_run.engine.daemon.client import Engine
+from light_run.engine.daemon.features import Features
 from light_run.engine.files.workspace import Workspace
 from light_run.engine.sandbox import disk
 from light_run.engine.sandbox.disk import DiskWatch
@@ -277,9 +278,74 @@ def test_whether_it_was_the_disk_is_known_afterwards(watch: DiskWatch) -> None:
     assert not watch_over(Layers(large=3000), 0).exceeded("large", None)
 
 
+# --- a disk that is nearly full ---------------------------------------------------------------------------
+
+
+def watch_a_full_disk(cap: int, **sizes: int) -> DiskWatch:
+    """A watch over a disk that always has less free than is to be free."""
+    engine = Layers(**sizes)
+    config = RunnerConfig(workspace_cap=cap, disk_reserve=1 << 60)
+    return DiskWatch(engine, config, Leftovers(engine, config))
+
+
+@pytest.mark.parametrize("cap", [0, 1 << 40])
+def test_the_largest_run_ends_while_little_is_free(workspace: Workspace, cap: int) -> None:
+    watch = watch_a_full_disk(cap, small=20 * MIB, large=30 * MIB)
+    stops = {name: StopRequest() for name in ("small", "large")}
+    with ExitStack() as running:
+        watched = {
+            name: running.enter_context(watch.watching(name, workspace, stop)) for name, stop in stops.items()
+        }
+        now = time.monotonic() + 2
+        watch.step(now)
+        assert {name: bool(stop.requested) for name, stop in stops.items()} == {"small": False, "large": True}
+        assert {name: each.for_space for name, each in watched.items()} == {"small": False, "large": True}
+        # Its files are still being removed.
+        watch.step(now + 2)
+        assert not stops["small"].requested
+        watch.step(now + 60)
+        assert stops["small"].requested == Stop(Reason.DISK_LIMIT)
+    watch.close()
+
+
+def test_a_run_that_wrote_little_is_not_ended_for_a_full_disk(workspace: Workspace) -> None:
+    watch, stop = watch_a_full_disk(1 << 40, small=MIB), StopRequest()
+    with watch.watching("small", workspace, stop):
+        watch.step(float("inf"))
+    watch.close()
+    assert not stop.requested
+
+
+@pytest.mark.parametrize(
+    ("cap", "reserve", "traces", "quota", "guards"),
+    [
+        (1, 1, True, False, ("size", "unlinked", "free_space")),
+        (1, 1, False, True, ("size", "free_space", "quota")),
+        (0, 1, True, True, ("free_space",)),
+        (1, 0, False, False, ("size",)),
+        (0, 0, True, True, ()),
+    ],
+)
+def test_which_guards_are_at_work(
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    cap: int,
+    reserve: int,
+    traces: bool,
+    quota: bool,
+    guards: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr(disk, "may_look", lambda: traces)
+    engine = Layers()
+    monkeypatch.setattr(engine, "features", lambda: Features(quota=quota))
+    config = RunnerConfig(workspace_cap=cap, disk_reserve=reserve)
+    assert DiskWatch(engine, config, Leftovers(engine, config)).guards() == guards
+
+
 def test_no_cap_is_no_watch() -> None:
     stop = StopRequest()
-    watch = watch_over(Layers(large=3000), 0)
+    engine, config = Layers(large=3000), RunnerConfig(workspace_cap=0, disk_reserve=0)
+    watch = DiskWatch(engine, config, Leftovers(engine, config))
     with watch.watching("large", None, stop):
         watch.step(float("inf"))
     assert not stop.requested

@@ -63,6 +63,7 @@ def test_by_default() -> None:
             },
             "NetworkMode": "light-run",
             "ReadonlyRootfs": False,
+            "StorageOpt": {"size": str(10 * 1024 * MIB)},
             "Mounts": [
                 {
                     "Type": "bind",
@@ -118,6 +119,7 @@ def test_tightened() -> None:
             },
             "NetworkMode": "none",
             "ReadonlyRootfs": True,
+            "StorageOpt": {"size": str(10 * 1024 * MIB)},
             "Tmpfs": {"/tmp": "rw,nosuid,nodev,size=64m,mode=1777"},
             "Mounts": [{"Type": "volume", "Target": "/srv"}],
             "Runtime": "runsc",
