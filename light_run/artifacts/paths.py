@@ -40,8 +40,36 @@ def _refuse(path: str) -> None:
         raise InvalidPath("the path contains a '..' segment")
 
 
-def printable(name: str) -> str:
-    """Encode `name` for JSON: bytes that are not UTF-8 become ``%FF``, as in the URL of the artifact."""
-    if name.isascii():
+def printable(path: str) -> str:
+    """Encode `path` for JSON: bytes that are not UTF-8 become ``%FF``, as in the URL of the artifact.
+
+    No two paths become the same: where a name could be taken for an encoded one, as ``%FF`` itself, so does its ``%``.
+    """
+    if path.isascii() and "%" not in path:
+        return path
+    return "/".join(map(_printable_name, path.split("/")))
+
+
+def original(name: str) -> str:
+    """Return the name that `printable` has encoded as `name`; `name` itself if there is none."""
+    decoded = unquote(name, errors="surrogateescape")
+    return decoded if _printable_name(decoded) == name else name
+
+
+def _printable_name(name: str) -> str:
+    if not _may_be_encoded(name):
         return name
-    return _UNDECODABLE.sub(lambda match: quote_from_bytes(match[0].encode("utf-8", "surrogateescape")), name)
+    escaped = name.replace("%", "%25")
+    return _UNDECODABLE.sub(
+        lambda match: quote_from_bytes(match[0].encode("utf-8", "surrogateescape")), escaped
+    )
+
+
+def _may_be_encoded(name: str) -> bool:
+    # Whether decoding it, as often as that changes it, leads to bytes that are not UTF-8.
+    while not _UNDECODABLE.search(name):
+        decoded = unquote(name, errors="surrogateescape")
+        if decoded == name:
+            return False
+        name = decoded
+    return True

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote
 
-from light_run.artifacts.paths import printable, segments
+from light_run.artifacts.paths import original, printable, segments
 from light_run.errors import ArtifactNotFound, InvalidPath
 from light_run.system.disk_usage import DiskUsage, disk_usage
 from light_run.system.folders import make_private
@@ -97,13 +97,16 @@ class ArtifactStore:
         file nor a directory. Names that are not UTF-8 can be decoded by ``os.fsdecode`` or encoded as in `list`.
         """
         names = segments(path)
-        try:
-            return self._open(run_id, names)
-        except ArtifactNotFound:
-            decoded = tuple(unquote(name, errors="surrogateescape") for name in names)
-            if decoded == names or any("/" in name or name in ("", ".", "..") for name in decoded):
-                raise
-            return self._open(run_id, decoded)
+        # As listed, as it is, and decoded.
+        decoded = tuple(unquote(name, errors="surrogateescape") for name in names)
+        missing: ArtifactNotFound | None = None
+        for each in dict.fromkeys((tuple(map(original, names)), names, decoded)):
+            if each == names or not any("/" in name or name in ("", ".", "..") for name in each):
+                try:
+                    return self._open(run_id, each)
+                except ArtifactNotFound as error:
+                    missing = error
+        raise missing or ArtifactNotFound("there is no such artifact")
 
     def remove(self, run_id: str) -> None:
         """Remove the folder of `run_id`, if it exists, whatever the modes of the files in it.

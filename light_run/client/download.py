@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from light_run.errors import ArtifactNotFound, DownloadFailed, InvalidPath, Ligh
 Progress = Callable[[int], object]
 
 _BLOCK = 1 << 16
+# Most file systems take no name of more bytes.
+_LONGEST_NAME = 255
 # All separators are refused, because artifact names come from Linux and this may be Windows.
 _SEPARATORS = frozenset(filter(None, ["/", os.sep, os.altsep]))
 
@@ -33,11 +36,20 @@ def local_path(folder: Path, path: str) -> Path:
     for name in names:
         if name in ("", ".", "..") or "\0" in name or _SEPARATORS & set(name) or _drive(name):
             raise InvalidPath(f"the artifact {path!r} cannot be stored in {folder}: its name is not allowed")
-    found = folder.joinpath(*names)
+    found = folder.joinpath(*map(_short, names))
     # An existing link in the folder may point outside.
     if not found.parent.resolve().is_relative_to(folder.resolve()):
         raise InvalidPath(f"the artifact {path!r} would be written outside of {folder}: a link leads there")
     return found
+
+
+def _short(name: str) -> str:
+    # The server encodes bytes that are not UTF-8, which takes three times as many.
+    if len(os.fsencode(name)) <= _LONGEST_NAME:
+        return name
+    mark = "~" + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    kept = os.fsencode(name)[: _LONGEST_NAME - len(mark)].decode("utf-8", "ignore")
+    return kept + mark
 
 
 def fetch(connection: Connection, path: str, to: Path, progress: Progress = lambda _: None) -> None:

@@ -224,7 +224,8 @@ def end(run: RunRecord, result: RunResult, *, elapsed: float, stop: Stop | None 
 
 
 def _printable(artifact: RunArtifact) -> RunArtifact:
-    return artifact if artifact.path.isascii() else replace(artifact, path=printable(artifact.path))
+    path = printable(artifact.path)
+    return artifact if path == artifact.path else replace(artifact, path=path)
 
 
 def _stopped(result: RunResult, stop: Stop | None) -> RunResult:

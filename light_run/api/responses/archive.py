@@ -9,13 +9,15 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from io import RawIOBase
 from typing import IO, cast
 
 from flask import Response
 
+from light_run.artifacts.paths import segments
 from light_run.artifacts.store import ArtifactEntry, ArtifactStore, OpenFile
-from light_run.errors import ArtifactError
+from light_run.errors import ArtifactError, InvalidPath
 
 _log = logging.getLogger(__name__)
 
@@ -88,7 +90,9 @@ def _contents(store: ArtifactStore, run_id: str) -> Iterator[tuple[ArtifactEntry
     # unpacking them would write outside of the folder.
     for entry in store.list(run_id):
         if entry.type == "directory":
-            yield entry, None
+            with suppress(InvalidPath):
+                segments(entry.path)
+                yield entry, None
             continue
         try:
             file = store.open(run_id, entry.path)

@@ -204,6 +204,40 @@ def test_a_name_is_printed_fit_for_json(name: str, expected: str) -> None:
     expected.encode("utf-8")
 
 
+ALIKE = [
+    b"\xfe",
+    b"%FE",
+    b"%fe",
+    b"%25FE",
+    b"\xfe%FE",
+    b"%FE\xfe",
+    b"%41",
+    b"100%",
+    b"a%2Fb",
+    b"\xc3\xa4%FE",
+]
+
+
+def test_no_two_names_are_listed_alike_and_each_is_opened_as_listed(store: ArtifactStore) -> None:
+    for folder in (b"", *ALIKE):
+        below = os.path.join(os.fsencode(store.folder(RUN)), b"below-" + folder)
+        os.mkdir(below)
+        for name in ALIKE:
+            with open(os.path.join(below, name), "wb") as file:
+                file.write(folder + b"/" + name)
+    listed = [
+        entry.path for entry in store.list(RUN) if entry.type == "file" and entry.path.startswith("below-")
+    ]
+    assert len(set(listed)) == len(listed) == len(ALIKE) * (len(ALIKE) + 1)
+    contents = set()
+    for path in listed:
+        found = store.open(RUN, path)
+        assert isinstance(found, OpenFile)
+        with found.handle as handle:
+            contents.add(handle.read())
+    assert len(contents) == len(listed)
+
+
 def test_a_removed_folder_is_gone_with_all_its_odd_modes(store: ArtifactStore) -> None:
     folder = store.folder(RUN)
     os.chmod(folder / "sub" / "a.txt", 0)

@@ -159,3 +159,11 @@ def test_names_in_a_url() -> None:
     assert url_path("a b/ü%FF?#") == "a%20b/%C3%BC%25FF%3F%23"
     with pytest.raises(errors.InvalidPath):
         url_path("a/../../cancel")
+
+
+@pytest.mark.parametrize("name", ["%FF" * 100, "ä" * 200, "n" * 300])
+def test_a_name_that_is_too_long_for_a_file_system_is_shortened(tmp_path: Path, name: str) -> None:
+    paths = {local_path(tmp_path, f"{name}{end}") for end in ("", "a", "b")}
+    assert len(paths) == 3
+    for path in paths:
+        path.touch()

@@ -91,6 +91,17 @@ def test_a_name_that_is_no_utf_8(store: ArtifactStore) -> None:
     assert "odd%FF" in tar_names(b"".join(archive.tar_gz(store, "r")))
 
 
+@pytest.mark.parametrize("kind", archive.KINDS)
+def test_a_directory_that_would_lead_out_elsewhere_is_left_out(store: ArtifactStore, kind: str) -> None:
+    evil = store.folder("r") / "z\\..\\..\\evil"
+    evil.mkdir()
+    (evil / "x").touch()
+    raw = b"".join(archive.KINDS[kind](store, "r"))
+    names = zip_names(raw) if kind == "zip" else tar_names(raw)
+    assert "a.txt" in names
+    assert not [name for name in names if "evil" in name]
+
+
 def test_dates_before_zip_knew_any(store: ArtifactStore) -> None:
     os.utime(store.folder("r") / "a.txt", (0, 0))
     raw = b"".join(archive.zip_file(store, "r"))
