@@ -27,6 +27,8 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a fifo that was swapped in must not wait for a writer.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+# What a file system says that makes no hard link, or no more of one file.
+_NO_LINK = {errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV}
 # A front server in this one's group may send artifacts where the umask and the folder above allow it.
 _FILE_MODE, _DIRECTORY_MODE = 0o640, 0o750
 
@@ -42,7 +44,8 @@ class ArtifactFolder:
 
     `cap` is the most bytes one `extract` entry may bring, `entries` the most files and directories of
     all entries together; ten times as many names may be looked at, whatever they are. The folder is made when
-    the first artifact comes. `check` is called before each name and each piece of a file; what it raises ends
+    the first artifact comes. Names of one file are hard links to one file here, too: they count once, and no name
+    outside is ever linked to. `check` is called before each name and each piece of a file; what it raises ends
     the extraction.
     """
 
@@ -54,6 +57,9 @@ class ArtifactFolder:
         self._looked_at = 0
         self._found: dict[Parts, RunArtifact] = {}
         self._entry_bytes = 0
+        # Where a file with several names has come to, by its device and inode at the source, and the other way round.
+        self._linked: dict[tuple[int, int], Parts] = {}
+        self._sources: dict[Parts, tuple[int, int]] = {}
 
     @property
     def artifacts(self) -> tuple[RunArtifact, ...]:
@@ -92,7 +98,7 @@ class ArtifactFolder:
             self._count(parts)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(parts[-1], dir_fd=parent)
-            self._found.pop(parts, None)
+            self._forget(parts)
             written = 0
             try:
                 with open(os.open(parts[-1], _NEW_FILE, _FILE_MODE, dir_fd=parent), "wb") as out:
@@ -111,10 +117,51 @@ class ArtifactFolder:
         self._entry_bytes += written
         self._found[parts] = RunArtifact(_name(parts), written, "file")
 
-    def read_file(self, parts: Parts) -> Iterator[bytes] | None:
-        """The bytes of a file that was added before; None where there is none."""
-        found = self._found.get(parts)
-        return None if found is None or found.type != "file" else self._chunks(parts)
+    def add_link(self, first: Parts, parts: Parts) -> bool:
+        """Make `parts` another name of the file `first`, which was added before; False if there is none.
+
+        Raises ExtractError, OSError.
+        """
+        found = self._found.get(first)
+        if found is None or found.type != "file" or first == parts:
+            return False
+        _check_names(parts)
+        self.check()
+        with self._open_directory(first[:-1]) as source, self._open_directory(parts[:-1]) as parent:
+            self._count(parts)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(parts[-1], dir_fd=parent)
+            self._forget(parts)
+            try:
+                os.link(first[-1], parts[-1], src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
+            except OSError as error:
+                if error.errno not in _NO_LINK:
+                    raise
+                linked = False
+            else:
+                linked = True
+        if not linked:
+            # A file may have no more names, or none but one where the file system knows no hard links.
+            self.add_file(parts, 0, self._chunks(first))
+        self._found[parts] = RunArtifact(_name(parts), found.bytes, "file")
+        return True
+
+    def add_name(self, parts: Parts, source: os.stat_result) -> bool:
+        """Make `parts` another name of the file that came from `source` before; False if none did, or it is gone."""
+        known = self._linked.get((source.st_dev, source.st_ino))
+        return known is not None and self.add_link(known, parts)
+
+    def note_name(self, parts: Parts, source: os.stat_result) -> None:
+        """Remember that the file `parts` came from `source`, which has more names."""
+        key = source.st_dev, source.st_ino
+        self._linked[key], self._sources[parts] = parts, key
+
+    def _forget(self, parts: Parts) -> None:
+        # Another file takes its place.
+        self._found.pop(parts, None)
+        key = self._sources.pop(parts, None)
+        if key is not None and self._linked.get(key) == parts:
+            del self._linked[key]
 
     def _chunks(self, parts: Parts) -> Iterator[bytes]:
         with self._open_directory(parts[:-1]) as parent:
@@ -250,8 +297,12 @@ def take_file(directory: int, name: bytes, parts: Parts, into: ArtifactFolder) -
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             return False
+        if status.st_nlink > 1 and into.add_name(parts, status):
+            return True
         with open(descriptor, "rb", buffering=0, closefd=False) as file:
             into.add_file(parts, status.st_size, chunks_of(file))
+        if status.st_nlink > 1:
+            into.note_name(parts, status)
         return True
     finally:
         os.close(descriptor)

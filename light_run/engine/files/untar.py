@@ -95,7 +95,8 @@ def _take_members(tar: tarfile.TarFile, into: ArtifactFolder, map_path: PathMapp
             target = first if map_path is None else map_path(first)
             if target is None:
                 raise ExtractError(f"{_shown(below)} is a second name of {_shown(first)}, which is no match")
-            found = _add_hard_link(target, below, into) or found
+            # Only to what has come out already.
+            found = into.add_link(target, below) or found
         # tarfile remembers every member, which a million of them would make us pay for.
         tar.members = []  # type: ignore[attr-defined]
     return found
@@ -110,16 +111,6 @@ def _parts_of(name: str) -> Parts:
 
 def _shown(parts: Parts) -> str:
     return os.fsdecode(b"/".join(parts))
-
-
-def _add_hard_link(first: Parts, parts: Parts, into: ArtifactFolder) -> bool:
-    # The second name of a file comes as a hard link to the first. It is copied, as from a folder, and only
-    # from what has come out already.
-    content = into.read_file(first) if first != parts else None
-    if content is None:
-        return False
-    into.add_file(parts, 0, content)
-    return True
 
 
 # At the end of a valid archive, tarfile needs two or three of them.

@@ -7,6 +7,7 @@ import socket
 import stat
 import tarfile
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,6 +91,8 @@ def take_from_archive(root: Path, parts: tuple[str, ...], into: ArtifactFolder) 
 def content_of(folder: Path) -> dict[bytes, bytes | None]:
     """Everything below `folder` by its path: bytes, or None for a directory; fails for anything else."""
     found: dict[bytes, bytes | None] = {}
+    names: dict[int, list[bytes]] = defaultdict(list)
+    links: dict[int, int] = {}
     top = os.fsencode(folder)
     for parent, directories, files in os.walk(top):
         for name in directories + files:
@@ -99,11 +102,14 @@ def content_of(folder: Path) -> dict[bytes, bytes | None]:
             assert kind in (stat.S_IFREG, stat.S_IFDIR), (path, oct(status.st_mode))
             assert not status.st_mode & 0o7027, (path, oct(status.st_mode))
             if kind == stat.S_IFREG:
-                assert status.st_nlink == 1, path
+                names[status.st_ino].append(path)
+                links[status.st_ino] = status.st_nlink
                 with open(path, "rb") as file:
                     found[os.path.relpath(path, top)] = file.read()
             else:
                 found[os.path.relpath(path, top)] = None
+    # No file has a name elsewhere.
+    assert {inode: len(paths) for inode, paths in names.items()} == links, names
     return found
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from light_run.engine.files.extract import ArtifactFolder, ExtractError, from_folder
+from light_run.system.disk_usage import disk_usage
 from tests.unit.engine.trees import (
     ODD_NAMES,
     REGULAR,
@@ -208,6 +209,48 @@ def test_a_link_on_the_way_is_not_followed(
     with pytest.raises(ExtractError, match="symbolic link"):
         from_folder(root, parts, into)
     assert into.artifacts == ()
+
+
+def test_names_of_one_file_are_names_of_one_file(root: Path, folder: Path, take: Take) -> None:
+    (root / "d").mkdir()
+    (root / "one").write_bytes(b"x" * MIB)
+    for number in range(20):
+        os.link(root / "one", root / f"{number}")
+    os.link(root / "one", root / "d" / "two")
+    # All of them together are larger than the cap.
+    into = ArtifactFolder(folder, 2 * MIB, ENTRIES)
+    take(root, (), into)
+    assert into.entry_bytes == MIB
+    assert (folder / "one").stat().st_nlink == 22
+    assert disk_usage(str(folder)).bytes < 2 * MIB
+    assert_told_truly(folder, into)
+
+
+def test_a_name_that_was_taken_by_another_file_is_not_linked_to(root: Path, folder: Path) -> None:
+    for name in ("a", "b"):
+        (root / name).mkdir()
+    (root / "a" / "f").write_bytes(b"shared")
+    os.link(root / "a" / "f", root / "shared")
+    (root / "b" / "f").write_bytes(b"other")
+    into = ArtifactFolder(folder, CAP, ENTRIES)
+    for entry in (("a",), ("b",), ("shared",)):
+        from_folder(root, entry, into)
+    assert content_of(folder) == {b"f": b"other", b"shared": b"shared"}
+
+
+def test_links_that_the_file_system_refuses_are_copies(
+    root: Path, folder: Path, take: Take, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMLINK, "Too many links")
+
+    (root / "one").write_bytes(b"data")
+    os.link(root / "one", root / "two")
+    into = ArtifactFolder(folder, CAP, ENTRIES)
+    monkeypatch.setattr(os, "link", refuse)
+    take(root, (), into)
+    assert content_of(folder) == {b"one": b"data", b"two": b"data"}
+    assert into.entry_bytes == 8
 
 
 @pytest.mark.parametrize("name", ["fifo", "socket", "null", "zero", "disk"])

@@ -141,7 +141,7 @@ def test_in_any_pieces_and_forms(folder: Path, into: ArtifactFolder, form: int, 
 # --- hard links -------------------------------------------------------------------------------------------
 
 
-def test_the_second_name_of_a_file_is_a_copy(folder: Path, into: ArtifactFolder) -> None:
+def test_the_second_name_of_a_file_is_a_hard_link(folder: Path, into: ArtifactFolder) -> None:
     data = archive(
         ("d", DIRECTORY, b""),
         ("d/one", REGULAR, b"same"),
@@ -150,7 +150,10 @@ def test_the_second_name_of_a_file_is_a_copy(folder: Path, into: ArtifactFolder)
     )
     assert take(data, into)
     assert content_of(folder) == {b"one": b"same", b"e": None, b"e/two": b"same"}
-    assert into.entry_bytes == 8
+    assert (folder / "one").samefile(folder / "e" / "two")
+    # It counts once, and is as large by both names.
+    assert into.entry_bytes == 4
+    assert [each.bytes for each in into.artifacts if each.type == "file"] == [4, 4]
 
 
 def test_the_second_name_of_a_file_in_the_root(folder: Path, into: ArtifactFolder) -> None:
@@ -179,12 +182,13 @@ def test_a_hard_link_to_above_is_refused(into: ArtifactFolder) -> None:
         take(data, into)
 
 
-def test_copies_count_towards_the_cap(folder: Path) -> None:
-    into = ArtifactFolder(folder, 1000, ENTRIES)
+def test_links_count_as_names_and_not_as_bytes(folder: Path) -> None:
     links: list[Member] = [(f"d/l{number}", HARD, "d/f") for number in range(50)]
-    with pytest.raises(ExtractError, match="1000"):
-        take(archive(("d", DIRECTORY, b""), ("d/f", REGULAR, b"x" * 300), *links), into)
-    assert into.entry_bytes == 900
+    data = archive(("d", DIRECTORY, b""), ("d/f", REGULAR, b"x" * 300), *links)
+    into = ArtifactFolder(folder, 1000, 40)
+    with pytest.raises(ExtractError, match="40 files"):
+        take(data, into)
+    assert (into.entry_bytes, len(into.artifacts)) == (300, 40)
     assert_told_truly(folder, into)
 
 
