@@ -127,8 +127,8 @@ class DiskSchema(ResponseSchema):
         required=True,
         metadata={
             "description": "What prevents a run from filling the disk: `size` measures its files, `unlinked` also "
-            "those that it holds open and has deleted, `free_space` ends the run that has written the most while little is "
-            "free, and `quota` is the engine's own limit of a container."
+            "those that it holds open and has deleted, `free_space` ends the run that has written the most while "
+            "little is free, and `quota` is the engine's own limit of a container."
         },
     )
 

@@ -6,6 +6,8 @@ import socket
 
 import pytest
 
+from light_run.engine.sandbox import firewall
+from light_run.engine.sandbox.addresses import METADATA, Network
 from light_run.runs.callbacks.targets import Target, TargetRefused, check, parse, resolve
 
 
@@ -120,3 +122,11 @@ def test_every_address_of_a_name_is_checked(monkeypatch: pytest.MonkeyPatch) -> 
 def test_odd_spellings_of_loopback_are_seen_through(host: str) -> None:
     with pytest.raises((TargetRefused, OSError)):
         resolve(Target("http", host, 80, "/"), private=False)
+
+
+@pytest.mark.parametrize("network", METADATA)
+def test_the_metadata_addresses_of_the_packet_filter_are_those_of_callbacks(network: Network) -> None:
+    with pytest.raises(TargetRefused, match="never"):
+        check(str(network[0]), private=True)
+    rules = firewall._Filter("iptables", firewall._addresses(network.version))._wanted()
+    assert f"-A LIGHT-RUN -d {network} -j DROP" in rules
