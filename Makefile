@@ -47,6 +47,9 @@ format: .venv/installed-dev ## format, and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+engines: .venv/installed-dev test-engine ## run the tests that hold on every engine against each (ARGS="podman docker-userns")
+	$(BIN)/python scripts/engines.py $(ARGS)
+
 bench: .venv/installed-dev test-engine ## measure against the bare engine
 	$(BIN)/python scripts/bench.py $(ARGS)
 
@@ -78,4 +81,4 @@ test-engine:
 	$(PIP_INSTALL) -e '.[dev]'
 	@touch .venv/installed $@
 
-.PHONY: help demo serve test edges check docs format bench soak clean engine test-engine
+.PHONY: help demo serve test edges engines check docs format bench soak clean engine test-engine

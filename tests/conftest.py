@@ -44,7 +44,10 @@ def left_behind(threads: set[threading.Thread], descriptors: Counter[str]) -> li
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests marked `last` behind all others."""
+    """Put the tests marked `last` behind all others; name the group of those marked `engines` in reports."""
+    for item in items:
+        if (mark := item.get_closest_marker("engines")) is not None:
+            item.user_properties.append(("group", mark.args[0]))
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 

@@ -32,6 +32,7 @@ MANUAL = (
                     "steps",
                     "networks",
                     "interactive",
+                    "engines",
                     "sandbox",
                     "callbacks",
                     "command-line",

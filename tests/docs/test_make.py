@@ -53,7 +53,7 @@ def test_the_demo_fails_where_the_run_does() -> None:
     assert "demo: " in done.stderr
 
 
-@pytest.mark.parametrize("block", ["set-up-commands", "development-commands"])
+@pytest.mark.parametrize("block", ["set-up-commands", "development-commands", "engines-command"])
 def test_targets_exist(block: str) -> None:
     for arguments in targets(block):
         done = make("--dry-run", *arguments)
@@ -62,7 +62,7 @@ def test_targets_exist(block: str) -> None:
 
 
 def test_arguments_reach_pytest() -> None:
-    arguments = next(each for each in targets("development-commands") if len(each) > 1)
+    arguments = next(each for each in targets("development-commands") if each[0] == "test")
     assert arguments == ["test", "ARGS=tests/unit"]
     assert (
         f"{BIN}/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 tests/unit\n"

@@ -30,6 +30,7 @@ ANSWERED_FOR = {
     "set-up-commands": "test_make.py",
     "demo-output": "test_make.py",
     "development-commands": "test_make.py",
+    "engines-command": "test_make.py",
     "serve": "the fixture `server`",
     "serve-again": "test_what_is_shown_again_is_the_same",
     "set-up-commands-again": "test_what_is_shown_again_is_the_same",

@@ -47,6 +47,8 @@ from light_run.runs.service import RunService
 from light_run.server.http_worker import _REFUSALS
 from tests.docs import rst
 from tests.docs.settings_files import ENV_EXAMPLE, MANUAL, REPOSITORY, SETTINGS, env_example, with_table
+from tests.support.abilities import ENGINES, ISOLATION, LIMITS
+from tests.support.engines import TITLES
 from tests.support.poll import eventually
 from tests.support.raw import raw_request
 from tests.support.server import Server, run_cli, running_server
@@ -165,6 +167,20 @@ def test_endpoints() -> None:
         )
         routes |= {(method, path) for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
     assert {(row[0], row[1]) for row in rst.table(MANUAL, "endpoints-table")} == routes
+
+
+def test_engines() -> None:
+    said = {row[0]: row[1] for row in rst.table(MANUAL, "engines-table")}
+    assert list(said) == list(TITLES.values())
+    for name, abilities in ENGINES.items():
+        words = said[TITLES[name]]
+        # What holds for another engine is said there.
+        while other := re.search(r"What holds for (\w+), and for (rootless \w+)", words):
+            rootless = {"rootless Docker": "Docker, rootless"}[other[2]]
+            words = words.replace(other[0], f"{said[other[1]]} {said[rootless]}")
+        assert ("start_failed" in words) is bool(abilities.lacks), name
+        assert ("isolated network" in words) is (ISOLATION in abilities.lacks), name
+        assert ("LIGHT_RUN_ALLOW_UNLIMITED" in words) is (LIMITS in abilities.lacks), name
 
 
 def test_request_fields() -> None:

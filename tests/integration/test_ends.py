@@ -17,6 +17,7 @@ from tests.support.server import Server
 MIB = 1024 * 1024
 
 
+@pytest.mark.engines("contract")
 def test_a_timeout_keeps_output_and_files(server: Server) -> None:
     state = server.run(
         entrypoint="echo before; echo kept > out; printf 'no newline'; sleep 60; echo never",
@@ -59,6 +60,7 @@ def test_the_time_of_a_run_that_asks_for_none(start_server: StartServer) -> None
     assert server.run(entrypoint="sleep 1.2", timeout=30_000)["status"] == "succeeded"
 
 
+@pytest.mark.engines("contract")
 def test_a_child_left_in_the_background_does_not_outlive_the_run(server: Server) -> None:
     state = server.run(entrypoint="sleep 600 & echo done", timeout=60_000)
     assert (state["status"], state["logs"]) == ("succeeded", ["done"])
@@ -229,6 +231,7 @@ def test_100_mb_of_output_without_a_newline(server: Server) -> None:
     assert len(line) == 10 * MIB
 
 
+@pytest.mark.engines("contract")
 def test_output_on_both_streams_at_once_never_blocks_the_run(server: Server) -> None:
     state = server.run(
         entrypoint="(yes out | head -n 300000) & (yes err | head -n 300000 >&2); wait", timeout=60_000
@@ -238,11 +241,13 @@ def test_output_on_both_streams_at_once_never_blocks_the_run(server: Server) -> 
     assert len(state["logs"]) == 600_000
 
 
+@pytest.mark.engines("contract")
 def test_the_last_words_of_a_quick_process_are_kept(server: Server) -> None:
     for number in range(10):
         assert server.run(entrypoint=f"printf {number}")["logs"] == [str(number)]
 
 
+@pytest.mark.engines("contract")
 @pytest.mark.parametrize("network", ["no-such-network-77", "host", "container:abc"])
 def test_a_network_that_cannot_be_had(server: Server, network: str) -> None:
     response = server.post_run(network=network)

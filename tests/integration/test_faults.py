@@ -19,7 +19,7 @@ import pytest
 import requests
 
 from tests.integration.conftest import StartServer
-from tests.support.engine import BUSYBOX, engine_api, images_of, touch_in
+from tests.support.engine import BUSYBOX, engine_api, images_of, inspect_container, touch_in
 from tests.support.killing import Owed, check, kill_at_random, submitting
 from tests.support.poll import eventually
 from tests.support.private_engine import PrivateEngine, private_engine
@@ -61,6 +61,7 @@ def test_a_server_killed_at_random_moments_loses_nothing(tmp_path: Path, receive
     assert len(owed.accepted) >= RUNS
 
 
+@pytest.mark.engines("recovery")
 @pytest.mark.timeout(200)
 def test_a_server_killed_while_it_starts_leaves_nothing_and_loses_nothing(tmp_path: Path) -> None:
     chance = random.Random(4)
@@ -102,6 +103,7 @@ def tries_out_or_serves(server: Server) -> bool:
         return False
 
 
+@pytest.mark.engines("recovery")
 def test_a_command_whose_server_died_before_it_could_say_so_goes_on(start_server: StartServer) -> None:
     # Hardly more than what is kept, in lines of which the engine's own copy takes the most room.
     settings = {"LIGHT_RUN_PARKED_MAX": "0", "LIGHT_RUN_LOG_LIMIT": "100000"}
@@ -264,6 +266,41 @@ def test_a_run_whose_container_outlives_the_engine_and_one_whose_does_not(
     state = server.wait_done(runs["found"], within=90)
     assert (state["status"], state["logs"]) == ("succeeded", ["up", "down"]), state
     assert server.artifact(runs["found"], "out").content == b"x\n"
+    server.wait_clean()
+
+
+@pytest.mark.timeout(200)
+def test_output_that_is_written_while_the_engine_is_away(
+    start_server: StartServer, restoring_engine: PrivateEngine
+) -> None:
+    engine = restoring_engine
+    server = start_server(settings={"DOCKER_HOST": engine.address, "LIGHT_RUN_WORKSPACE": "bind"})
+    away = "echo up; while [ ! -e away ]; do sleep 0.1; done; echo away; : >written; "
+    goes_on = server.start(entrypoint=away + "while [ ! -e go ]; do sleep 0.1; done; echo down")
+    ends = server.start(entrypoint=away + "exit 3")
+    for run_id in (goes_on, ends):
+        server.wait_output(run_id, "up")
+    pids = {
+        each["Labels"]["light-run.run"]: inspect_container(each["Id"], engine.address)["State"]["Pid"]
+        for each in server.containers()
+    }
+    workspaces = {run_id: server.state_dir / "workspaces" / run_id / "files" for run_id in (goes_on, ends)}
+    engine.kill()
+    for folder in workspaces.values():
+        (folder / "away").touch()
+    eventually((workspaces[goes_on] / "written").exists, "the one has written")
+    eventually(lambda: not Path(f"/proc/{pids[ends]}").exists(), "the other has ended")
+    engine.start()
+
+    server.wait_output(goes_on, "away")
+    (workspaces[goes_on] / "go").touch()
+    state = server.wait_done(goes_on, within=90)
+    assert (state["status"], state["logs"]) == ("succeeded", ["up", "away", "down"]), state
+    assert "error" not in state
+    state = server.wait_done(ends, within=90)
+    assert (state["reason"], state["exitCode"], state["logs"][0]) == ("exit", 3, "up"), state
+    assert state["logsTruncated"]
+    assert state["error"].startswith("output may be missing"), state
     server.wait_clean()
 
 

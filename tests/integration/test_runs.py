@@ -18,6 +18,7 @@ UNKNOWN = "00000000-0000-4000-8000-000000000000"
 NEXT = re.compile(r'<([^>]+)>;\s*rel="?next"?')
 
 
+@pytest.mark.engines("contract")
 def test_a_synchronous_run_answers_with_the_final_state(server: Server) -> None:
     response = server.post_run(entrypoint="cat main.txt")
     assert response.status_code == 200
@@ -25,6 +26,7 @@ def test_a_synchronous_run_answers_with_the_final_state(server: Server) -> None:
     assert response.json()["logs"] == ["hello"]
 
 
+@pytest.mark.engines("contract")
 @pytest.mark.parametrize("entrypoint", ["exit 1", "kill -9 $$", "no-such-command"])
 def test_a_synchronous_run_that_fails_is_200_too(server: Server, entrypoint: str) -> None:
     response = server.post_run(entrypoint=entrypoint)
@@ -32,6 +34,7 @@ def test_a_synchronous_run_that_fails_is_200_too(server: Server, entrypoint: str
     assert response.json()["status"] == "failed"
 
 
+@pytest.mark.engines("contract")
 def test_a_detached_run_is_202_with_its_address(server: Server) -> None:
     response = server.post_run(detached=True, entrypoint="echo done")
     assert response.status_code == 202
@@ -48,6 +51,7 @@ def test_a_detached_run_has_its_input_too(server: Server) -> None:
     assert state["logs"] == ['{"a": 1}'] or state["logs"] == ['{"a":1}']
 
 
+@pytest.mark.engines("contract")
 def test_a_detached_run_extracts(server: Server) -> None:
     run_id = server.start(entrypoint="echo x > out", extract=["out"])
     assert server.wait_done(run_id)["status"] == "succeeded"
@@ -141,6 +145,7 @@ def test_cancel_soon_after_the_202(server: Server, milliseconds: int, network: s
     server.wait_clean()
 
 
+@pytest.mark.engines("contract")
 def test_cancel_while_it_runs(server: Server) -> None:
     run_id = server.start(entrypoint="echo up; sleep 60")
     server.wait_output(run_id, "up")
@@ -151,6 +156,7 @@ def test_cancel_while_it_runs(server: Server) -> None:
     assert state["finishedAt"]
 
 
+@pytest.mark.engines("contract")
 def test_cancel_of_a_process_that_ignores_signals(server: Server) -> None:
     run_id = server.start(entrypoint="trap '' TERM INT HUP; echo up; while :; do sleep 1; done")
     server.wait_output(run_id, "up")

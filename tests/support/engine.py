@@ -100,5 +100,8 @@ def remove_step_images(server_id: str, address: str | None = None) -> None:
 def missing_images() -> list[str]:
     """Return the test images that the engine does not have. Raises if no engine responds."""
     with engine_api() as api:
-        present = {tag for image in api.images() for tag in image["RepoTags"] or ()}
+        # Podman puts the registry in front.
+        present = {
+            tag.removeprefix("docker.io/") for image in api.images() for tag in image["RepoTags"] or ()
+        }
     return [image for image in IMAGES if image not in present]

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +84,16 @@ class PrivateEngine:
             self.process.wait()
             self.process = None
 
+    def kill(self) -> None:
+        """End it with SIGKILL. Its containers go on where they are to outlive it."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+        # Its containerd is killed with it; the next one takes over from none that is still there, if only in name.
+        containerd = Path("/proc", (self.folder / "exec/containerd/containerd.pid").read_text().strip())
+        eventually(lambda: not containerd.exists(), "the containerd of the killed engine is gone", within=60)
+
     def lose(self, container: dict[str, Any]) -> None:
         """Take a container away, described as the engine did, and all that is known of it; while it is stopped."""
         assert self.process is None
@@ -95,14 +105,7 @@ class PrivateEngine:
 
     def load(self, *images: str) -> None:
         """Copy `images` over from the machine's own engine."""
-        with engine_api() as source, engine_api(self.address) as target:
-            for image in images:
-                with tempfile.TemporaryFile() as archive:
-                    for chunk in source.get_image(image):
-                        archive.write(chunk)
-                    archive.seek(0)
-                    for _progress in target.load_image(archive):  # type: ignore[no-untyped-call]
-                        pass
+        copy_images(images, self.address)
 
     def forget_bridges(self) -> None:
         """Remove the packet filter's rules that a server, which shares our network, made for its bridges."""
@@ -131,6 +134,18 @@ def answers(address: str) -> bool:
             return b" 200 " in connection.recv(64)
     except OSError:
         return False
+
+
+def copy_images(images: Iterable[str], address: str) -> None:
+    """Copy `images` from the machine's own engine to the one at `address`."""
+    with engine_api() as source, engine_api(address) as target:
+        for image in images:
+            with tempfile.TemporaryFile() as archive:
+                for chunk in source.get_image(image):
+                    archive.write(chunk)
+                archive.seek(0)
+                for _progress in target.load_image(archive):  # type: ignore[no-untyped-call]
+                    pass
 
 
 @contextmanager

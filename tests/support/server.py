@@ -19,6 +19,7 @@ import docker
 import docker.errors
 import requests
 
+from tests.support.abilities import under_test
 from tests.support.described import assert_described
 from tests.support.engine import (
     BUSYBOX,
@@ -70,7 +71,7 @@ def server_environment(folder: Path, token: str | None, settings: Mapping[str, s
     environ["LIGHT_RUN_ARTIFACTS_DIR"] = str(folder / "artifacts")
     if token is not None:
         environ["LIGHT_RUN_TOKEN"] = token
-    environ.update(settings)
+    environ.update({**under_test().settings, **settings})
     return environ
 
 

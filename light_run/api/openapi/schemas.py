@@ -352,7 +352,10 @@ class RunSummarySchema(ResponseSchema):
         metadata={"description": "Whether the command ran in a container that was started ahead."}
     )
     logsTruncated = fields.Boolean(
-        metadata={"description": "True where output went past the cap.", "enum": [True]}
+        metadata={
+            "description": "True where output went past the cap, or may be missing; `error` says so then.",
+            "enum": [True],
+        }
     )
     callback = _part(
         CallbackStateSchema, "The callback, if one was requested. Not included in the callback itself."

@@ -57,11 +57,8 @@ class ContainerCalls(Session):
         used: str | None = self.inspect(container)["HostConfig"].get("Runtime")
         if used != UNNAMED_RUNTIME:
             return used
-        with translated_errors():
-            api = self.api
-            # Podman tells the name by its own API alone.
-            url = f"{api.base_url}/v4.0.0/libpod/containers/{container}/json"
-            return str(api._result(api._get(url), json=True).get("OCIRuntime"))
+        # Podman tells the name by its own API alone.
+        return str(self._libpod(f"/containers/{container}/json").get("OCIRuntime"))
 
     def start(self, container: str) -> None:
         """Start a created container."""

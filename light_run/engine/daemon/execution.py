@@ -395,6 +395,16 @@ def unattended_exit(engine: Engine, container: str, found: Mapping[str, Any]) ->
     return Exit(code, Reason.OUT_OF_MEMORY if "oom" in causes else None)
 
 
+def may_lack_output(engine: Engine, container: str, found: Mapping[str, Any]) -> bool:
+    """Return True if a container, described by `found`, ended while an engine with ``live-restore`` was away.
+
+    What it wrote meanwhile is in no log then. An engine forgets its events when it stops.
+    """
+    if found["State"].get("Running") or not engine.info().get("LiveRestoreEnabled"):
+        return False
+    return "start" not in engine.exit_causes(container, *_clock(engine, found))
+
+
 def _clock(engine: Engine, found: Mapping[str, Any]) -> tuple[float, float]:
     # When the container was created and what time it is now, by the engine's clock.
     created, now = (

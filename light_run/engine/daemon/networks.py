@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from light_run.engine.daemon.session import Session
 from light_run.engine.daemon.transport import translated_errors
 
 _BRIDGE = "bridge"
+_BRIDGE_NAME = "com.docker.network.bridge.name"
+
+
+def bridge_of(network: Mapping[str, Any]) -> str:
+    """The interface of a bridge network of Docker's on the engine's host."""
+    return str((network.get("Options") or {}).get(_BRIDGE_NAME) or f"br-{network['Id'][:12]}")
 
 
 class NetworkCalls(Session):
@@ -23,6 +30,18 @@ class NetworkCalls(Session):
         if name is not None:
             found = [each for each in found if each["Name"] == name]
         return sorted(found, key=lambda each: (each["Created"], each["Id"]))
+
+    def bridge(self, network: Mapping[str, Any]) -> str | None:
+        """The interface of a bridge network on the engine's host, as the engine names it.
+
+        None where this host cannot see it: a rootless engine has its networks in a namespace of its own, in which an
+        interface may have the name of another one here.
+        """
+        if network["Driver"] != _BRIDGE or self.features().rootless:
+            return None
+        if self.features().podman:
+            return str(self._libpod(f"/networks/{quote(network['Name'], safe='')}/json")["network_interface"])
+        return bridge_of(network)
 
     def create_network(
         self,

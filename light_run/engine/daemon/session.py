@@ -15,7 +15,7 @@ from typing import Any
 import docker
 
 from light_run.engine.daemon.address import engine_address
-from light_run.engine.daemon.features import Features, features
+from light_run.engine.daemon.features import Features, features, is_podman, missing_limits
 from light_run.engine.daemon.stream import EngineStream
 from light_run.engine.daemon.transport import connect, open_stream, translated_errors
 
@@ -23,9 +23,8 @@ from light_run.engine.daemon.transport import connect, open_stream, translated_e
 CALL_TIMEOUT = 300
 # So long at most for a call that somebody waits for with a deadline, or by which a connection is tried.
 URGENT_TIMEOUT = 10
-# By which words of its description an engine without delegated cgroups, such as a rootless one, says that a limit is
-# not held. It takes the limit without a word.
-_LIMITS = {"memory": "MemoryLimit", "cpus": "CpuCfsQuota", "pids": "PidsLimit"}
+# Podman's own API, which every version from 4.0 has.
+_LIBPOD = "/v4.0.0/libpod"
 
 
 class Session:
@@ -41,6 +40,7 @@ class Session:
         self._version: str | None = None
         self._description: dict[str, Any] | None = None
         self._features: Features | None = None
+        self._host: dict[str, Any] | None = None
 
     def _connect(self) -> Any:
         client = connect(self._address, self._version, self._timeout)
@@ -97,17 +97,18 @@ class Session:
             return dict(self.api.info())
 
     def runtimes(self) -> tuple[str, ...]:
-        """The names of the runtimes the engine has; asked once."""
+        """The names of the runtimes the engine has; asked once.
+
+        Podman lists every runtime that it has heard of: of these, only the one that it uses is known to be there.
+        """
+        host = self._podman_host()
+        if host is not None:
+            return (str((host.get("ociRuntime") or {}).get("name")),)
         return tuple(sorted(self._described().get("Runtimes") or {}))
 
     def missing_limits(self) -> tuple[str, ...]:
         """What the engine cannot hold containers to, of ``memory``, ``cpus``, ``pids`` and ``seccomp``; asked once."""
-        found = self._described()
-        missing = [name for name, key in _LIMITS.items() if found.get(key) is False]
-        options = found.get("SecurityOptions")
-        if options is not None and not any("seccomp" in option for option in options):
-            missing.append("seccomp")
-        return tuple(missing)
+        return missing_limits(self._described(), self._podman_host())
 
     @property
     def root(self) -> str:
@@ -122,12 +123,23 @@ class Session:
     def features(self) -> Features:
         """What the engine wants put differently than Docker does; asked once."""
         if self._features is None:
-            self._features = features(self.ping(), self._described())
+            self._features = features(self.ping(self._timeout), self._described(), self._podman_host())
         return self._features
 
     def without_quota(self) -> None:
         """Note that the engine's storage has no quotas after all."""
         self._features = self.features()._replace(quota=False)
+
+    def _podman_host(self) -> dict[str, Any] | None:
+        # What Podman says of its host by its own API; None where the engine is another.
+        if self._host is None:
+            self._host = dict(self._libpod("/info")["host"]) if is_podman(self.ping(self._timeout)) else {}
+        return self._host or None
+
+    def _libpod(self, path: str) -> dict[str, Any]:
+        with translated_errors():
+            api = self.api
+            return dict(api._result(api._get(f"{api.base_url}{_LIBPOD}{path}"), json=True))
 
     @contextlib.contextmanager
     def _chunks(self, url: str, container: str, params: Mapping[str, Any]) -> Iterator[Iterator[bytes]]:

@@ -19,6 +19,7 @@ from light_run.engine.daemon.execution import (
     Streams,
     engine_time,
     inspect_container,
+    may_lack_output,
     unattended_exit,
     with_cause,
 )
@@ -56,6 +57,11 @@ T = TypeVar("T")
 
 # Seconds until an engine that was lost is asked again; doubled each time, up to the second figure.
 _PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+
+_LACKS_OUTPUT = (
+    "output may be missing: the command ended while the container engine was away, "
+    "and what it wrote meanwhile was not kept"
+)
 
 _REASONS: dict[type[EngineError], Reason] = {
     ImageNotFound: Reason.IMAGE_NOT_FOUND,
@@ -103,6 +109,7 @@ class Supervisor:
         self._truncated = False
         self._engine_lost = False
         self._disk_was_low = False
+        self._lacks_output = False
         self._oom_kills = 0
         self._disk_bytes: int | None = None
 
@@ -183,19 +190,22 @@ class Supervisor:
             self._feed.abandon()
         found = self._retry_while_away(lambda: inspect_container(self._engine, container))
         self._own.restore_from(found)
+        self._lacks_output = self._retry_while_away(lambda: may_lack_output(self._engine, container, found))
         if self._stop.paused and not found["State"].get("Paused"):
             self._stop.resume()
         now = datetime.now(timezone.utc)
         self._started_at = engine_time(str(found["State"]["StartedAt"]))
         # A clock that was put back meanwhile makes no time negative, and gives a run no more than its own.
         self._begun = time.monotonic() - max(0.0, (now - self._started_at).total_seconds())
-        left = min(self._spec.timeout, (deadline - now).total_seconds())
+        # Before it is connected to, which takes a while.
+        until = time.monotonic() + min(self._spec.timeout, (deadline - now).total_seconds())
         with contextlib.closing(self._resumed_log()) as log:
             self._own.streams = self._retry_while_away(lambda: Streams.replayed(self._engine, container))
-            result = self._follow(log, None, time.monotonic() + left)
+            result = self._follow(log, None, until)
         self._read_last_lines(container)
         self._note_state(container)
-        return replace(result, logs_truncated=self._truncated, usage=self._usage())
+        truncated = self._truncated or self._lacks_output
+        return replace(result, logs_truncated=truncated, usage=self._usage())
 
     def _note_state(self, container: str) -> None:
         # What went on before we listened.
@@ -297,6 +307,7 @@ class Supervisor:
                 return self._execute(log, None, deadline)
         reason = self._why_killed(container, deadline)
         ended = Exit(int(found["State"]["ExitCode"]), reason)
+        self._lacks_output = may_lack_output(self._engine, container, found)
         if reason is None and not self._engine.info().get("LiveRestoreEnabled"):
             ended = unattended_exit(self._engine, container, found)
         self._read_last_lines(container)
@@ -364,6 +375,8 @@ class Supervisor:
                 self._oom_kills = max(self._oom_kills, 1)
                 limit = self._context.limits(self._spec).memory
                 error = f"out of memory: a process was killed at the limit of {limit} bytes"
+        if self._lacks_output:
+            error = _LACKS_OUTPUT if error is None else f"{error}; {_LACKS_OUTPUT}"
         return replace(self._result(reason, error=error), exit_code=code, signal=signal_of(ended.code))
 
     def _ran_out_of_memory(self, container: str) -> bool:
@@ -403,7 +416,7 @@ class Supervisor:
             duration=0.0 if begun is None else (self._ended or time.monotonic()) - begun,
             timings=self._watch.timings(),
             usage=self._usage(),
-            logs_truncated=self._truncated,
+            logs_truncated=self._truncated or self._lacks_output,
             parked=self._own.was_parked,
         )
 

@@ -30,7 +30,7 @@ class Companion:
         missing, standing = list[str](), list[str]()
         for network in self._engine.networks():
             if network["Driver"] == "bridge" and guarded(network["Name"], self._patterns):
-                if protect_network(network):
+                if protect_network(self._engine, network):
                     standing.append(network["Id"])
                 else:
                     missing.append(network["Name"])

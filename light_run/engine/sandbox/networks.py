@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from light_run.engine.daemon.client import Engine
+from light_run.engine.daemon.networks import bridge_of
 from light_run.engine.sandbox import firewall_report
 from light_run.engine.sandbox.firewall import protect, unprotect
 from light_run.engine.spec import Firewall
@@ -36,10 +37,9 @@ _AMBIGUOUS = "ambiguous"
 _COMPANION_SECONDS = 15.0
 _POLL_SECONDS = 0.1
 
-# One bridge for all runs, and none of them can reach another over it.
-_BRIDGE_NAME = "com.docker.network.bridge.name"
 # Networks with this label are ours.
 LABEL = "light-run.network"
+# One bridge for all runs, and none of them can reach another over it.
 _ICC = "com.docker.network.bridge.enable_icc"
 _OPTIONS = {_ICC: "false"}
 
@@ -195,7 +195,7 @@ class Networks:
 
     def _look(self, network: dict[str, Any]) -> Firewall:
         # Each time anew: a flush of the packet filter, or a reload of firewalld, takes the rules away.
-        there = protect_network(network) or firewall_report.names(network["Id"])
+        there = protect_network(self._engine, network) or firewall_report.names(network["Id"])
         state = Firewall.ACTIVE if there else Firewall.ABSENT
         self._firewalls[network["Name"]] = (time.monotonic(), state)
         if there:
@@ -222,13 +222,7 @@ def guarded(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def protect_network(network: dict[str, Any]) -> bool:
+def protect_network(engine: Engine, network: dict[str, Any]) -> bool:
     """Set the rules for a network as the engine describes it; True where they were seen to stand."""
-    if network["Driver"] != "bridge":
-        return False
-    return protect(bridge_of(network), ipv6=bool(network.get("EnableIPv6")))
-
-
-def bridge_of(network: dict[str, Any]) -> str:
-    """The interface of a bridge network on the engine's host."""
-    return str((network.get("Options") or {}).get(_BRIDGE_NAME) or f"br-{network['Id'][:12]}")
+    bridge = engine.bridge(network)
+    return bridge is not None and protect(bridge, ipv6=bool(network.get("EnableIPv6")))

@@ -8,8 +8,9 @@ from typing import Any
 
 from light_run.engine.daemon.client import Engine
 from light_run.engine.daemon.execution import engine_time
+from light_run.engine.daemon.networks import bridge_of
 from light_run.engine.sandbox.firewall import unprotect
-from light_run.engine.sandbox.networks import LABEL, bridge_of
+from light_run.engine.sandbox.networks import LABEL
 from light_run.engine.spec import NetworkSpec
 from light_run.errors import (
     EngineRefused,

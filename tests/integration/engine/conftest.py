@@ -12,6 +12,7 @@ import pytest
 
 from light_run import Runner
 from light_run.engine import Destinations, RunnerConfig
+from tests.support.abilities import under_test
 from tests.support.engine import containers_of, remove_step_images
 from tests.support.poll import eventually
 
@@ -32,7 +33,8 @@ def start_runner(tmp_path: Path) -> Iterator[StartRunner]:
 
         def start(**settings: Any) -> Runner:
             name = f"test-{uuid.uuid4()}"
-            settings = {"workspace": "bind", "parked_max": 0, "state_dir": tmp_path / name, **settings}
+            plain = {"workspace": "bind", "parked_max": 0, "state_dir": tmp_path / name}
+            settings = {**plain, **under_test().config, **settings}
             config = RunnerConfig(server_id=name, **settings)
             runners.callback(remove_step_images, name)
             runners.callback(lambda: eventually(lambda: nothing_of(config), "nothing is left", within=20))

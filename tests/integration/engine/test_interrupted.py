@@ -122,6 +122,7 @@ def taken_up(runner: Runner, spec: RunSpec, to: Destinations, left: Leaving) -> 
     )
 
 
+@pytest.mark.engines("recovery")
 def test_a_run_that_was_killed_for_its_time_is_what_it_was(runner: Runner, to: Destinations) -> None:
     spec = asked("echo x > out; sleep 600", timeout=4.0)
     left = broken_off(runner, spec, to)
@@ -141,6 +142,7 @@ def test_a_run_that_was_killed_for_the_disk_is_what_it_was(
     assert result.extracted == (ExtractResult("out", "ok", 2),)
 
 
+@pytest.mark.engines("recovery")
 def test_a_run_that_somebody_killed_is_interrupted(runner: Runner, to: Destinations) -> None:
     spec = asked("echo x > out; sleep 600", timeout=4.0)
     left = broken_off(runner, spec, to)

@@ -183,6 +183,7 @@ def test_the_shell_itself(all_ways: dict[str, Way], images: dict[str, str], shel
     assert any("not found" in str(word) for word in said["cold-bind"])
 
 
+@pytest.mark.engines("parity")
 def test_an_exit_code(way: Way) -> None:
     assert summary(way.run(BUSYBOX, "exit 42")) == (Reason.EXIT, 42, None, (), False)
 
@@ -197,6 +198,7 @@ def test_a_syntax_error(all_ways: dict[str, Way]) -> None:
     assert found["cold-bind"][1] != 0
 
 
+@pytest.mark.engines("parity")
 @pytest.mark.parametrize("stdin", [None, b"a line\nand no end", bytes(range(256)) * 100], ids=range(3))
 def test_input_and_its_end(way: Way, stdin: bytes | None) -> None:
     result = way.run(BUSYBOX, "sha256sum; echo end of file", stdin=stdin)
@@ -220,6 +222,7 @@ def test_input_is_read_line_by_line(way: Way) -> None:
     assert result.logs == ("[one] [two]", "three", "four")
 
 
+@pytest.mark.engines("parity")
 def test_output_and_its_order(way: Way) -> None:
     entrypoint = "for i in 1 2 3 4 5; do echo out $i; echo err $i >&2; done; printf 'no newline'"
     result = way.run(BUSYBOX, entrypoint)
@@ -229,6 +232,7 @@ def test_output_and_its_order(way: Way) -> None:
     assert len(result.logs) == 11
 
 
+@pytest.mark.engines("parity")
 def test_bytes_of_the_output(way: Way, tmp_path: Path) -> None:
     program = "import sys; sys.stdout.buffer.write(bytes(range(256)) * 4000 + b'last'); sys.stdout.flush()"
     log = tmp_path / "log"
@@ -243,6 +247,7 @@ def test_output_past_the_cap(way: Way) -> None:
     assert sum(len(line) + 1 for line in result.logs) == LOG_CAP + 1
 
 
+@pytest.mark.engines("parity")
 def test_a_timeout(way: Way) -> None:
     result = way.run(BUSYBOX, "echo up; echo x >f; sleep 60", timeout=3.0)
     assert (result.reason, result.exit_code, result.logs) == (Reason.TIMEOUT, None, ("up",))
@@ -254,6 +259,7 @@ def test_out_of_memory(way: Way) -> None:
     assert result.reason is Reason.OUT_OF_MEMORY
 
 
+@pytest.mark.engines("parity")
 def test_files_in_and_out(way: Way, tmp_path: Path) -> None:
     data = bytes(range(256)) * 12_000
     result = way.run(

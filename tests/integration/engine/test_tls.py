@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from light_run import Runner, RunSpec
 from light_run.engine import Destinations, RunnerConfig
+from tests.support.certificates import make_certificates, tls_options
 from tests.support.engine import BUSYBOX, containers_of
 from tests.support.poll import eventually, until_nothing
 from tests.support.private_engine import private_engine
@@ -19,44 +19,14 @@ from tests.support.private_engine import private_engine
 MIB = 1024 * 1024
 
 
-def openssl(folder: Path, *arguments: str) -> None:
-    """Run ``openssl`` in `folder`."""
-    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=60)
-
-
-def make_certificates(folder: Path) -> None:
-    """Make an authority, ``ca.pem``, and what it signs for the engine (``server-*.pem``) and for who asks it."""
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    authority = ["-x509", "-days", "2", "-subj", "/CN=authority", "-keyout", "ca-key.pem", "-out", "ca.pem"]
-    openssl(folder, "req", *key, *authority)
-    for name, usage in (("server-", "serverAuth"), ("", "clientAuth")):
-        openssl(folder, "req", *key, "-subj", "/CN=x", "-keyout", f"{name}key.pem", "-out", f"{name}csr.pem")
-        (folder / "ext").write_text(f"subjectAltName=IP:127.0.0.1\nextendedKeyUsage={usage}\n")
-        signing = [
-            "-CA",
-            "ca.pem",
-            "-CAkey",
-            "ca-key.pem",
-            "-CAcreateserial",
-            "-days",
-            "2",
-            "-extfile",
-            "ext",
-        ]
-        openssl(folder, "x509", "-req", *signing, "-in", f"{name}csr.pem", "-out", f"{name}cert.pem")
-
-
 @pytest.fixture
 def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runner]:
     """A runner on such an engine that keeps a container parked; it leaves nothing there."""
     folder = tmp_path / "certificates"
-    folder.mkdir()
     make_certificates(folder)
-    files = {"--tlscacert": "ca.pem", "--tlscert": "server-cert.pem", "--tlskey": "server-key.pem"}
-    options = ["--tlsverify", *(f"{option}={folder / name}" for option, name in files.items())]
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
-        private_engine(BUSYBOX, listener=listener, options=options) as engine,
+        private_engine(BUSYBOX, listener=listener, options=tls_options(folder)) as engine,
     ):
         monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{listener.getsockname()[1]}")
         monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")

@@ -16,6 +16,7 @@ from typing import Any
 
 from light_run import Runner, RunSpec
 from light_run.engine import Destinations, RunnerConfig, RunResult
+from tests.support.abilities import STEPS, under_test
 from tests.support.engine import BUSYBOX, PYTHON, engine_api
 from tests.support.poll import eventually
 
@@ -69,6 +70,7 @@ def ways(folder: Path, images: list[str]) -> Iterator[dict[str, Way]]:
                 # Beside the pins, room for kinds that come to be parked by their use.
                 parked_max=16 if parked else 0,
                 parked_pins={image: PINNED.get(image, 1) for image in images} if parked else {},
+                **under_test().config,
             )
             runner = runners.enter_context(Runner(config))
             if parked:
@@ -82,7 +84,8 @@ def shell_images() -> Iterator[dict[str, str]]:
     """Images by the shell that is their ``sh``: the test images have busybox's, others are made of them."""
     made = {}
     try:
-        for name in ("dash", "bash"):
+        # They are committed, as those of steps are.
+        for name in ("dash", "bash") if under_test().refusal(STEPS) is None else ():
             if program := shutil.which(name):
                 made[name] = _with_shell(program)
         yield {"busybox": BUSYBOX, "python": PYTHON, **made}

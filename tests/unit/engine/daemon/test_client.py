@@ -298,4 +298,5 @@ def test_limits_that_an_engine_lacks(
     played = play(versioned(lambda _: answer({**WHOLE, **said})))
     with engine() as api:
         assert api.missing_limits() == api.missing_limits() == missing
-    assert len(played.requests) == 2
+    # Its version, whether it is Podman, and its description.
+    assert len(played.requests) == 3

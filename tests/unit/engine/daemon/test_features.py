@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from light_run.engine.daemon.features import Features, adapted, features
+from light_run.engine.daemon.features import Features, adapted, features, missing_limits
 
 CORE = {"Name": "core", "Soft": 0, "Hard": 0}
 CONFIG: dict[str, Any] = {
@@ -41,6 +41,7 @@ XFS = [["Backing Filesystem", "xfs"], ["Supports d_type", "true"]]
         ),
         ("Libpod/4.3.1 (linux)", {"Driver": "overlay2", "DriverStatus": XFS}, Features(podman=True)),
         ("", {"Plugins": None, "SecurityOptions": None}, Features()),
+        ("Docker/20.10.24 (linux)", {"SecurityOptions": ["name=rootless"]}, Features(rootless=True)),
     ],
 )
 def test_features(name: str, info: dict[str, Any], expected: Features) -> None:
@@ -54,6 +55,26 @@ def test_a_size_is_asked_for_where_there_are_quotas(*, quota: bool) -> None:
     assert adapted(config, Features(quota=quota)) == {"HostConfig": {"Memory": 1, **kept}}
 
 
+@pytest.mark.parametrize("rootless", [True, False])
+def test_podman_says_that_it_is_rootless_by_its_own_api_alone(rootless: bool) -> None:
+    host = {"security": {"rootless": rootless}}
+    assert features("Libpod/4.3.1 (linux)", {}, host) == Features(podman=True, rootless=rootless)
+
+
+@pytest.mark.parametrize(
+    ("controllers", "missing"),
+    [
+        (["cpuset", "cpu", "memory", "pids"], ()),
+        (["memory", "pids"], ("cpus",)),
+        ([], ("memory", "cpus", "pids")),
+    ],
+)
+def test_podman_has_the_limits_of_its_controllers(controllers: list[str], missing: tuple[str, ...]) -> None:
+    # By Docker's API it has them all.
+    info = {"MemoryLimit": True, "CpuCfsQuota": True, "PidsLimit": True, "SecurityOptions": ["name=seccomp"]}
+    assert missing_limits(info, {"cgroupControllers": controllers}) == missing
+
+
 @pytest.mark.parametrize("drivers", [(), ("json-file", "local")])
 def test_docker_takes_it_as_it_is(drivers: tuple[str, ...]) -> None:
     assert adapted(CONFIG, Features(drivers)) == CONFIG
@@ -62,8 +83,8 @@ def test_docker_takes_it_as_it_is(drivers: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("drivers", "log"),
     [
-        (("k8s-file", "journald", "none"), {"Type": "k8s-file", "Config": {"max-size": "7"}}),
-        (("syslog", "json-file"), {"Type": "json-file", "Config": {"max-size": "7"}}),
+        (("k8s-file", "journald", "none"), {"Type": "k8s-file", "Config": {"max-size": "28"}}),
+        (("syslog", "json-file"), {"Type": "json-file", "Config": {"max-size": "42"}}),
         (("journald",), {"Type": "none", "Config": {}}),
     ],
 )

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from light_run.engine.daemon.client import Engine
+from light_run.engine.daemon.features import Features
 from light_run.engine.sandbox import firewall, firewall_report
 from light_run.engine.sandbox import networks as network
 from light_run.engine.sandbox.networks import Networks
@@ -34,6 +35,13 @@ class Switchboard(Engine):
         self.made: list[tuple[str, dict[str, str], dict[str, str]]] = []
         self.refusal: EngineRefused | None = None
         self.used: set[str] = set()
+        self.kind = Features()
+
+    def features(self) -> Features:
+        return self.kind
+
+    def _libpod(self, path: str) -> dict[str, Any]:
+        return {"network_interface": f"interface of {path}"}
 
     @staticmethod
     def _network(name: str, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -387,6 +395,32 @@ def test_existing_networks_that_the_operator_has_given_to_runs(
         (f"br-{mine[:12]}", True),
         (f"br-{mine[:12]}", True),
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "bridge"),
+    [
+        (Features(podman=True), "interface of /networks/mine/json"),
+        # An interface of this host may have the name.
+        (Features(rootless=True), None),
+        (Features(podman=True, rootless=True), None),
+    ],
+)
+def test_an_interface_that_is_not_seen_is_not_protected(
+    here: Switchboard, monkeypatch: pytest.MonkeyPatch, kind: Features, bridge: str | None
+) -> None:
+    protected: list[str] = []
+
+    def protect(name: str, **_: bool) -> bool:
+        protected.append(name)
+        return True
+
+    monkeypatch.setattr(network, "protect", protect)
+    here.kind = kind
+    networks = Networks(here, "isolated", guarded=("mine",))
+    networks.ensure("mine")
+    assert protected == ([] if bridge is None else [bridge])
+    assert networks.firewall("mine") is (Firewall.ABSENT if bridge is None else Firewall.ACTIVE)
 
 
 def test_another_driver_s_network_is_not_taken_for_protected(
