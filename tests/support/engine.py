@@ -9,6 +9,7 @@ from typing import Any
 
 import docker
 import docker.errors
+from docker.utils import kwargs_from_env
 
 LABELS = "light-run."
 KIND = "light-run.kind"
@@ -33,7 +34,10 @@ def engine_api(address: str | None = None) -> Iterator[docker.APIClient]:
     base_url = address or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
     # Asked for once: to tell its version an engine executes three programs, and it is looked at several thousand times.
     version = _versions.get(base_url, "auto")
-    with closing(docker.APIClient(base_url=base_url, version=version, timeout=60)) as api:
+    # Its certificates, where an engine by TCP wants some.
+    over_tls = base_url.startswith("tcp:") and bool(os.environ.get("DOCKER_TLS_VERIFY"))
+    arguments = kwargs_from_env() if over_tls else {"base_url": base_url}
+    with closing(docker.APIClient(**arguments, version=version, timeout=60)) as api:
         _versions[base_url] = api.api_version
         yield api
 

@@ -59,18 +59,20 @@ class Mounts:
         self._config = config
         self._workspaces = workspaces
         self._lock = threading.Lock()
-        self._mode: str | None = config.workspace if config.workspace != "auto" else None
+        # A mode that is configured is used as it is, but for a bind on an engine that remaps users.
+        self._configured = config.workspace if config.workspace != "auto" else None
+        self._mode: str | None = "archive" if self._configured == "archive" else None
         self._known: dict[tuple[str, str], WorkdirContent] = {}
         self._probe_image = f"light-run-probe:{config.session}"
         self._imported = False
 
     @property
     def mode(self) -> str | None:
-        """``bind`` or ``archive``; None until `probe` has found out."""
-        return self._mode
+        """``bind`` or ``archive``; None until it was tried out."""
+        return self._mode or self._configured
 
     def probe(self) -> str:
-        """Find out whether the engine can mount this host's folders. Raises EngineError if it does not respond."""
+        """Find out which mode suits the engine and the settings. Raises EngineError where it does not answer."""
         with self._lock:
             if self._mode is None:
                 self._mode = self._suitable_mode()
@@ -78,9 +80,9 @@ class Mounts:
 
     def _suitable_mode(self) -> str:
         if self._engine.features().remaps_users:
-            _log.info(_REMAPPED)
+            _log.log(logging.INFO if self._configured is None else logging.WARNING, _REMAPPED)
             return "archive"
-        if self._try_bind():
+        if self._configured or self._try_bind():
             return "bind"
         _log.warning(_FALLBACK, self._config.state_dir or "the temporary folder")
         return "archive"

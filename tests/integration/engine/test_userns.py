@@ -21,13 +21,18 @@ def remapping() -> Iterator[str]:
         yield engine.address
 
 
+@pytest.mark.parametrize("workspace", ["auto", "bind"])
 @pytest.mark.parametrize("image", [BUSYBOX, NONROOT])
 def test_posted_files_belong_to_root(
-    remapping: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: str
+    remapping: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: str, workspace: str
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", remapping)
     config = RunnerConfig(
-        server_id="userns", state_dir=tmp_path / "state", default_network="none", parked_pins={BUSYBOX: 1}
+        server_id="userns",
+        state_dir=tmp_path / "state",
+        workspace=workspace,
+        default_network="none",
+        parked_pins={BUSYBOX: 1},
     )
     script = "cat in; echo x >>in; echo made >out"
     if image == BUSYBOX:
