@@ -93,5 +93,11 @@ def _tls() -> Iterator[Started]:
         with private_engine(*IMAGES, listener=listener, options=tls_options(certificates)):
             address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
             yield Started(
-                {"DOCKER_HOST": address, "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(certificates)}
+                {
+                    "DOCKER_HOST": address,
+                    "DOCKER_TLS_VERIFY": "1",
+                    "DOCKER_CERT_PATH": str(certificates),
+                    # docker-py, by which the tests look at the engine, would prefer another that is set.
+                    "REQUESTS_CA_BUNDLE": str(certificates / "ca.pem"),
+                }
             )

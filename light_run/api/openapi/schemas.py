@@ -165,7 +165,7 @@ class FindingSchema(ResponseSchema):
     check = _text("What was checked, in one word.")
     level = _choice("How bad it is.", list(LEVELS))
     summary = _text("What was found.")
-    fix = _text("How to fix a problem; empty if there is none.")
+    fix = _text("How to fix a problem, or what would be better; may be empty.")
 
 
 class InfoSchema(ResponseSchema):

@@ -19,6 +19,10 @@ _LIMITS = (
     "without these limits"
 )
 _RUNTIMES = "set LIGHT_RUN_RUNTIME or LIGHT_RUN_RUNTIMES to a runtime that `docker info` lists"
+_CRUN = (
+    "crun starts runs faster than runc: register it with the engine and set LIGHT_RUN_RUNTIME=crun, "
+    "unless the host has cgroups in hybrid mode"
+)
 _BIND = "bind mounts are faster: set LIGHT_RUN_STATE_DIR to a folder that the engine has at the same path"
 _FIREWALL = "run `light-run firewall` as root on the engine's host"
 _DISK = "free disk space: remove runs with `light-run rm`, or lower LIGHT_RUN_MAX_ARTIFACTS_BYTES"
@@ -41,7 +45,7 @@ def findings(info: Mapping[str, Any]) -> list[Finding]:
     """Check the server that `info`, the response of ``GET /info``, describes.
 
     Each finding has ``check``, what was checked, in one word; ``level``, one of `LEVELS`; ``summary``; and ``fix``, how
-    to fix a problem, empty if there is none.
+    to fix a problem or what would be better, empty if there is nothing to do.
     """
     return [
         _token(info["token"]),
@@ -76,7 +80,9 @@ def _engine(info: Mapping[str, Any]) -> Iterator[Finding]:
         missing = ", ".join(engine["missingLimits"])
         yield _finding("limits", FAIL, f"the engine cannot enforce {missing}", _LIMITS)
     if engine["runtimes"]:
-        yield _finding("runtimes", OK, ", ".join(engine["runtimes"]))
+        # Podman chooses its runtime by itself.
+        slower = "crun" not in engine["runtimes"] and (engine["name"] or "").startswith("Docker/")
+        yield _finding("runtimes", OK, ", ".join(engine["runtimes"]), _CRUN if slower else "")
     else:
         yield _finding("runtimes", WARN, "the engine has none of the allowed runtimes", _RUNTIMES)
     if info["workspace"] == "archive":

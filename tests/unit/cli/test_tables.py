@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 from flask.testing import FlaskClient
 
+from light_run.api import Policy
 from light_run.api.responses.findings import findings
 from light_run.cli.diagnosis import server as server_diagnosis
 from light_run.cli.diagnosis.finding import FAIL, OK, WARN
@@ -156,6 +157,28 @@ def test_the_doctor(
     levels = {finding.summary.partition(":")[0]: finding.level for finding in found}
     assert {name: levels[name] for name in said} == said
     assert all(finding.fix for finding in found if finding.level != OK)
+
+
+@pytest.mark.parametrize(
+    ("engine", "runtimes", "recommended"),
+    [
+        ("Docker/28.5.0 (linux)", ("runc",), True),
+        ("Docker/28.5.0 (linux)", ("crun", "runc"), False),
+        ("Libpod/4.3.1 (linux)", ("runc",), False),
+    ],
+)
+def test_the_doctor_recommends_crun(
+    make_client: Callable[..., FlaskClient],
+    runner: FakeRunner,
+    engine: str,
+    runtimes: tuple[str, ...],
+    recommended: bool,
+) -> None:
+    runner.health_now = FakeHealth(engine=engine, workspace="bind", runtimes=runtimes)
+    asking = Asking(make_client(policy=Policy(runtimes=runtimes)))
+    findings = server_diagnosis.findings(cast("Client", asking))
+    (found,) = [each for each in findings if each.summary.startswith("runtimes:")]
+    assert (found.level, "LIGHT_RUN_RUNTIME=crun" in found.fix) == (OK, recommended)
 
 
 class Trying(Asking):
