@@ -84,7 +84,7 @@ class EngineStream:
             data, self._early = self._early, b""
         else:
             try:
-                data = self._socket.recv(READ_SIZE)
+                data = self._receive()
             except (BlockingIOError, ssl.SSLWantReadError):
                 return None
             except OSError:
@@ -95,6 +95,18 @@ class EngineStream:
                 return None
         self._ended = not data
         return data
+
+    def _receive(self) -> bytes:
+        data = self._socket.recv(READ_SIZE)
+        if not data or not isinstance(self._socket, ssl.SSLSocket):
+            return data
+        # One call returns one record of TLS, such as a single line: what came together is returned together.
+        pieces, size = [data], len(data)
+        with contextlib.suppress(OSError):
+            while size < READ_SIZE and (data := self._socket.recv(READ_SIZE - size)):
+                pieces.append(data)
+                size += len(data)
+        return b"".join(pieces)
 
     def send(self, data: memoryview) -> int:
         """Send what fits now; how many bytes that were. Raises OSError where the peer is gone."""

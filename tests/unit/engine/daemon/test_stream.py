@@ -7,11 +7,13 @@ import os
 import resource
 import select
 import socket
+import ssl
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -21,6 +23,7 @@ from light_run.engine.daemon.coding import ChunkedDecoder
 from light_run.engine.daemon.stream import EngineStream
 from light_run.engine.daemon.wire import HttpConnection
 from light_run.errors import EngineUnavailable
+from tests.support.certificates import make_certificates
 from tests.support.poll import eventually
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
@@ -266,6 +269,27 @@ def many_descriptors(count: int) -> Iterator[None]:
         for descriptor in opened:
             os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_many_records_of_tls_are_read_at_once(tmp_path: Path) -> None:
+    folder = tmp_path / "certificates"
+    make_certificates(folder)
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(folder / "server-cert.pem", folder / "server-key.pem")
+    asking = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+    ours, theirs = socket.socketpair()
+    with ThreadPoolExecutor(1) as pool, ours, theirs:
+        wrapped = pool.submit(serving.wrap_socket, theirs, server_side=True)
+        stream = EngineStream(asking.wrap_socket(ours, server_hostname="127.0.0.1"), b"", None)
+        with wrapped.result() as peer, closing(stream):
+            for _ in range(100):
+                peer.sendall(b"x")
+            assert eventually(stream.read, "something has come") == b"x" * 100
+            assert stream.read() is None
+            peer.sendall(b"y")
+            peer.shutdown(socket.SHUT_RDWR)
+            assert eventually(stream.read, "the rest has come") == b"y"
+            assert stream.read() == b""
 
 
 def test_a_descriptor_beyond_what_select_can_take() -> None:
