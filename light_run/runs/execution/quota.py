@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from light_run.errors import Overloaded
-from light_run.runs.storage.table import RunTable
+from light_run.runs.storage.lookup import RunLookup
 
 
 class Quota:
     """Counts a token's runs in `store`, and those being accepted, against its limit."""
 
-    def __init__(self, store: RunTable) -> None:
+    def __init__(self, store: RunLookup) -> None:
         self._store = store
         self._lock = threading.Lock()
         self._accepting: dict[str, str | None] = {}

@@ -20,7 +20,7 @@ from light_run.engine.output.search import LineCount, count_lines, find_line
 from light_run.engine.spec import RawPiece
 from light_run.errors import RunNotFound
 from light_run.runs.model import RunRecord
-from light_run.runs.storage.table import RunTable
+from light_run.runs.storage.lookup import RunLookup
 
 # Batches that are kept for followers who reach the same position a little later.
 _KEPT = 4
@@ -54,7 +54,7 @@ class LogBatch:
 class LogFollowing:
     """The followers of the runs in `store`; `log` returns the path of a run's spool."""
 
-    def __init__(self, store: RunTable, log: Callable[[str], Path]) -> None:
+    def __init__(self, store: RunLookup, log: Callable[[str], Path]) -> None:
         self._store = store
         self._log = log
         self._lock = threading.Lock()

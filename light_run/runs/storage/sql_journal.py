@@ -43,7 +43,7 @@ class SQLJournal(ABC):
         self._behind: list[Write] = []
 
     @abstractmethod
-    def _accept(self, run_id: str, writes: list[Write]) -> None:
+    def _accept(self, run: RunRecord, writes: list[Write]) -> None:
         """Commit the rows of a new run. Raises as `accept` does."""
 
     @abstractmethod
@@ -71,7 +71,7 @@ class SQLJournal(ABC):
         writes: list[Write] = [(_ACCEPT, values)]
         if key is not None:
             writes.append((_USE_KEY, (key.owner, key.key, key.digest, key.run_id, key.created)))
-        self._accept(run.id, writes)
+        self._accept(run, writes)
 
     def load(self) -> list[JournalEntry]:
         """See `Journal`."""

@@ -17,6 +17,8 @@ _log = logging.getLogger(__name__)
 VERSION = 1
 # Everything is in a schema of its own, so that the database may be another program's as well.
 SCHEMA = "light_run"
+# The channel of notifications: the id of a run that has ended or is gone.
+CHANNEL = "light_run_runs"
 # Held while the tables are created: servers may start at the same time. The number means nothing.
 _LOCK = 7_304_921_455
 # Seconds that the pool tries to replace a connection.
@@ -43,7 +45,8 @@ CREATE TABLE runs (
     callback_url TEXT,
     callback_secret TEXT,
     callback_since DOUBLE PRECISION,
-    forgotten SMALLINT NOT NULL DEFAULT 0
+    forgotten SMALLINT NOT NULL DEFAULT 0,
+    owner TEXT
 );
 CREATE TABLE damaged_runs AS SELECT * FROM runs WHERE false;
 CREATE TABLE keys (
@@ -56,6 +59,16 @@ CREATE TABLE keys (
 );
 CREATE INDEX keys_by_run ON keys (run_id);
 CREATE TABLE version (number INTEGER NOT NULL);
+CREATE INDEX unended_runs ON runs (owner) WHERE step IN ('queued', 'assigned', 'launched');
+CREATE FUNCTION notify_of_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('light_run_runs', OLD.id);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER run_ended AFTER UPDATE OF step ON runs FOR EACH ROW
+WHEN (NEW.step = 'ended' AND OLD.step <> 'ended') EXECUTE FUNCTION notify_of_change();
+CREATE TRIGGER run_deleted AFTER DELETE ON runs FOR EACH ROW EXECUTE FUNCTION notify_of_change();
+CREATE TRIGGER run_hidden AFTER UPDATE OF forgotten ON runs FOR EACH ROW EXECUTE FUNCTION notify_of_change();
 """
 
 
@@ -64,7 +77,7 @@ def connect(url: str, connections: int) -> ConnectionPool[Connection]:
 
     Raises `JournalError` if the URL is invalid, the server does not answer, or a newer version wrote the tables.
     """
-    conninfo = make_conninfo(**{**_DEFAULTS, **_parse(url)})
+    conninfo = connection_string(url)
     try:
         with psycopg.connect(conninfo, autocommit=True) as connection:
             upgrade(connection)
@@ -82,6 +95,11 @@ def connect(url: str, connections: int) -> ConnectionPool[Connection]:
         name="light-run-postgres",
         open=True,
     )
+
+
+def connection_string(url: str) -> str:
+    """Return what libpq connects with for `url`, with light-run's defaults. Raises `JournalError`."""
+    return make_conninfo(**{**_DEFAULTS, **_parse(url)})
 
 
 def upgrade(connection: Connection) -> None:

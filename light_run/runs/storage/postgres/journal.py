@@ -16,6 +16,7 @@ import psycopg
 from psycopg import Connection
 
 from light_run.errors import InsufficientStorage, JournalError, Overloaded
+from light_run.runs.model import RunRecord
 from light_run.runs.storage.entries import JournalEntry
 from light_run.runs.storage.postgres.database import connect, quarantine, quarantined
 from light_run.runs.storage.sql_journal import ALL, UNREADABLE, SQLJournal, Write, entry, finish
@@ -72,7 +73,10 @@ class PostgresJournal(SQLJournal):
             _log.error("the journal's last rows cannot be written", extra={"error": str(error)})
         self._pool.close()
 
-    def _accept(self, run_id: str, writes: list[Write]) -> None:
+    def _accept(self, run: RunRecord, writes: list[Write]) -> None:
+        run_id = run.id
+        if run.owner is not None:
+            writes.append(("UPDATE runs SET owner = ? WHERE id = ?", (run.owner, run_id)))
         try:
             # Not even tried while the server is away: the client would wait for nothing.
             if self._behind:

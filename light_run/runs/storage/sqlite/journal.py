@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from light_run.errors import InsufficientStorage, JournalError
+from light_run.runs.model import RunRecord
 from light_run.runs.storage.entries import JournalEntry
 from light_run.runs.storage.sql_journal import ALL, UNREADABLE, SQLJournal, Write, entry, finish
 from light_run.runs.storage.sqlite.database import (
@@ -58,14 +59,14 @@ class SQLiteJournal(SQLJournal):
                 _log.error("the journal's last rows cannot be written", extra={"error": str(error)})
             self._connection.close()
 
-    def _accept(self, run_id: str, writes: list[Write]) -> None:
+    def _accept(self, run: RunRecord, writes: list[Write]) -> None:
         with self._lock:
             try:
                 self._commit(writes)
             except sqlite3.Error as error:
                 _log.error(
                     "run not accepted: the journal cannot be written",
-                    extra={"run": run_id, "error": str(error)},
+                    extra={"run": run.id, "error": str(error)},
                 )
                 raise InsufficientStorage(f"the run cannot be written to the journal: {error}") from error
 

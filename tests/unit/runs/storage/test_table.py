@@ -44,29 +44,6 @@ def ids(page: tuple[list[RunRecord], bool]) -> tuple[str, bool]:
     return " ".join(run.id.removeprefix("r") for run in runs), more
 
 
-@pytest.mark.parametrize(
-    ("query", "expected"),
-    [
-        ({}, ("9 8 7 6 5 4 3 2 1 0", False)),
-        ({"limit": 10}, ("9 8 7 6 5 4 3 2 1 0", False)),
-        ({"limit": 3}, ("9 8 7", True)),
-        ({"limit": 3, "before": "r7"}, ("6 5 4", True)),
-        ({"limit": 3, "before": "r3"}, ("2 1 0", False)),
-        ({"before": "r0"}, ("", False)),
-        ({"status": Status.RUNNING, "limit": 4}, ("9 7 5 3", True)),
-        ({"status": Status.RUNNING, "limit": 5}, ("9 7 5 3 1", False)),
-        ({"status": Status.FAILED}, ("", False)),
-        ({"owner": "o"}, ("9 6 3 0", False)),
-        ({"labels": [("last", "1"), ("odd", "0")]}, ("8 6", False)),
-        ({"labels": [("odd", "1")], "limit": 2, "before": "r7"}, ("5 3", True)),
-        ({"labels": [("other", "1")]}, ("", False)),
-        ({"owner": "o", "status": Status.SUCCEEDED, "before": "r6"}, ("0", False)),
-    ],
-)
-def test_runs_are_listed_newest_first(store: RunTable, query: dict[str, object], expected: object) -> None:
-    assert ids(store.list(**query)) == expected  # type: ignore[arg-type]
-
-
 def test_a_run_that_is_not_there(store: RunTable) -> None:
     for call in (
         lambda: store.get("x"),
