@@ -21,7 +21,7 @@ from light_run.engine.references import BASE_LABEL, BASE_SIZE_LABEL, STEP_LABEL,
 from light_run.engine.sandbox.user_networks import UserNetworks
 from light_run.engine.spec import MaintenanceReport
 from light_run.engine.upkeep.leftovers import Leftover, Leftovers
-from light_run.errors import EngineError
+from light_run.errors import EngineError, Overloaded
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +82,8 @@ class EngineMaintenance:
                 break
             try:
                 report = part(report)
-            except (EngineError, OSError) as error:
+            # Overloaded: what is needed cannot be read now.
+            except (EngineError, OSError, Overloaded) as error:
                 _log.warning("maintenance failed", extra={"part": name, "error": str(error)})
                 report = replace(report, failed=(*report.failed, name))
         return report

@@ -25,8 +25,8 @@ class Journal(Protocol):
     """Where runs are recorded. All methods are thread-safe.
 
     Recording a step raises nothing: a write that fails is logged, and retried in order once the journal can be written
-    again. A row that cannot be read is set apart; `quarantined` has the ids of such runs and of their containers. If
-    `incomplete`, runs may be unknown.
+    again. What reads raises `Overloaded` while the journal cannot be reached. A row that cannot be read is set apart;
+    `quarantined` has the ids of such runs and of their containers. If `incomplete`, runs may be unknown.
     """
 
     @property

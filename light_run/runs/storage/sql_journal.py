@@ -52,7 +52,7 @@ class SQLJournal(ABC):
 
     @abstractmethod
     def _read(self, sql: str, *values: Any) -> Any:
-        """Return the first row, or None. Raises `JournalError`."""
+        """Return the first row, or None. Raises `JournalError`, or `Overloaded` as `Journal` says."""
 
     def accept(
         self, run: RunRecord, spec: RunSpec, recipient: Recipient | None, key: IdempotencyKey | None

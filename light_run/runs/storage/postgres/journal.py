@@ -130,6 +130,8 @@ class PostgresJournal(SQLJournal):
                     if last:
                         raise
                     self._pool.check()
+        except _AWAY as error:
+            raise Overloaded("the database does not answer", retry_after=5) from error
         except psycopg.Error as error:
             raise JournalError(f"the journal cannot be read: {error}") from error
 

@@ -11,7 +11,7 @@ from light_run.engine.images.uses import StepUses
 from light_run.engine.sandbox.user_networks import UserNetworks
 from light_run.engine.upkeep.leftovers import Leftovers
 from light_run.engine.upkeep.maintenance import EngineMaintenance
-from light_run.errors import EngineRefused
+from light_run.errors import EngineRefused, Overloaded
 
 NOW = datetime.now(timezone.utc)
 
@@ -62,6 +62,16 @@ def test_networks_a_day_old_go_also_where_images_fail(tmp_path: Path) -> None:
     report = maintenance(engine).run(tmp_path, (), lambda: {"needed"}, lambda: False)
     assert (report.networks, report.failed) == (1, ("images",))
     assert [each["Name"] for each in engine.found] == ["young", "used", "needed", "other"]
+
+
+def test_no_network_goes_while_it_is_not_known_what_runs_need(tmp_path: Path) -> None:
+    def unknown() -> set[str]:
+        raise Overloaded("the database does not answer")
+
+    engine = Engine(network("old", 2))
+    report = maintenance(engine).run(tmp_path, (), unknown, lambda: False)
+    assert (report.networks, report.failed) == (0, ("images", "networks"))
+    assert [each["Name"] for each in engine.found] == ["old"]
 
 
 def test_uses_outlive_the_process_and_a_removal_is_waited_for(tmp_path: Path) -> None:
