@@ -19,6 +19,9 @@ LightRunError
 │   ├── NetworkInUse
 │   └── NetworkNotFound        none that light-run created
 ├── JournalError               the journal cannot be used (newer, in use, not writable)
+├── StoreError                 the store that several hosts share
+│   ├── StoreUnavailable       it cannot be reached, or refuses
+│   └── StoredNotFound         it has no such object
 ├── ArtifactError
 │   ├── InvalidPath            a path that leaves its folder, in any spelling
 │   └── ArtifactNotFound
@@ -124,6 +127,18 @@ class InsufficientStorage(RunError):
 
 class JournalError(LightRunError):
     """The journal cannot be used."""
+
+
+class StoreError(LightRunError):
+    """The store that several hosts share did not do what was asked."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be reached, or refuses; try again later."""
+
+
+class StoredNotFound(StoreError):
+    """The store has no such object."""
 
 
 class ArtifactError(LightRunError):
