@@ -46,24 +46,34 @@ def disposition(name: str, kind: str = "attachment") -> str:
 
 
 class _Part(io.RawIOBase):
-    # Yields the next `length` bytes of `handle`. A server that supports it sends them with sendfile.
+    # The `length` bytes of `file` from `start`. A server that supports it sends them with sendfile, if `file` has a
+    # descriptor.
     def __init__(self, file: OpenFile, start: int, length: int) -> None:
         self._handle, self._left = file.handle, length
-        # Moves the descriptor itself, regardless of the buffer: sendfile starts there.
-        os.lseek(file.handle.fileno(), start, os.SEEK_SET)
+        try:
+            self._descriptor: int | None = file.handle.fileno()
+        except io.UnsupportedOperation:
+            self._descriptor = None
+        self.seek(start)
 
     def fileno(self) -> int:
         return self._handle.fileno()
 
     def read(self, size: int = -1) -> bytes:
         wanted = self._left if size < 0 else min(size, self._left)
-        found = os.read(self._handle.fileno(), wanted) if wanted else b""
+        if self._descriptor is None:
+            found = self._handle.read(wanted)
+        else:
+            found = os.read(self._descriptor, wanted) if wanted else b""
         self._left -= len(found)
         return found
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         # socket.sendfile seeks in the file at its end. If it cannot, gunicorn drops the connection.
-        return os.lseek(self._handle.fileno(), offset, whence)
+        if self._descriptor is None:
+            return self._handle.seek(offset, whence)
+        # Moves the descriptor itself, regardless of the buffer: sendfile starts there.
+        return os.lseek(self._descriptor, offset, whence)
 
     def close(self) -> None:
         self._handle.close()
