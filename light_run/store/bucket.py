@@ -25,7 +25,7 @@ from light_run.errors import StoredNotFound, StoreUnavailable
 from light_run.store.objects import BLOCK
 
 # An object up to this size is one request, a larger one is sent in parts of it, of which there may be 10000.
-_PART = 16 * BLOCK
+_PART = 8 * BLOCK
 _READ_AHEAD = 4 * BLOCK
 # S3 takes no more keys in one request to delete.
 _MOST_KEYS = 1000

@@ -145,7 +145,7 @@ def test_a_bucket_that_does_not_exist(s3: str) -> None:
 
 def test_requests_that_break_off_are_sent_again(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     create_bucket(s3, "shaky")
-    content = os.urandom(20 << 20)
+    content = os.urandom(10 << 20)
     port = urlsplit(s3).port
     assert port is not None
     with breaking_proxy(port) as proxy:
@@ -153,7 +153,7 @@ def test_requests_that_break_off_are_sent_again(s3: str, monkeypatch: pytest.Mon
         store = open_store("s3://shaky")
         proxy.cuts = [0, 1]
         store.put_input("run", io.BytesIO(content))
-        proxy.cuts = [1000, 3 << 20]
+        proxy.cuts = [1000, 1 << 20]
         with store.open_input("run") as file:
             assert file.read() == content
         store.close()
