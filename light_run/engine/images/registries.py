@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 
 from light_run.engine import references
 from light_run.engine.references import Reference
+from light_run.engine.sandbox.addresses import is_public
 from light_run.errors import ImageNotFound, PullFailed
 
 # The image exists, but not for the engine's platform. The engine reports this as "not found" as well.
@@ -57,8 +58,7 @@ def check_registry(reference: Reference, allowed: Sequence[str]) -> None:
         found = socket.getaddrinfo(host, int(port or 443), type=socket.SOCK_STREAM)
     except (OSError, OverflowError, ValueError):
         return
-    addresses = [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
-    if _is_address(host) or not all(address.is_global for address in addresses):
+    if _is_address(host) or not all(is_public(str(entry[4][0])) for entry in found):
         raise PullFailed(
             f"registry {registry!r} is an address, or at a private one: images are pulled from public registries, "
             "unless LIGHT_RUN_REGISTRIES names this one"

@@ -138,8 +138,8 @@ WELL = FakeHealth(engine="Docker/1", workspace="bind", runtimes=("runc", "kata")
         ("t", WELL, {}, {"disk guards": OK}),
         ("t", FakeHealth(disk_guards=("size", "free_space")), {}, {"disk guards": WARN}),
         ("t", FakeHealth(disk_guards=("size", "free_space", "quota")), {}, {"disk guards": OK}),
-        ("t", WELL, {"disk": {"freeBytes": 1e9, "totalBytes": 9e9}}, {"disk": WARN}),
-        ("t", WELL, {"disk": {"freeBytes": 1e7, "totalBytes": 9e9}}, {"disk": FAIL}),
+        ("t", WELL, {"disk": {"freeBytes": 1e9, "totalBytes": 9e9, "guards": []}}, {"disk": WARN}),
+        ("t", WELL, {"disk": {"freeBytes": 1e7, "totalBytes": 9e9, "guards": []}}, {"disk": FAIL}),
     ],
 )
 def test_the_doctor(

@@ -9,6 +9,7 @@ import pytest
 from light_run.engine.images.registries import check_registry
 from light_run.engine.references import parse
 from light_run.errors import PullFailed
+from light_run.runs.callbacks.targets import TargetRefused, check
 
 
 @pytest.mark.parametrize(
@@ -51,3 +52,31 @@ def test_a_name_with_one_private_address_is_refused(monkeypatch: pytest.MonkeyPa
     with pytest.raises(PullFailed, match="private"):
         check_registry(parse("registry.example.com/x"), ())
     check_registry(parse("registry.example.com/x"), ("*.example.com",))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "168.63.129.16",
+        "100.100.100.200",
+        "192.0.0.192",
+        "224.0.0.1",
+        # 169.254.169.254 and 127.0.0.1, through NAT64, 6to4 and as IPv6 writes them.
+        "64:ff9b::a9fe:a9fe",
+        "64:ff9b::7f00:1",
+        "2002:7f00:1::",
+        "::ffff:10.0.0.1",
+        "::7f00:1",
+        "fec0::1",
+        "fe80::1%eth0",
+    ],
+)
+def test_a_name_at_an_address_that_callbacks_do_not_go_to_is_refused(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    answer = [(0, 0, 0, "", (address, 443))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answer)
+    with pytest.raises(PullFailed, match="private"):
+        check_registry(parse("registry.example.com/x"), ())
+    with pytest.raises(TargetRefused):
+        check(address, private=False)
