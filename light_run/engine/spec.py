@@ -14,6 +14,8 @@ from light_run.errors import Fault, InvalidSpec
 from light_run.system.sizes import bytes_of
 
 MIB = 1024 * 1024
+# Files and folders of a request. Writing more takes longer than clients wait, even if they are empty.
+MOST_FILES = 100_000
 
 Gpus = int | Literal["all"]
 

@@ -12,7 +12,7 @@ from marshmallow import ValidationError, fields
 from light_run.api.requests.faults import FieldFault, kind, shown, wrong, wrong_type
 from light_run.api.requests.fields import MESSAGES
 from light_run.api.requests.strict_json import MOST_FAULTS
-from light_run.engine.spec import File
+from light_run.engine.spec import MOST_FILES, File
 
 MOST_PATH = 1024
 # The kernel's own limits are 255 bytes a name and 4096 a path; the rest is for the folder above.
@@ -98,6 +98,7 @@ def _content_schema(more: dict[str, object]) -> list[dict[str, object]]:
 
 _FILES_SCHEMA = {
     "minProperties": 1,
+    "maxProperties": MOST_FILES,
     "propertyNames": {"minLength": 1, "maxLength": MOST_PATH, "not": {"pattern": _NO_PATH}},
     "additionalProperties": {"anyOf": _content_schema({**_MODE_SCHEMA})},
 }
@@ -125,6 +126,9 @@ class Files(fields.Dict):
             raise wrong_type(value, "an object of paths and contents")
         if not value:
             raise wrong("too_short", "is empty; it must have at least one file")
+        if len(value) > MOST_FILES:
+            right = f"has {len(value)} files; the maximum is {MOST_FILES}, also of those that are sent as an archive"
+            raise wrong("too_long", right)
         found: dict[str, Content] = {}
         given: dict[str, str] = {}
         problems: dict[str, Any] = {}

@@ -22,7 +22,11 @@ _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 # Finding the positions of faults is slower than parsing. Documents with more values than this get none.
-_MOST_VALUES = 100_000
+_MOST_SEARCHED = 100_000
+
+# A value takes some 70 bytes of memory, and may have only 2 in the body. Numbers of usual length that are more than these
+# do not fit into a body of the default limit.
+MOST_VALUES = 1_000_000
 
 MOST_FAULTS = 1000
 
@@ -42,6 +46,7 @@ def parse(body: bytes) -> tuple[Any, list[Fault]]:
         raise BadRequest("the body is empty; it must be a JSON object")
     try:
         text = body.decode("utf-8-sig")
+        _check_number(text)
         return _parse(text)
     except UnicodeDecodeError as error:
         raise BadRequest(f"the body is not UTF-8: byte {error.start} is wrong") from None
@@ -82,6 +87,16 @@ def _parse(text: str) -> tuple[Any, list[Fault]]:
     ]
 
 
+def _check_number(text: str) -> None:
+    # Before anything is built of them. Each value but the first of all stands behind one of these.
+    if text.count(",") + text.count("[") + text.count("{") <= MOST_VALUES:
+        return
+    # What is between the quotes of strings is every other part, once escaped quotes are gone.
+    bare = "".join(text.replace("\\\\", "").replace('\\"', "").split('"')[::2])
+    if bare.count(",") + bare.count("[") + bare.count("{") > MOST_VALUES:
+        raise BadRequest(f"the body has more than {MOST_VALUES} values; send large data as a file")
+
+
 def _refuse_constant(name: str) -> NoReturn:
     raise BadRequest(f"the body is not JSON: {name} is not a JSON number")
 
@@ -95,7 +110,7 @@ def _encodable(value: Any) -> bool:
 
 
 def _faults(value: Any) -> Iterator[Fault]:
-    for path, found in islice(_walk(value), _MOST_VALUES):
+    for path, found in islice(_walk(value), _MOST_SEARCHED):
         if isinstance(found, _Repeating):
             for name in found.repeated:
                 yield Fault((*path, name), "duplicate_key", f"the key {json.dumps(name)} is given twice")

@@ -10,11 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import IO
 
 from light_run.engine.files.workspace import ANY_USER, FOR_ALL, Workspace, as_file, relative_parts
-from light_run.engine.spec import File
+from light_run.engine.spec import MOST_FILES, File
 from light_run.errors import Fault, InvalidSpec, PayloadTooLarge
-
-# Writing more files takes longer than clients wait, even if they are empty.
-MOST_ENTRIES = 100_000
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PERMISSIONS = 0o777
@@ -27,7 +24,7 @@ class Intake:
     the file system, where nobody else is at work yet: a million of them take no memory here.
     """
 
-    def __init__(self, workspace: Workspace, most_bytes: int, most_entries: int = MOST_ENTRIES) -> None:
+    def __init__(self, workspace: Workspace, most_bytes: int, most_entries: int = MOST_FILES) -> None:
         self.check: Callable[[], None] = lambda: None
         self.files = 0
         self._workspace = workspace

@@ -95,3 +95,40 @@ def test_memory_is_bounded(client: FlaskClient, case: str) -> None:
     finally:
         tracemalloc.stop()
     assert most < FACTOR * LIMIT, f"{most / len(HOSTILE[case]):.0f} bytes for each"
+
+
+@pytest.mark.parametrize(
+    ("inner", "taken"),
+    [
+        (",".join(["{}"] * 3_000_000), False),
+        ("0," * 999_000 + "0", True),
+        ("0," * 1_100_000 + "0", False),
+        # What stands in a string, escaped quotes among it, is no value.
+        ('"' + '\\\\\\",[{' * 1_000_000 + '"', True),
+    ],
+)
+def test_values_are_counted_before_they_are_built(make_client: MakeClient, inner: str, taken: bool) -> None:
+    body = f'{{"image": "x", "files": {{"a": ""}}, "input": [{inner}], "detached": true}}'.encode()
+    client = make_client(body_limit=len(body))
+    tracemalloc.start()
+    try:
+        response = client.post("/run", data=body)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    if taken:
+        assert response.status_code == 202, response.data[:300]
+    else:
+        assert (response.status_code, b"more than 1000000 values" in response.data) == (400, True)
+        assert most < 12 * len(body)
+
+
+def test_files_are_counted(make_client: MakeClient) -> None:
+    files = {f"f{number}": "" for number in range(100_001)}
+    body = json.dumps({"image": "x", "files": files, "entrypoint": "true"}).encode()
+    response = make_client(body_limit=len(body)).post("/run", data=body)
+    assert response.status_code == 400
+    assert response.json is not None
+    (fault,) = response.json["details"]
+    assert (fault["path"], fault["code"]) == (["files"], "too_long")
+    assert "100001 files; the maximum is 100000" in fault["message"]
