@@ -22,8 +22,8 @@ class Options(TypedDict, total=False):
     that are built into the image first. `timeout` is in seconds, and so is `step_timeout`, for all `steps` together.
     `network` is ``none``, ``bridge`` or the name of a network; `networks` are several, in place of it. `limits` has the
     keys ``memory``, ``cpus``, ``pids``, ``shm``, ``nofile``, ``fsize`` and ``gpus``. `user` is the command's.
-    `registry_auth` has ``username`` and ``password``, or ``token``, for the pull of the image. With `interactive`, the
-    standard input stays open for `Client.write_stdin`. `labels` mark the run,
+    `registry_auth` has ``username`` and ``password``, or ``token``, for the pull of the image. `platform` is what
+    the image has to be for, such as ``linux/amd64``. With `interactive`, the standard input stays open for `Client.write_stdin`. `labels` mark the run,
     and lists of runs can be filtered by them. The final state is POSTed to `callback_url` and signed with
     `callback_secret`. `progress` is called with the size of each chunk in bytes before it is sent; an exception it
     raises aborts the request. With `output` ``split``, the state has `stdout` and `stderr` in place of `logs`.
@@ -47,6 +47,7 @@ class Options(TypedDict, total=False):
     user: str | None
     registry_auth: Mapping[str, str] | None
     interactive: bool | None
+    platform: str | None
     output: Literal["lines", "split"] | None
     callback_url: str | None
     callback_secret: str | None
@@ -88,6 +89,7 @@ _FIELDS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("user", "user", str),
     ("registry_auth", "registryAuth", dict),
     ("interactive", "interactive", bool),
+    ("platform", "platform", str),
     ("output", "output", str),
     ("callback_url", "callbackUrl", str),
     ("callback_secret", "callbackSecret", str),

@@ -124,7 +124,8 @@ class RunSpec:
     shared between the runs of one owner, and a tenant pulls from public registries alone. `user` is the command's:
     a name of the image's, ``uid`` or ``uid:gid``; None is the runner's, or else the image's own.
     `registry_auth` is for this run's pull alone, in place of what the docker configuration has. With `interactive`,
-    the input does not end behind `stdin`, but when its `StdinFeed` is closed.
+    the input does not end behind `stdin`, but when its `StdinFeed` is closed. `platform` is what the image has to
+    be for, such as ``linux/amd64``; None takes what the engine has or pulls.
     """
 
     image: str
@@ -146,6 +147,7 @@ class RunSpec:
     user: str | None = None
     registry_auth: RegistryAuth | None = field(default=None, repr=False)
     interactive: bool = False
+    platform: str | None = None
 
 
 class Firewall(str, Enum):

@@ -36,6 +36,7 @@ def summarise(spec: RunSpec, *, detached: bool) -> str:
         "limits": limits and {"memory": limits.memory, "cpus": limits.cpus, "pids": limits.pids},
         "runtime": spec.runtime,
         "pull": spec.pull,
+        "platform": spec.platform,
         "detached": detached,
         **{name: entries[:_MOST] for name, entries in lists.items()},
     }

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
+import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,8 +18,9 @@ from typing import Any
 import pytest
 
 from light_run.config import tokens
+from light_run.engine.images import platforms
 from tests.integration.conftest import StartServer
-from tests.support.engine import engine_api
+from tests.support.engine import BUSYBOX, engine_api
 from tests.support.poll import eventually
 from tests.support.registry import gate, pulls_of, push, pushed, registry
 from tests.support.server import RunState, Server, free_port, run_request
@@ -241,3 +245,49 @@ def test_a_pull_shows_nothing_of_the_operators_network(start_server: StartServer
         allowing = start_server(settings={**settings, "LIGHT_RUN_REGISTRIES": "127.0.0.1:*"})
         response = allowing.request("POST", "/run", json=run_request(image=image), token=alice)
         assert response.json()["status"] == "succeeded", response.json()
+
+
+@contextmanager
+def of_another_platform(name: str) -> Iterator[None]:
+    """The engine has busybox under `name`, as an image for s390x."""
+    with engine_api() as api:
+        saved = io.BytesIO(b"".join(api.get_image(BUSYBOX)))
+        changed = io.BytesIO()
+        with tarfile.open(fileobj=saved) as tar, tarfile.open(fileobj=changed, mode="w") as out:
+            (manifest,) = json.load(tar.extractfile("manifest.json"))  # type: ignore[arg-type]
+            for member in tar.getmembers():
+                content = tar.extractfile(member).read() if member.isfile() else b""  # type: ignore[union-attr]
+                if member.name == manifest["Config"]:
+                    content = json.dumps({**json.loads(content), "architecture": "s390x"}).encode()
+                    manifest["Config"] = member.name = f"{hashlib.sha256(content).hexdigest()}.json"
+                elif member.name in ("manifest.json", "repositories"):
+                    continue
+                member.size = len(content)
+                out.addfile(member, io.BytesIO(content))
+            content = json.dumps([{**manifest, "RepoTags": [name]}]).encode()
+            entry = tarfile.TarInfo("manifest.json")
+            entry.size = len(content)
+            out.addfile(entry, io.BytesIO(content))
+        list(api.load_image(changed.getvalue()))  # type: ignore[no-untyped-call]
+        try:
+            yield
+        finally:
+            api.remove_image(name, force=True)
+
+
+def test_platforms(server: Server) -> None:
+    with engine_api() as api:
+        own = platforms.of_engine(api.info())
+    assert server.run(entrypoint="uname -s", platform=own)["logs"] == ["Linux"]
+    other = "linux/s390x" if own != "linux/s390x" else "linux/amd64"
+    refused = server.run(entrypoint="true", platform=other)
+    assert (refused["reason"], refused["error"]) == (
+        "start_failed",
+        f"platform '{other}': this engine runs containers for {own} only",
+    )
+    assert server.post_run(entrypoint="true", platform="windows").json()["details"][0]["path"] == ["platform"]
+    name = f"light-run-test/other-platform:{os.urandom(4).hex()}"
+    with of_another_platform(name):
+        unsuitable = server.run(image=name, entrypoint="true", platform=own, pull="never")
+        assert unsuitable["reason"] == "image_not_found"
+        assert f"is for linux/s390x, not {own}" in unsuitable["error"]

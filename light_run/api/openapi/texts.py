@@ -33,6 +33,8 @@ FIELDS = {
     "user": "The user of the command: `1000`, `1000:1000` or a name in the image. Steps run as the image's own user.",
     "registryAuth": "Credentials for pulling this run's image: `username` and `password`, or an identity `token`. "
     "Kept in memory only: if the server restarts before the pull, the run is `pull_failed`.",
+    "platform": "What the image has to be for, such as `linux/amd64`. Other platforms than the engine's end the run "
+    "as `start_failed`.",
     "interactive": "Keep stdin open for `POST /runs/ID/stdin`, after what `input` or `stdin` has; requires `detached`. "
     "A restart of the server closes it.",
     "labels": "Labels of the run, included in its state and in lists. `GET /runs?label=KEY=VALUE` filters by them.",

@@ -43,6 +43,7 @@ LINES, SPLIT = OUTPUTS = ("lines", "split")
 _EACH_VARIABLE = 9
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_PLATFORM = re.compile(r"linux/[a-z0-9_-]{1,20}(/[a-z0-9.]{1,20})?")
 _SEPARATORS = re.compile(r"[/\\]")
 _BLANK_OR_CONTROL = re.compile(r"[\x00-\x20\x7f]")
 
@@ -166,6 +167,7 @@ def run_schema(policy: Policy) -> Schema:
             "user": user_field(policy),
             "registryAuth": Nested(registry_auth_schema()),
             "interactive": Boolean(),
+            "platform": Text(_platform, most=60, schema={"pattern": f"^{_PLATFORM.pattern}$"}),
         },
         name="RunRequest",
     )
@@ -216,6 +218,7 @@ def run_spec(loaded: Mapping[str, Any], policy: Policy, owner: str = "") -> RunS
         pull=loaded.get("pull", policy.pull),
         owner=owner,
         interactive=loaded.get("interactive", False),
+        platform=loaded.get("platform"),
     )
 
 
@@ -273,6 +276,11 @@ def _pull_check(policy: Policy) -> Any:
             raise wrong("not_allowed", f'is {shown(pull)}; this server never pulls images: it allows "never"')
 
     return check
+
+
+def _platform(platform: str) -> None:
+    if not _PLATFORM.fullmatch(platform):
+        raise wrong("invalid_value", f"is {shown(platform)}; it must be a platform such as linux/amd64")
 
 
 def _absolute(path: str) -> None:

@@ -24,8 +24,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 # Finding the positions of faults is slower than parsing. Documents with more values than this get none.
 _MOST_SEARCHED = 100_000
 
-# A value takes some 70 bytes of memory, and may have only 2 in the body. Numbers of usual length that are more than these
-# do not fit into a body of the default limit.
+# A value takes some 70 bytes of memory, and may have only 2 in the body. More numbers of usual length than these do not
+# fit into a body of the default limit.
 MOST_VALUES = 1_000_000
 
 MOST_FAULTS = 1000

@@ -70,6 +70,7 @@ _PROGRESS_BAR_FROM = 4_000_000
 @click.option("--gpus", type=NumberOrAll(), metavar="NUMBER", help="number of GPUs, or all")
 @click.option("-u", "--user", metavar="USER", help="user of the command: a name, uid or uid:gid")
 @click.option("--runtime", metavar="NAME", help="container runtime, such as runsc")
+@click.option("--platform", metavar="PLATFORM", help="what the image has to be for, such as linux/amd64")
 @click.option("--pull", type=click.Choice(["missing", "always", "never"]), help="when to pull the image")
 @click.option(
     "--registry-auth",
@@ -118,6 +119,7 @@ def run(
       light-run run python:3.12-alpine -f main.py -x sums.csv -o results -- python main.py < data.csv
       light-run run alpine:3.19 -f src:code -e LEVEL=3 --network none -- sh -c 'ls code; echo $LEVEL'
       light-run run -i alpine:3.19 -- sh
+      light-run run --platform linux/$(uname -m) alpine:3.19 -- uname -m
       light-run run --user 1000 --shm 16m alpine:3.19 -- id -u
       light-run run --registry-auth auth.json alpine:3.19 -- echo hello
     """

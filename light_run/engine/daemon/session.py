@@ -104,18 +104,19 @@ class Session:
         host = self._podman_host()
         if host is not None:
             return (str((host.get("ociRuntime") or {}).get("name")),)
-        return tuple(sorted(self._described().get("Runtimes") or {}))
+        return tuple(sorted(self.description().get("Runtimes") or {}))
 
     def missing_limits(self) -> tuple[str, ...]:
         """What the engine cannot hold containers to, of ``memory``, ``cpus``, ``pids`` and ``seccomp``; asked once."""
-        return missing_limits(self._described(), self._podman_host())
+        return missing_limits(self.description(), self._podman_host())
 
     @property
     def root(self) -> str:
         """The folder in which the engine keeps what is its own, as far as it has said so; else ``""``."""
         return str((self._description or {}).get("DockerRootDir") or "")
 
-    def _described(self) -> dict[str, Any]:
+    def description(self) -> dict[str, Any]:
+        """The engine's own description of itself; asked once."""
         if self._description is None:
             self._description = self.info()
         return self._description
@@ -123,7 +124,7 @@ class Session:
     def features(self) -> Features:
         """What the engine wants put differently than Docker does; asked once."""
         if self._features is None:
-            self._features = features(self.ping(self._timeout), self._described(), self._podman_host())
+            self._features = features(self.ping(self._timeout), self.description(), self._podman_host())
         return self._features
 
     def without_quota(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from light_run.engine import references
 from light_run.engine.daemon.client import Engine
 from light_run.engine.daemon.credentials import credentials
+from light_run.engine.images import platforms
 from light_run.engine.images.progress import PullProgress
 from light_run.engine.images.registries import check_registry, is_other_platform, pull_error
 from light_run.engine.images.single_flight import OutOfTime, Report, SingleFlight
@@ -32,11 +33,12 @@ _PLATFORM = re.compile(r"[a-z0-9]{1,20}(?:/[a-z0-9_.]{1,20}){1,2}")
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image the engine has: its id, its configuration in the engine API's form, its size in bytes."""
+    """An image the engine has: its id, its configuration in the engine API's form, its size in bytes, its platform."""
 
     id: str
     config: dict[str, Any]
     size: int = 0
+    platform: str = ""
 
 
 class Images:
@@ -149,8 +151,8 @@ class Images:
     def _pull_error(
         self, name: str, words: str, known: Mapping[str, str], auth: RegistryAuth | None
     ) -> ImageNotFound | PullFailed:
-        platforms = self._platforms(name, known) if is_other_platform(words) else ""
-        error = pull_error(name, words, platforms, asked=auth is not None)
+        others = self._platforms(name, known) if is_other_platform(words) else ""
+        error = pull_error(name, words, others, asked=auth is not None)
         said = words[:1000] if auth is None else str(error)
         _log.warning("image not pulled", extra={"image": name, "error": said})
         return error
@@ -169,7 +171,8 @@ def _engine_form(auth: RegistryAuth) -> dict[str, str]:
 
 
 def _image(found: Mapping[str, Any]) -> Image:
-    return Image(found["Id"], found.get("Config") or {}, int(found.get("Size") or 0))
+    size = int(found.get("Size") or 0)
+    return Image(found["Id"], found.get("Config") or {}, size, platforms.of_image(found))
 
 
 def _parsed(name: str) -> references.Reference:

@@ -11,6 +11,7 @@ from typing import Any
 from light_run.engine.daemon.execution import Streams
 from light_run.engine.files.mounts import Placement, WorkdirContent
 from light_run.engine.files.workspace import Workspace, container_path
+from light_run.engine.images import platforms
 from light_run.engine.images.store import Image
 from light_run.engine.pool.keys import ParkKey
 from light_run.engine.pool.launcher import launch_script, passes_through_shell
@@ -18,7 +19,7 @@ from light_run.engine.run.context import RunnerContext
 from light_run.engine.sandbox.options import Sandbox, container_config, labels
 from light_run.engine.spec import Observer, Phase, RunSpec
 from light_run.engine.stop import StopRequest
-from light_run.errors import EngineRefused, ImageNotFound, StartFailed
+from light_run.errors import EngineRefused, ImageNotFound, PullFailed, StartFailed
 
 # Mounted over by the runtime when a container starts.
 _KERNEL_FOLDERS = ("dev", "proc", "sys")
@@ -93,9 +94,15 @@ def prepare_image(context: RunnerContext, spec: RunSpec, stop: StopRequest, obse
 
 
 def _base_image(context: RunnerContext, spec: RunSpec, stop: StopRequest, observer: Observer) -> Image:
+    if spec.platform is not None:
+        platforms.require(spec.platform, context.engine.description())
     found = None if spec.pull == "always" else context.images.find(spec.image)
-    if found is not None:
+    if found is not None and _suits(found, spec):
         return found
+    if found is not None and spec.pull == "never":
+        raise ImageNotFound(
+            f"image {spec.image!r} at the engine is for {found.platform}, not {spec.platform}"
+        )
     if spec.pull == "never":
         raise ImageNotFound(
             f'image {spec.image!r} is not at the engine, and "pull" is "never": pull it there first, '
@@ -103,7 +110,16 @@ def _base_image(context: RunnerContext, spec: RunSpec, stop: StopRequest, observ
         )
     observer.phase(Phase.PULLING)
     with observer.waiting():
-        return context.images.pull(spec.image, spec.owner, stop, observer.progress, spec.registry_auth)
+        pulled = context.images.pull(spec.image, spec.owner, stop, observer.progress, spec.registry_auth)
+    if not _suits(pulled, spec):
+        raise PullFailed(
+            f"image {spec.image!r}: the registry has it for {pulled.platform}, not {spec.platform}"
+        )
+    return pulled
+
+
+def _suits(image: Image, spec: RunSpec) -> bool:
+    return spec.platform is None or image.platform == platforms.normalised(spec.platform)
 
 
 class Launch:

@@ -118,6 +118,7 @@ def encode_spec(spec: RunSpec) -> str:
             # That there were some: a pull without them would fail in other words.
             "registry_auth": spec.registry_auth is not None,
             **({"interactive": True} if spec.interactive else {}),
+            **({} if spec.platform is None else {"platform": spec.platform}),
         }
     )
 

@@ -164,6 +164,7 @@ def test_every_option_has_its_field() -> None:
         "registry_auth": {"token": "t"},
         "output": "split",
         "interactive": True,
+        "platform": "linux/amd64",
         "callback_url": "http://x/",
         "callback_secret": "x" * 16,
     }
