@@ -18,15 +18,16 @@ class Options(TypedDict, total=False):
 
     `files` is a mapping from paths in the workdir to text, bytes or `Path`, a sequence of such pairs, or a folder
     whose contents are sent. `stdin` is written to the program's standard input unchanged, `input` as JSON. `env` are
-    environment variables. `extract` are paths in the container to keep as artifacts. `steps` are shell commands
-    that are built into the image first. `timeout` is in seconds, and so is `step_timeout`, for all `steps` together.
-    `network` is ``none``, ``bridge`` or the name of a network; `networks` are several, in place of it. `limits` has the
-    keys ``memory``, ``cpus``, ``pids``, ``shm``, ``nofile``, ``fsize`` and ``gpus``. `user` is the command's.
-    `registry_auth` has ``username`` and ``password``, or ``token``, for the pull of the image. `platform` is what
-    the image has to be for, such as ``linux/amd64``. With `interactive`, the standard input stays open for `Client.write_stdin`. `labels` mark the run,
-    and lists of runs can be filtered by them. The final state is POSTed to `callback_url` and signed with
-    `callback_secret`. `progress` is called with the size of each chunk in bytes before it is sent; an exception it
-    raises aborts the request. With `output` ``split``, the state has `stdout` and `stderr` in place of `logs`.
+    environment variables. `extract` are paths in the container to keep as artifacts. `steps` are shell commands that
+    are built into the image first. `timeout` is in seconds, and so is `step_timeout`, for all `steps` together.
+    `network` is ``none``, ``bridge`` or the name of a network; `networks` are several, in place of it. `limits` has
+    the keys ``memory``, ``cpus``, ``pids``, ``shm``, ``nofile``, ``fsize`` and ``gpus``. `user` is the command's.
+    `registry_auth` has ``username`` and ``password``, or ``token``, for the pull of the image. `platform` is what the
+    image has to be for, such as ``linux/amd64``. With `interactive`, the standard input stays open for
+    `Client.write_stdin`. `labels` mark the run, and lists of runs can be filtered by them. The final state is POSTed
+    to `callback_url` and signed with `callback_secret`. `progress` is called with the size of each chunk in bytes
+    before it is sent; an exception it raises aborts the request. With `output` ``split``, the state has `stdout` and
+    `stderr` in place of `logs`.
     """
 
     files: Files | None
