@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 # Tests wait for the engine more than they work: a few more at once than there are cores.
-WORKERS ?= 5
+WORKERS ?= 3
 # The tests start some hundreds of servers, and none of them is to be compiled anew.
 unexport PYTHONDONTWRITEBYTECODE
 PIP_INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check

@@ -490,6 +490,7 @@ def test_doctor_of_a_server_that_is_well(light: Light) -> None:
         "network:",
         "network:",
         "disk:",
+        "disk",
     ]
     assert "what a run reaches was not tried (" in done.stdout.decode()
     assert f"ok    version: {__version__} (client and server)" in lines

@@ -173,7 +173,7 @@ def test_runs_are_listed_live_filtered_and_gone_through_by_keys(server: Server, 
     console.evaluate("location.hash = '#/runs?status=cancelled&text=nothing-like-it'")
     console.until(f"{text('.empty')}.includes('No run matches')")
     console.evaluate("location.hash = '#/runs?before=unknown'")
-    console.until(f"{text('.error')}.includes('before is no run')")
+    console.until(f"{text('.error')}.includes('before must be the id of an existing run')")
     console.errors.clear()
 
 

@@ -161,6 +161,8 @@ def emptying_command(
     )
     container = container_config(sandbox, config)
     host = container["HostConfig"]
+    # It has no room to write to.
+    host.pop("StorageOpt", None)
     host.update(
         CapDrop=["ALL"],
         CapAdd=["DAC_OVERRIDE", "FOWNER"],

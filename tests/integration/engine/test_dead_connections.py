@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,7 +19,7 @@ from tests.integration.engine.test_interrupted import Script
 from tests.support.engine import BUSYBOX
 from tests.support.proxy import Proxy, breaking_proxy
 
-SOCKET = "/var/run/docker.sock"
+SOCKET = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
 
 
 @pytest.fixture
