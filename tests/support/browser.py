@@ -23,6 +23,18 @@ ANSWER_SECONDS = 30.0
 
 Json = dict[str, Any]
 
+# What the browser answers where the page went elsewhere before the expression had its value.
+_GONE = (
+    "Inspected target navigated or closed",
+    "Execution context was destroyed.",
+    "Cannot find default execution context",
+)
+
+
+class PageGone(AssertionError):
+    """The page was left for another while it was asked."""
+
+
 # What the content security policy refuses, as the page itself is told of it.
 _WATCH = """
 window.violations = [];
@@ -80,9 +92,13 @@ class Browser:
 
     def until(self, expression: str) -> Any:
         """The value of `expression` once it is true."""
-        return eventually(
-            lambda: self.evaluate(expression), f"{expression}, {self.errors}", within=ANSWER_SECONDS
-        )
+
+        def look() -> Any:
+            # A link that was clicked, or a page that loads itself again: the next page is asked.
+            with suppress(PageGone):
+                return self.evaluate(expression)
+
+        return eventually(look, f"{expression}, {self.errors}", within=ANSWER_SECONDS)
 
     def click(self, selector: str) -> None:
         """Click on the element, once it is there."""
@@ -136,7 +152,9 @@ class Browser:
         while number not in self._answers:
             self._receive(deadline)
         answer = self._answers.pop(number)
-        assert "error" not in answer, f"{method}: {answer['error']}"
+        if "error" in answer:
+            gone = answer["error"].get("message") in _GONE
+            raise (PageGone if gone else AssertionError)(f"{method}: {answer['error']}")
         result: Json = answer["result"]
         return result
 
