@@ -89,7 +89,8 @@ import sys, light_run
 from light_run import app
 made = light_run.create_app(state_dir=sys.argv[1])
 app.close(made)
-those = ("psycopg", "light_run.runs.storage.", "light_run.store", "fsspec", "s3fs", "botocore", "aiohttp")
+those = ("procrastinate", "psycopg", "light_run.runs.storage.", "light_run.store")
+those += ("fsspec", "s3fs", "botocore", "aiohttp")
 print(*sorted(name for name in sys.modules if name.startswith(those)))
 """
     environ = {**os.environ, "DOCKER_HOST": "tcp://127.0.0.1:1"}

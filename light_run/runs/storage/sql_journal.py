@@ -58,20 +58,7 @@ class SQLJournal(ABC):
         self, run: RunRecord, spec: RunSpec, recipient: Recipient | None, key: IdempotencyKey | None
     ) -> None:
         """See `Journal`."""
-        values = (
-            run.id,
-            JournalStep.QUEUED.value,
-            encode_run(run),
-            encode_spec(spec),
-            spec.stdin,
-            run.callback and encode_callback(run.callback),
-            recipient and recipient.url,
-            recipient and recipient.secret,
-        )
-        writes: list[Write] = [(_ACCEPT, values)]
-        if key is not None:
-            writes.append((_USE_KEY, (key.owner, key.key, key.digest, key.run_id, key.created)))
-        self._accept(run, writes)
+        self._accept(run, accepting(run, spec, recipient, key))
 
     def load(self) -> list[JournalEntry]:
         """See `Journal`."""
@@ -162,6 +149,26 @@ class SQLJournal(ABC):
     def step(self, now: float) -> None:
         """See `Journal`."""
         self._write("", ("DELETE FROM keys WHERE created <= ?", (now - KEEP_KEYS,)))
+
+
+def accepting(
+    run: RunRecord, spec: RunSpec, recipient: Recipient | None, key: IdempotencyKey | None
+) -> list[Write]:
+    """Return the writes that record a new run."""
+    values = (
+        run.id,
+        JournalStep.QUEUED.value,
+        encode_run(run),
+        encode_spec(spec),
+        spec.stdin,
+        run.callback and encode_callback(run.callback),
+        recipient and recipient.url,
+        recipient and recipient.secret,
+    )
+    writes: list[Write] = [(_ACCEPT, values)]
+    if key is not None:
+        writes.append((_USE_KEY, (key.owner, key.key, key.digest, key.run_id, key.created)))
+    return writes
 
 
 def finish(run_id: str) -> Write:

@@ -11,6 +11,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool
 
 from light_run.errors import JournalError
+from light_run.runs.storage.postgres import jobs
 
 _log = logging.getLogger(__name__)
 
@@ -111,6 +112,7 @@ def upgrade(connection: Connection) -> None:
         _find_tables(connection)
         if connection.execute("SELECT to_regclass('version')").fetchone() == (None,):
             connection.execute(_TABLES)
+            jobs.create_tables(connection)
             connection.execute("INSERT INTO version VALUES (%s)", (VERSION,))
         row = connection.execute("SELECT number FROM version").fetchone()
     version = 0 if row is None else row[0]

@@ -125,7 +125,7 @@ class PostgresJournal(SQLJournal):
             for last in (False, True):
                 try:
                     with self._pool.connection(PATIENCE) as connection:
-                        return connection.execute(_statement(sql), values).fetchone()
+                        return connection.execute(statement(sql), values).fetchone()
                 except _AWAY:
                     if last:
                         raise
@@ -150,11 +150,11 @@ class PostgresJournal(SQLJournal):
         with self._pool.connection(PATIENCE) as connection:
             if len(writes) == 1:
                 [(sql, values)] = writes
-                connection.execute(_statement(sql), values)
+                connection.execute(statement(sql), values)
                 return
             with connection.transaction():
                 for sql, values in writes:
-                    connection.execute(_statement(sql), values)
+                    connection.execute(statement(sql), values)
 
     def _fall_behind(self, writes: Sequence[Write]) -> None:
         with self._lock:
@@ -201,8 +201,8 @@ class PostgresJournal(SQLJournal):
 
 
 @cache
-def _statement(sql: str) -> bytes:
-    # Statements are in the form of SQLite; psycopg takes no other str than literals.
+def statement(sql: str) -> bytes:
+    """Return `sql`, which is in the form of SQLite, as psycopg takes it: no other str than literals."""
     return sql.replace("?", "%s").encode()
 
 
