@@ -47,7 +47,9 @@ CREATE TABLE runs (
     callback_secret TEXT,
     callback_since DOUBLE PRECISION,
     forgotten SMALLINT NOT NULL DEFAULT 0,
-    owner TEXT
+    owner TEXT,
+    attempt INTEGER NOT NULL DEFAULT 0,
+    worker TEXT
 );
 CREATE TABLE damaged_runs AS SELECT * FROM runs WHERE false;
 CREATE TABLE keys (
@@ -61,6 +63,7 @@ CREATE TABLE keys (
 CREATE INDEX keys_by_run ON keys (run_id);
 CREATE TABLE version (number INTEGER NOT NULL);
 CREATE INDEX unended_runs ON runs (owner) WHERE step IN ('queued', 'assigned', 'launched');
+CREATE INDEX runs_by_worker ON runs (worker) WHERE worker IS NOT NULL;
 CREATE FUNCTION notify_of_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_notify('light_run_runs', OLD.id);

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -29,7 +29,7 @@ RETRY = 1.0
 # Writes of one run keep their order, writes of others do not wait for them: so many locks for all runs.
 _LOCKS = 64
 
-_AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
 
 
 class PostgresJournal(SQLJournal):
@@ -49,7 +49,7 @@ class PostgresJournal(SQLJournal):
         self._pool = connect(url, connections)
         try:
             with self._pool.connection(PATIENCE) as connection:
-                self._entries = list(_entries(connection))
+                self._entries = list(self._load(connection))
                 self.quarantined = quarantined(connection)
         except BaseException as error:
             self._pool.close()
@@ -64,7 +64,7 @@ class PostgresJournal(SQLJournal):
         if thread is not None:
             thread.join()
         with self._lock:
-            pending = [*self._behind, *map(finish, self._finished)]
+            pending = [*self._behind, *map(self._finish, self._finished)]
             self._behind, self._finished = [], []
         try:
             if pending:
@@ -72,6 +72,12 @@ class PostgresJournal(SQLJournal):
         except psycopg.Error as error:
             _log.error("the journal's last rows cannot be written", extra={"error": str(error)})
         self._pool.close()
+
+    def _load(self, connection: Connection) -> Iterator[JournalEntry]:
+        return readable(connection, connection.execute(ALL).fetchall())
+
+    def _finish(self, run_id: str) -> Write:
+        return finish(run_id)
 
     def _accept(self, run: RunRecord, writes: list[Write]) -> None:
         run_id = run.id
@@ -82,7 +88,7 @@ class PostgresJournal(SQLJournal):
             if self._behind:
                 raise Overloaded("the database does not answer", retry_after=5)
             self._commit(writes)
-        except _AWAY as error:
+        except AWAY as error:
             _log.error(
                 "run not accepted: the database does not answer", extra={"run": run_id, "error": str(error)}
             )
@@ -109,10 +115,10 @@ class PostgresJournal(SQLJournal):
                     self._behind += writes
                     return
                 finished, self._finished = self._finished, []
-            everything = [*map(finish, finished), *writes]
+            everything = [*map(self._finish, finished), *writes]
             try:
                 self._commit(everything)
-            except _AWAY as error:
+            except AWAY as error:
                 _log.error(
                     "the database does not answer: the journal falls behind", extra={"error": str(error)}
                 )
@@ -126,11 +132,11 @@ class PostgresJournal(SQLJournal):
                 try:
                     with self._pool.connection(PATIENCE) as connection:
                         return connection.execute(statement(sql), values).fetchone()
-                except _AWAY:
+                except AWAY:
                     if last:
                         raise
                     self._pool.check()
-        except _AWAY as error:
+        except AWAY as error:
             raise Overloaded("the database does not answer", retry_after=5) from error
         except psycopg.Error as error:
             raise JournalError(f"the journal cannot be read: {error}") from error
@@ -138,7 +144,7 @@ class PostgresJournal(SQLJournal):
     def _commit(self, writes: Sequence[Write]) -> None:
         try:
             self._execute(writes)
-        except _AWAY:
+        except AWAY:
             # A server that was restarted leaves broken connections in the pool.
             self._pool.check()
             try:
@@ -176,7 +182,7 @@ class PostgresJournal(SQLJournal):
                     return
             try:
                 self._execute_what_can_be(pending)
-            except _AWAY:
+            except AWAY:
                 if self._closed.wait(RETRY):
                     return
                 continue
@@ -188,13 +194,13 @@ class PostgresJournal(SQLJournal):
         # One that the server refuses must not keep the others from being written.
         try:
             self._execute(writes)
-        except _AWAY:
+        except AWAY:
             raise
         except psycopg.Error:
             for write in writes:
                 try:
                     self._execute([write])
-                except _AWAY:
+                except AWAY:
                     raise
                 except psycopg.Error as error:
                     _log.critical("the journal cannot be written", extra={"error": str(error)})
@@ -206,8 +212,9 @@ def statement(sql: str) -> bytes:
     return sql.replace("?", "%s").encode()
 
 
-def _entries(connection: Connection) -> Iterator[JournalEntry]:
-    for seq, run_id, *row in connection.execute(ALL).fetchall():
+def readable(connection: Connection, rows: Iterable[tuple[Any, ...]]) -> Iterator[JournalEntry]:
+    """Yield the entries in `rows`; those that cannot be read are quarantined."""
+    for seq, run_id, *row in rows:
         try:
             yield entry(tuple(row))
         except UNREADABLE as error:
