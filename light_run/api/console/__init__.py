@@ -6,10 +6,9 @@ with each request. Imported by the API factory only; imports ``api.responses``.
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 
-from flask import Blueprint, Flask, Response, abort, render_template, request
+from flask import Blueprint, Flask, Response, abort, request
 
 from light_run.api.responses import packaged
 
@@ -68,12 +67,7 @@ def register_console(app: Flask) -> None:
 def _page() -> Response:
     if not _wants_page():
         abort(404)
-    nonce = secrets.token_urlsafe(16)
-    response = Response(render_template("console.html", nonce=nonce, modules=_FIRST))
-    response.headers["Content-Security-Policy"] = _CSP.format(nonce=nonce)
-    # A page from a cache would have a nonce that is not new.
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["Referrer-Policy"] = "no-referrer"
+    response = packaged.page("console.html", _CSP, modules=_FIRST)
     response.vary.add("Accept")
     return response
 

@@ -6,10 +6,9 @@ needs one: that of the console in the same tab, or the password that the browser
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 
-from flask import Blueprint, Flask, Response, abort, render_template, request
+from flask import Blueprint, Flask, Response, abort, request
 
 from light_run.api import console
 from light_run.api.responses import packaged
@@ -41,11 +40,7 @@ def register_docs(app: Flask, *, with_console: bool) -> None:
 
     @routes.get("/docs")
     def docs() -> Response:
-        nonce = secrets.token_urlsafe(16)
-        text = render_template("docs.html", nonce=nonce, with_console=with_console)
-        # A page from a cache would have a nonce that is not new.
-        headers = {"Content-Security-Policy": _CSP.format(nonce=nonce), "Cache-Control": "no-store"}
-        return Response(text, headers=headers)
+        return packaged.page("docs.html", _CSP, with_console=with_console)
 
     # Below the page's own path, so that its links to them are right under any prefix that a proxy adds.
     @routes.get("/docs/<filename>")

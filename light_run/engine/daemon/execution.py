@@ -42,7 +42,7 @@ _OOM_DELAY = 2.0
 _PING_PATIENCE = 60.0
 # Its times are RFC 3339 with up to nine digits of a second.
 _ENGINE_TIME = re.compile(r"(?P<second>.{19})(?:\.(?P<fraction>\d+))?(?P<zone>Z|[+-]\d\d:\d\d)", re.ASCII)
-# OutputSink may keep coming without pause: look at the clock and the cancel between this many reads.
+# Output may keep coming without pause: look at the clock and the cancel between this many reads.
 _READS_AT_ONCE = 16
 
 
