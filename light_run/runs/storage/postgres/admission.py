@@ -16,14 +16,13 @@ from light_run.runs.execution.idempotency import conflict
 from light_run.runs.model import RunRecord
 from light_run.runs.storage.entries import IdempotencyKey
 from light_run.runs.storage.journal import KEEP_KEYS
-from light_run.runs.storage.postgres.database import connect
+from light_run.runs.storage.postgres.database import AWAY, connect, retried
 from light_run.runs.storage.postgres.jobs import defer
 from light_run.runs.storage.postgres.journal import PATIENCE, statement
 from light_run.runs.storage.sql_journal import accepting
 
 _log = logging.getLogger(__name__)
 
-_AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
 # Held to the end of the transaction by those who accept a run with the same name. Their statements then see all that
 # the others have committed.
 _LOCK = b"SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
@@ -65,17 +64,10 @@ class PostgresAdmission:
         then gets that run.
         """
         try:
-            try:
-                return self._accept(run, spec, recipient, key, most)
-            except _AWAY as error:
-                if isinstance(error, psycopg.errors.DiskFull):
-                    raise
-                # A server that was restarted leaves broken connections in the pool.
-                self._pool.check()
-                return self._accept(run, spec, recipient, key, most)
+            return retried(self._pool, lambda: self._accept(run, spec, recipient, key, most))
         except psycopg.errors.DiskFull as error:
             raise InsufficientStorage(f"the run cannot be written to the journal: {error}") from error
-        except _AWAY as error:
+        except AWAY as error:
             _log.error(
                 "run not accepted: the database does not answer", extra={"run": run.id, "error": str(error)}
             )

@@ -14,15 +14,16 @@ from psycopg import Connection
 from light_run.errors import JournalError, Overloaded
 from light_run.runs.storage.entries import JournalEntry
 from light_run.runs.storage.postgres import journal
-from light_run.runs.storage.postgres.journal import AWAY, PostgresJournal, readable
+from light_run.runs.storage.postgres.database import AWAY
+from light_run.runs.storage.postgres.journal import PostgresJournal, readable
 from light_run.runs.storage.sql_journal import UNREADABLE, Write, entry
 
 # The columns of `ALL`, from the third one on.
 _CLAIM = b"""UPDATE runs SET worker = %s, attempt = attempt + 1
 WHERE id = %s AND step = 'queued' AND worker IS NULL
 RETURNING attempt, run, callback, step, container, deadline, callback_url, callback_secret, callback_since, forgotten"""
-_OWN = b"""SELECT seq, id, run, callback, step, container, deadline, callback_url, callback_secret, callback_since,
-forgotten FROM runs WHERE worker = %s ORDER BY seq"""
+_OWN = b"""SELECT attempt, seq, id, run, callback, step, container, deadline, callback_url, callback_secret,
+callback_since, forgotten FROM runs WHERE worker = %s ORDER BY seq"""
 _ATTEMPTS = b"SELECT id, attempt FROM runs WHERE id = ANY(%s)"
 # No run has it.
 _NONE = -1
@@ -79,10 +80,8 @@ class WorkerJournal(PostgresJournal):
 
     def _load(self, connection: Connection) -> Iterator[JournalEntry]:
         rows = connection.execute(_OWN, (self._name,)).fetchall()
-        self._attempts = dict(
-            connection.execute(b"SELECT id, attempt FROM runs WHERE worker = %s", (self._name,)).fetchall()
-        )
-        return readable(connection, rows)
+        self._attempts = {run_id: attempt for attempt, _, run_id, *_ in rows}
+        return readable(connection, (row[1:] for row in rows))
 
     def _write(self, run_id: str, *writes: Write) -> None:
         super()._write(run_id, *(self._fenced(run_id, write) for write in writes))

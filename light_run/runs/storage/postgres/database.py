@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import Connection
@@ -14,6 +15,11 @@ from light_run.errors import JournalError
 from light_run.runs.storage.postgres import jobs
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# The server does not answer, or a connection to it is broken.
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
 
 VERSION = 1
 # Everything is in a schema of its own, so that the database may be another program's as well.
@@ -159,3 +165,15 @@ def _parse(url: str) -> dict[str, Any]:
 
 def _find_tables(connection: Connection) -> None:
     connection.execute(f"SET search_path TO {SCHEMA}")
+
+
+def retried(pool: ConnectionPool[Connection], call: Callable[[], T]) -> T:
+    """Return the result of `call`, which uses a connection of `pool`; it is called again if that one was broken.
+
+    A server that was restarted leaves broken connections in the pool.
+    """
+    try:
+        return call()
+    except AWAY:
+        pool.check()
+        return call()

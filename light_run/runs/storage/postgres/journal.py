@@ -18,7 +18,7 @@ from psycopg import Connection
 from light_run.errors import InsufficientStorage, JournalError, Overloaded
 from light_run.runs.model import RunRecord
 from light_run.runs.storage.entries import JournalEntry
-from light_run.runs.storage.postgres.database import connect, quarantine, quarantined
+from light_run.runs.storage.postgres.database import AWAY, connect, quarantine, quarantined, retried
 from light_run.runs.storage.sql_journal import ALL, UNREADABLE, SQLJournal, Write, entry, finish
 
 _log = logging.getLogger(__name__)
@@ -28,8 +28,6 @@ PATIENCE = 5.0
 RETRY = 1.0
 # Writes of one run keep their order, writes of others do not wait for them: so many locks for all runs.
 _LOCKS = 64
-
-AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
 
 
 class PostgresJournal(SQLJournal):
@@ -127,15 +125,12 @@ class PostgresJournal(SQLJournal):
                 self._fall_behind(everything)
 
     def _read(self, sql: str, *values: Any) -> Any:
+        def read() -> Any:
+            with self._pool.connection(PATIENCE) as connection:
+                return connection.execute(statement(sql), values).fetchone()
+
         try:
-            for last in (False, True):
-                try:
-                    with self._pool.connection(PATIENCE) as connection:
-                        return connection.execute(statement(sql), values).fetchone()
-                except AWAY:
-                    if last:
-                        raise
-                    self._pool.check()
+            return retried(self._pool, read)
         except AWAY as error:
             raise Overloaded("the database does not answer", retry_after=5) from error
         except psycopg.Error as error:

@@ -19,7 +19,7 @@ from light_run.engine.spec import Phase
 from light_run.errors import JournalError, Overloaded, RunNotFound
 from light_run.runs.model import RunRecord, Status
 from light_run.runs.storage.entries import JournalStep
-from light_run.runs.storage.postgres.database import CHANNEL, connect, connection_string
+from light_run.runs.storage.postgres.database import AWAY, CHANNEL, connect, connection_string, retried
 from light_run.runs.storage.records import decode_run
 from light_run.runs.storage.sql_journal import UNREADABLE
 
@@ -33,7 +33,6 @@ POLL = 5.0
 # Seconds between two looks at whether whoever waits is still there, and whether the listener is to end.
 _BEAT = 1.0
 _LISTEN_BEAT = 0.5
-_AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
 # Rows read at once.
 _BATCH = 1000
 
@@ -168,13 +167,8 @@ class PostgresRunLookup:
 
     def _rows(self, sql: bytes, values: Sequence[object] | dict[str, Any]) -> Sequence[tuple[Any, ...]]:
         try:
-            try:
-                return self._execute(sql, values)
-            except _AWAY:
-                # A server that was restarted leaves broken connections in the pool.
-                self._pool.check()
-                return self._execute(sql, values)
-        except _AWAY as error:
+            return retried(self._pool, lambda: self._execute(sql, values))
+        except AWAY as error:
             raise Overloaded("the database does not answer", retry_after=5) from error
 
     def _execute(self, sql: bytes, values: Sequence[object] | dict[str, Any]) -> Sequence[tuple[Any, ...]]:
